@@ -1,0 +1,40 @@
+"""Loader: the two halves of an input pipeline, left and right of the host's wall."""
+
+from collections.abc import Hashable, Iterator
+from typing import Any, Protocol
+
+import jax
+
+Batch = dict[str, jax.Array]
+
+
+class Payloads(Iterator[Any], Protocol):
+    """What crosses from the host, one item a step, read ahead, already on the mesh."""
+
+    def close(self) -> None: ...
+
+
+class Loader(Protocol):
+    """A batch is a pure function of (seed, step): `device(data, payloads(step), seed, key)`.
+
+    In a run of N seeds every leaf of a training payload has a leading axis N, and `device` is
+    mapped over it; `data` never has one.
+    """
+
+    batch_size: int
+    length: int
+    """Examples in the source: `batch_size * step / length` is the epoch."""
+    data: Any
+    """Pytree of device arrays that is an argument of the compiled step; {} if nothing stays."""
+
+    def payloads(self, start: int) -> Payloads:
+        """From step `start` on; without end in training, to the end of the split in evaluation."""
+        ...
+
+    def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:
+        """Pure, traced inside the step: gather, augment, and shard every leaf over `data`."""
+        ...
+
+    def shape(self, step: int) -> Hashable:
+        """Which of the declared input shapes a step has; one compilation a shape."""
+        ...

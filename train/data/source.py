@@ -1,0 +1,53 @@
+"""Source: random access to examples, and what is known about them without reading any."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+Example = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a run must know about its data; written to the work directory as JSON.
+
+    Attributes:
+        name: of the data set, as a reader would cite it ("cifar10", "digits").
+        split: "train", "validation", "test", or what the set itself calls it.
+        classes: class names; a label is an index into them.
+        mirror: whether a mirror image keeps its label.
+        shape: (height, width, channels) of every image, or None where it varies.
+        mean, std: channel statistics of the training pixels, 0..255; None until measured
+            (`train.data.statistics`).
+        colours: RGB colour of each class in pictures of masks, or None.
+    """
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    mirror: bool
+    shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    colours: tuple[tuple[int, int, int], ...] | None = None
+
+
+class Source(Protocol):
+    """Random access. Keys are those of the batch (`train.data.batch`), without the axis B."""
+
+    @property
+    def about(self) -> About: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Contents of in-memory sets; names, sizes and recorded checksums of files."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Example: ...
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The annotations of example i alone, in source pixels; no image is decoded."""
+        ...

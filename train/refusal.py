@@ -1,0 +1,24 @@
+"""Refused: what a user asked for cannot be; one line that names the field and the value."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class Refused(ValueError):
+    """A request that cannot be met. The command line prints it alone and exits with 2."""
+
+
+def choose(field: str, value: str, valid: Iterable[str]) -> str:
+    """`value` itself, where it is one of `valid`.
+
+    Raises:
+        Refused: it is not; names the nearest valid ones, or all where they are few.
+    """
+    names = sorted(valid)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=4, cutoff=0.5)
+    if not near and len(names) <= 12:
+        near = names
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    raise Refused(f"{field}={value!r} is unknown{hint}")

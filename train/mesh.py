@@ -31,3 +31,40 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, seeds: int = 1) ->
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def over_seeds(
+    function: Callable[..., Any], mesh: Mesh, in_axes: tuple[int | None, ...]
+) -> Callable[..., Any]:
+    """`function` of one run, as a function of N runs: seeds by `vmap`, and over the `seed` axis.
+
+    Args:
+        function: of one run.
+        mesh: its `seed` axis divides N; where its `data` axis is larger than 1, it equals N.
+        in_axes: an argument each: 0 where its leaves have a leading seed axis, None where they
+            have none. Every output has one.
+    """
+    mapped = jax.vmap(function, in_axes)
+    if mesh.shape["seed"] == 1:
+        return mapped
+    specs = tuple(PartitionSpec() if axis is None else PartitionSpec("seed") for axis in in_axes)
+    return jax.shard_map(
+        mapped,
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=PartitionSpec("seed"),
+        axis_names={"seed"},
+        check_vma=False,
+    )
+
+
+def shard_batch(mesh: Mesh, batch: Any) -> Any:
+    """`batch` with the leading axis of every leaf constrained to the mesh's `data` axis.
+
+    For traced code: without it, jit silently replicates a gathered batch. Inside
+    `jax.shard_map(axis_names={"seed"})` the mesh of the context, where `seed` is manual, takes the
+    place of `mesh`.
+    """
+    context = jax.sharding.get_abstract_mesh()
+    sharding = NamedSharding(mesh if context.empty else context, PartitionSpec("data"))
+    return jax.lax.with_sharding_constraint(batch, jax.tree.map(lambda _: sharding, batch))

@@ -1,0 +1,104 @@
+"""Resident: the whole set lives on the device, and a batch is gathered inside the step."""
+
+import os
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from train.data.example import Shaper
+from train.data.loader import Batch
+from train.data.order import Order, shuffled
+from train.data.pipeline import Pipeline, Transform
+from train.data.source import Source
+from train.mesh import replicated
+
+
+class Resident(Pipeline):
+    """A loader whose payload is (epoch, slot), two uint32 scalars.
+
+    `data`, the set itself, is on every device of the mesh and an argument of the compiled step.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        mesh: Mesh,
+        batch_size: int,
+        order: Order = shuffled,
+        transform: Transform | None = None,
+        seed: int | Sequence[int] = 0,
+        capacity: int | None = None,
+    ):
+        """Reads every example once.
+
+        Args:
+            source: images of one shape.
+            mesh: its `data` axis divides `batch_size`.
+            batch_size: examples a step, over all devices.
+            order: `shuffled` to train, `once` to evaluate.
+            transform: (key, batch) -> batch, traced: augmentation.
+            seed: that of the run, or of each of N runs at once: then training payloads have a
+                leading axis N, and `device` is mapped over it.
+            capacity: rows of boxes in a batch; None where the source has none.
+
+        Raises:
+            Refused: what cannot be, or an example that cannot be used; names it and its value.
+        """
+        super().__init__(
+            source,
+            mesh=mesh,
+            batch_size=batch_size,
+            order=order,
+            transform=transform,
+            seed=seed,
+            capacity=capacity,
+        )
+        arrays = _load(self.examples, self.length)
+        self.data = jax.make_array_from_process_local_data(replicated(mesh), arrays)
+
+    def payloads(self, start: int) -> Generator[Any, None, None]:
+        """From step `start` on: (epoch, slot), each with a leading axis N in a run of N seeds."""
+        sharding = self.sharding()
+        lead = (len(self.seeds),) if self.axes else ()
+        step = start
+        while self.steps is None or step < self.steps:
+            place = tuple(np.full(lead, value, np.uint32) for value in self.place(step))
+            yield jax.make_array_from_process_local_data(sharding, place)
+            step += 1
+
+    def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:
+        """The batch at `payload`, traced: order, gather, augment, shard.
+
+        Args:
+            data: this loader's.
+            payload: (epoch, slot), scalars.
+            seed: as given to the constructor.
+            key: of the step, for `transform`.
+        """
+        epoch, slot = payload
+        index, valid = self.order.examples(seed, epoch, slot, self.batch_size, self.length)
+        batch = {k: v.at[index].get(mode="promise_in_bounds") for k, v in data.items()}
+        return self.finish(batch, index, valid, key)
+
+
+def _load(examples: Shaper, length: int) -> dict[str, np.ndarray]:
+    arrays = {
+        key: np.empty((length, *shape), dtype) for key, (shape, dtype) in examples.first.items()
+    }
+
+    def fill(rows: range) -> None:
+        for i in rows:
+            for key, value in examples[i].items():
+                arrays[key][i] = value
+
+    # Decoding pictures releases the interpreter's lock.
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(fill, range(t, length, threads)) for t in range(threads)]:
+            done.result()
+    return arrays

@@ -1,0 +1,71 @@
+"""Channel statistics of a source's pixels."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from train.data.source import About, Source
+from train.data.subset import read
+from train.refusal import Refused
+
+PIXELS = 2**26
+"""A set of at most so many pixels is measured whole: CIFAR, MNIST, Fashion-MNIST are."""
+EXAMPLES = 2000
+"""A larger set is measured by a sample of `PIXELS` pixels, but by at least so many examples."""
+_TOGETHER = 256
+
+
+def measure(
+    source: Source, examples: int | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over pixels 0..255.
+
+    Sums are of integers and exact, so the order of reading does not matter. The standard deviation
+    is the biased one (over n); that of a constant channel is given as 1, so that it can divide.
+
+    Args:
+        source: examples with an `image`, uint8.
+        examples: how many to read, spread evenly over the source; by default all of a set of at
+            most 2**26 pixels, of a larger one a sample of that many pixels, and at least 2,000
+            examples.
+
+    Returns:
+        (mean, std), a float a channel.
+
+    Raises:
+        Refused: fewer than one example asked for.
+    """
+    if examples is None:
+        shape = source.about.shape
+        examples = EXAMPLES if shape is None else max(EXAMPLES, PIXELS // (shape[0] * shape[1]))
+    if examples < 1:
+        raise Refused(f"examples={examples} is less than 1")
+    count = min(examples, len(source))
+    indices = [i * len(source) // count for i in range(count)]
+    pixels = 0
+    sums: list[int] = []
+    squares: list[int] = []
+    for start in range(0, count, _TOGETHER):
+        for example in read(source, indices[start : start + _TOGETHER]):
+            image = example["image"].reshape(-1, example["image"].shape[-1]).astype(np.int64)
+            pixels += len(image)
+            sums = _plus(sums, image.sum(0))
+            squares = _plus(squares, (image * image).sum(0))
+    # Python's integers have no end; n * squares would pass 2**63.
+    mean = tuple(s / pixels for s in sums)
+    spread = (
+        math.sqrt((pixels * q - s * s) / pixels**2) for s, q in zip(sums, squares, strict=True)
+    )
+    return mean, tuple(std or 1.0 for std in spread)
+
+
+def measured(source: Source, examples: int | None = None) -> About:
+    """The source's `about` with the statistics that `measure` finds."""
+    mean, std = measure(source, examples)
+    return dataclasses.replace(source.about, mean=mean, std=std)
+
+
+def _plus(sums: list[int], channels: np.ndarray) -> list[int]:
+    before = sums or [0] * len(channels)
+    return [s + int(c) for s, c in zip(before, channels, strict=True)]

@@ -1,0 +1,149 @@
+"""Parts of a source, which are sources: by index, and cut in two by label."""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from train.data.source import About, Example, Source
+from train.refusal import Refused
+
+
+class Subset:
+    """The examples of `source` at `indices`, in that order; index i is the part's own index."""
+
+    def __init__(self, source: Source, indices: np.ndarray, about: About):
+        self.about = about
+        self._source = source
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, i: int) -> Example:
+        return self._source[self._inside(i)]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        """Several at once: where the source reads many faster than one by one."""
+        return read(self._source, [self._inside(i) for i in indices])
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The annotations of example i of the part."""
+        return self._source.truth(self._inside(i))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int32: the label of every example of the part."""
+        return labels(self._source)[self._indices]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the source's fingerprint and of the indices."""
+        digest = hashlib.sha256(self._source.fingerprint.encode())
+        digest.update(self._indices.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def _inside(self, i: int) -> int:
+        if not 0 <= i < len(self._indices):
+            raise IndexError(f"index {i} is outside 0..{len(self._indices) - 1}")
+        return int(self._indices[i])
+
+
+def read(source: Source, indices: Sequence[int]) -> list[Example]:
+    """The examples at `indices`, at once where the source can (`__getitems__`)."""
+    together = getattr(source, "__getitems__", None)
+    if together is not None:
+        return list(together(indices))
+    return [source[i] for i in indices]
+
+
+def labels(source: Source) -> np.ndarray:
+    """(N,) int32: the label of every example, at once where the source can (`labels`).
+
+    Raises:
+        Refused: the examples have no label.
+    """
+    known = getattr(source, "labels", None)
+    if known is not None:
+        return known
+    truths = [source.truth(i) for i in range(len(source))]
+    if truths and "label" not in truths[0]:
+        raise Refused(f"data={source.about.name!r} has no label; its keys: {[*truths[0]]}")
+    return np.array([truth["label"] for truth in truths], np.int32)
+
+
+def subset(source: Source, indices: Sequence[int] | np.ndarray, split: str | None = None) -> Subset:
+    """The part of `source` at `indices`, in their order.
+
+    Args:
+        source: any.
+        indices: (N,) integers in 0..len(source) - 1; may repeat.
+        split: the part's name; the source's own by default.
+
+    Raises:
+        Refused: there are none, or one is outside; names its position and value.
+    """
+    taken = np.asarray(indices)
+    if taken.ndim != 1 or not taken.size or taken.dtype.kind not in "iu":
+        raise Refused(
+            f"indices has shape {taken.shape}, type {taken.dtype}; wanted: at least one integer"
+        )
+    wrong = np.flatnonzero((taken < 0) | (taken >= len(source)))
+    if wrong.size:
+        i = int(wrong[0])
+        raise Refused(f"indices[{i}]={taken[i]} is outside 0..{len(source) - 1}")
+    about = source.about if split is None else dataclasses.replace(source.about, split=split)
+    return Subset(source, taken.astype(np.int64), about)
+
+
+def cut(
+    source: Source,
+    fraction: float,
+    seed: int,
+    splits: tuple[str, str] = ("train", "validation"),
+) -> tuple[Subset, Subset]:
+    """Cuts a source in two, stratified by label; both keep the source's order.
+
+    The part holds round(fraction * N) examples, of each class its share rounded down, and one more
+    for the classes with the largest remainders (the lower class first). Each example draws one
+    64-bit word of Philox with key `seed`, in the source's order; of each class those with the
+    smallest words go to the part. Raw words of a bit generator are the same on every platform and
+    in every version of NumPy, which those of its distributions need not be.
+
+    Args:
+        source: examples with a `label`.
+        fraction: of the examples that go to the part, between 0 and 1.
+        seed: belongs to the recipe, never to the run, so that seeds share one part.
+        splits: what the rest and the part are called.
+
+    Returns:
+        (rest, part)
+
+    Raises:
+        Refused: a fraction outside (0, 1), or one that leaves either side empty.
+    """
+    if not 0 < fraction < 1:
+        raise Refused(f"fraction={fraction} is not between 0 and 1")
+    label = labels(source)
+    total = math.floor(fraction * len(label) + 0.5)
+    if not 0 < total < len(label):
+        raise Refused(f"fraction={fraction} of {len(label)} examples leaves one side empty")
+    classes, counts = np.unique(label, return_counts=True)
+    shares = fraction * counts
+    take = np.floor(shares).astype(int)
+    for c in np.argsort(take - shares, kind="stable")[: total - take.sum()]:
+        take[c] += 1
+    words = np.random.Philox(key=seed).random_raw(len(label))
+    chosen = np.zeros(len(label), bool)
+    for c, n in zip(classes, take, strict=True):
+        members = np.flatnonzero(label == c)
+        chosen[members[np.argsort(words[members], kind="stable")[:n]]] = True
+    rest, part = splits
+    return (
+        subset(source, np.flatnonzero(~chosen), rest),
+        subset(source, np.flatnonzero(chosen), part),
+    )

@@ -68,3 +68,47 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
     context = jax.sharding.get_abstract_mesh()
     sharding = NamedSharding(mesh if context.empty else context, PartitionSpec("data"))
     return jax.lax.with_sharding_constraint(batch, jax.tree.map(lambda _: sharding, batch))
+
+
+def compiled_step(step: Callable[..., Any], mesh: Mesh, seeds: int | None = None) -> Any:
+    """`step(state, data, payload)`, jitted, its state donated; for N seeds at once if `seeds`.
+
+    Raises:
+        ValueError: the seeds do not divide over the mesh. Where `data` is larger than 1, each seed
+            needs its own place on the `seed` axis: XLA would gather the batch under `vmap`.
+    """
+    check_seeds(mesh, seeds)
+    if seeds is not None:
+        step = over_seeds(step, mesh, (0, None, 0))
+    return jax.jit(step, donate_argnums=0, out_shardings=per_seed(mesh, seeds))
+
+
+def compiled_evaluation(measure: Callable[..., Any], mesh: Mesh, seeds: int | None = None) -> Any:
+    """`measure(variables, data, payload)`, jitted; its payloads have no seed axis."""
+    check_seeds(mesh, seeds)
+    return jax.jit(
+        measure if seeds is None else over_seeds(measure, mesh, (0, None, None)),
+    )
+
+
+def compiled_initial(initial: Callable[[Any], Any], mesh: Mesh, seeds: int | None = None) -> Any:
+    """`initial(seed)`, jitted, on the mesh; for an array of N seeds if `seeds`."""
+    check_seeds(mesh, seeds)
+    if seeds is not None:
+        initial = over_seeds(initial, mesh, (0,))
+    return jax.jit(initial, out_shardings=per_seed(mesh, seeds))
+
+
+def per_seed(mesh: Mesh, seeds: int | None) -> NamedSharding:
+    """How state and sums lie: the same on every device, or a seed's on its place."""
+    return NamedSharding(mesh, PartitionSpec() if seeds is None else PartitionSpec("seed"))
+
+
+def check_seeds(mesh: Mesh, seeds: int | None) -> None:
+    """See `compiled_step`."""
+    places, data = mesh.shape["seed"], mesh.shape["data"]
+    if seeds is None:
+        if places > 1:
+            raise ValueError(f"a plain run on a mesh with {places} places for seeds")
+    elif seeds % places or (data > 1 and seeds != places):
+        raise ValueError(f"{seeds} seeds on a mesh of seed={places}, data={data}")

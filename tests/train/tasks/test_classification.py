@@ -1,0 +1,134 @@
+"""The classification task on fixed logits: every number worked out by hand."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.tasks.classification import classification, summarise
+from train.tasks.task import Ratio
+
+
+class Fixed(nn.Module):
+    """Logits that stand in the image: (B, 1, C, 1) -> (B, C)."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros((), jnp.int32))
+        if train:
+            seen.value += 1
+        return x[:, 0, :, 0] * self.param("scale", nn.initializers.ones, ())
+
+
+def task(classes=3, **kwargs):
+    return classification(Fixed(), num_classes=classes, mean=(0.0,), std=(1.0,), **kwargs)
+
+
+VARIABLES = {"params": {"scale": jnp.ones(())}, "batch_stats": {"seen": jnp.int32(0)}}
+LOG2 = np.log(2)
+
+
+def batch(logits, labels, valid=None):
+    logits = jnp.asarray(logits, jnp.float32)
+    count = len(logits)
+    return {
+        "image": logits[:, None, :, None],
+        "label": jnp.asarray(labels),
+        "valid": jnp.ones(count, bool) if valid is None else jnp.asarray(valid),
+        "index": jnp.arange(count, dtype=jnp.int32),
+    }
+
+
+# Probabilities (1/2, 1/4, 1/4), (1/4, 1/2, 1/4), (1/4, 1/4, 1/2): losses log 2 or log 4.
+LOGITS = np.log([[2.0, 1, 1], [1, 2, 1], [1, 1, 2]])
+
+
+def test_loss_and_accuracy_by_hand():
+    loss, aux = task().loss(VARIABLES, batch(LOGITS, [0, 1, 0]), jax.random.key(0))
+    assert loss == pytest.approx((LOG2 + LOG2 + 2 * LOG2) / 3)
+    np.testing.assert_allclose(aux.sums["loss"], (4 * LOG2, 3), rtol=1e-6)
+    assert aux.sums["accuracy"] == Ratio(2, 3)
+    assert aux.collections["batch_stats"]["seen"] == 1
+
+
+def test_label_smoothing_spreads_the_target():
+    # Target (0.9 + 0.1 / 3) on the label and 0.1 / 3 on each other class, Szegedy et al., eq. 8.
+    loss, _ = task(label_smoothing=0.1).loss(VARIABLES, batch(LOGITS[:1], [0]), jax.random.key(0))
+    assert loss == pytest.approx((0.9 + 0.1 / 3) * LOG2 + 2 * (0.1 / 3) * 2 * LOG2, rel=1e-6)
+
+
+def test_a_distribution_is_a_label():
+    mixed = batch(LOGITS[:1], np.array([[0.75, 0.25, 0]], np.float32))
+    loss, aux = task().loss(VARIABLES, mixed, jax.random.key(0))
+    assert loss == pytest.approx(0.75 * LOG2 + 0.25 * 2 * LOG2)
+    assert aux.sums["accuracy"] == Ratio(1, 1)
+
+
+@pytest.mark.parametrize("junk", [0.0, np.nan, np.inf])
+def test_an_invalid_example_weighs_nothing(junk):
+    padded = np.concatenate([LOGITS, np.full((1, 3), junk)])
+    part = batch(padded, [0, 1, 0, 2], [True, True, True, False])
+
+    def of_scale(scale):
+        variables = {**VARIABLES, "params": {"scale": scale}}
+        return task().loss(variables, part, jax.random.key(0))[0]
+
+    loss, grad = jax.value_and_grad(of_scale)(jnp.float32(1))
+    assert loss == pytest.approx(4 * LOG2 / 3)
+    if junk == 0:
+        assert np.isfinite(grad)
+    sums, _ = task().measure(VARIABLES, part)
+    assert sums["confusion"].sum() == 3
+    np.testing.assert_allclose(sums["loss"], (4 * LOG2, 3), rtol=1e-6)
+
+
+def test_an_empty_batch_has_loss_0_and_gradient_0():
+    empty = batch(LOGITS, [0, 1, 2], [False] * 3)
+
+    def of_scale(scale):
+        variables = {**VARIABLES, "params": {"scale": scale}}
+        return task().loss(variables, empty, jax.random.key(0))[0]
+
+    assert jax.value_and_grad(of_scale)(jnp.float32(1)) == (0, 0)
+
+
+def test_measure_counts_and_records():
+    (sums, records) = task().measure(VARIABLES, batch(LOGITS, [0, 1, 0]))
+    assert sums["confusion"].tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert "top5" not in sums
+    assert records["predicted"].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(records["confidence"], 0.5, rtol=1e-6)
+
+
+def test_top5_where_there_are_more_than_5_classes():
+    logits = np.arange(6.0)[None].repeat(3, 0)  # class 0 is the sixth of six
+    (sums, _) = task(6).measure(VARIABLES, batch(logits, [0, 1, 5]))
+    assert sums["top5"] == Ratio(2, 3)
+
+
+def test_inputs_are_normalised_by_channel():
+    net = classification(Fixed(), num_classes=2, mean=(10.0, 20.0), std=(2.0, 4.0))
+    image = jnp.full((1, 2, 2, 2), 30, jnp.uint8)
+    out = net.inputs({"image": image})
+    assert out.dtype == np.float32
+    assert out[0, 0, 0].tolist() == [10.0, 2.5]
+
+
+def test_summary_and_its_tables():
+    sums = {"loss": Ratio(6.0, 3.0), "confusion": np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]])}
+    kept = [
+        {"index": 0, "label": 0, "predicted": 0, "confidence": 0.9},
+        {"index": 1, "label": 0, "predicted": 2, "confidence": 0.6},
+        {"index": 2, "label": 1, "predicted": 0, "confidence": 0.8},
+    ]
+    scalars, tables = summarise(sums, kept)
+    assert scalars["loss"] == 2
+    assert scalars["count"] == 3
+    assert scalars["accuracy"] == pytest.approx(2 / 3)
+    assert [one["index"] for one in tables["mistakes"]] == [2, 1]
+
+
+@pytest.mark.usefixtures("strict_dtypes")
+def test_measuring_promotes_nothing():
+    task(6).measure(VARIABLES, batch(np.zeros((2, 6)), np.array([0, 1], np.int32)))

@@ -1,0 +1,104 @@
+"""Schedules, decay, averages: values worked out by hand, and optax's own forms beside them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train import optim
+from train.tasks.task import Ratio
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [(0, 1.0), (31_999, 1.0), (32_000, 0.1), (47_999, 0.1), (48_000, 0.01), (63_999, 0.01)],
+)
+def test_steps_are_the_papers(step, factor):
+    # He et al. 2015, 4.2: 0.1, divided by 10 at 32k and 48k iterations, ends at 64k.
+    assert optim.steps(64_000, (1 / 2, 3 / 4))(jnp.int32(step)) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 1.0), (25, 0.5 * (1 + np.cos(np.pi / 4))), (50, 0.5), (100, 0.0)]
+)
+def test_cosine(step, factor):
+    assert optim.cosine(100)(jnp.int32(step)) == pytest.approx(factor, abs=1e-6)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (99, 1.0)])
+def test_a_warmed_schedule_rises_to_its_peak(step, factor):
+    assert optim.warmed(lambda step: 1.0, 4)(jnp.int32(step)) == factor
+
+
+def test_no_warmup_changes_nothing():
+    assert optim.warmed(lambda step: 1.0, 0)(jnp.int32(0)) == 1.0
+
+
+def test_one_step_of_sgd_by_hand():
+    params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
+    grads = {"kernel": jnp.array([[0.5, 0.5]]), "bias": jnp.array([-1.0])}
+    transform = optax.chain(
+        optax.add_decayed_weights(0.1, optim.kernels),
+        optax.trace(0.9, nesterov=False),
+        optim.scale_by_rate(lambda step: 1.0, jnp.float32(0.2)),
+    )
+    state = transform.init(params)
+    updates, state = transform.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    # kernel: v = g + 0.1 w = (0.6, 0.3); w - 0.2 v. bias: not decayed; 3 + 0.2.
+    np.testing.assert_allclose(params["kernel"], [[0.88, -2.06]], rtol=1e-6)
+    np.testing.assert_allclose(params["bias"], [3.2], rtol=1e-6)
+    updates, state = transform.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    # v' = 0.9 v + g + 0.1 w = (0.54 + 0.588, 0.27 + 0.294); bias: 0.9 (-1) - 1 = -1.9.
+    np.testing.assert_allclose(params["kernel"], [[0.88 - 0.2256, -2.06 - 0.1128]], rtol=1e-6)
+    np.testing.assert_allclose(params["bias"], [3.58], rtol=1e-6)
+
+
+def test_the_rate_that_was_used_stands_in_the_state():
+    transform = optim.scale_by_rate(optim.steps(4, (1 / 2,)), jnp.float32(0.5))
+    state, rates = transform.init(jnp.ones(())), []
+    for _ in range(4):
+        update, state = transform.update(jnp.ones(()), state)
+        assert update == -state.learning_rate
+        rates.append(float(state.learning_rate))
+    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05])
+
+
+def test_a_gentle_start_ends_when_the_network_learns():
+    rate = optim.scale_by_rate(lambda step: 1.0, jnp.float32(0.1))
+    transform = optim.gentle_until_learning(rate, 0.1, below=0.8, memory=0.5)
+    state, rates = transform.init(jnp.ones(())), []
+    # Errors 0.9, 0.5, 0.9, 0.9; their averages from 1: 0.95, 0.725, …: learns at the second.
+    for right in (1, 5, 1, 1):
+        update, state = transform.update(jnp.ones(()), state, sums={"accuracy": Ratio(right, 10)})
+        assert update == -state.rate.learning_rate
+        rates.append(float(state.rate.learning_rate))
+    assert rates == pytest.approx([0.01, 0.1, 0.1, 0.1])
+
+
+def test_the_average_leaves_the_initial_values_and_copies_integers():
+    average = optim.moving_average(0.5)
+    before = {"params": {"w": jnp.zeros(2)}, "batch_stats": {"n": jnp.int32(0)}}
+    now = {"params": {"w": jnp.ones(2)}, "batch_stats": {"n": jnp.int32(7)}}
+    first = average(before, now, jnp.int32(1))  # decay min(0.5, 2/11)
+    np.testing.assert_allclose(first["params"]["w"], 9 / 11, rtol=1e-6)
+    assert first["batch_stats"]["n"] == 7
+    later = average(before, now, jnp.int32(1000))
+    np.testing.assert_allclose(later["params"]["w"], 0.5, rtol=1e-6)
+
+
+def test_decay_is_for_kernels():
+    params = {"conv": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)}}
+    assert optim.kernels(params) == {"conv": {"kernel": True, "bias": False}}
+
+
+@pytest.mark.usefixtures("strict_dtypes")
+def test_our_arithmetic_promotes_nothing():
+    step = jnp.int32(3)
+    optim.moving_average(0.9)({"w": jnp.ones(2)}, {"w": jnp.ones(2)}, step)
+    optim.warmed(lambda step: 1.0, 5)(step)
+    transform = optim.scale_by_rate(lambda step: 1.0, jnp.float32(1))
+    updates, _ = transform.update(jnp.ones(2, jnp.bfloat16), transform.init(jnp.ones(2)))
+    assert updates.dtype == jax.numpy.bfloat16

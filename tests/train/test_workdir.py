@@ -1,0 +1,97 @@
+"""The work directory: written whole, read back, and refused where it is another run's."""
+
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from train import workdir
+from train.experiment import Runtime
+from train.refusal import Refused
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Runtime):
+    data: str = "digits"
+    steps: int = 10
+    sizes: tuple[int, ...] = (1, 2)
+
+
+def test_a_config_is_read_back_as_it_was(tmp_path):
+    config = Config(steps=7, workdir=tmp_path, log_every=3)
+    workdir.write_config(tmp_path, "experiments.toy", config)
+    assert workdir.read_config(tmp_path, "experiments.toy", Config) == config
+    assert json.loads((tmp_path / "config.json").read_text())["experiment"] == "experiments.toy"
+
+
+def test_there_is_no_config_in_an_empty_directory(tmp_path):
+    assert workdir.read_config(tmp_path / "none", "experiments.toy", Config) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "config.json can't be read"),
+        ("[]", "config.json can't be read"),
+        ('{"steps": 1}', "config.json can't be read"),
+        ('{"experiment": "experiments.other"}', "belongs to experiments.other"),
+        ('{"experiment": "experiments.toy", "width": 3}', "fields that differ: data, .*, width"),
+    ],
+)
+def test_what_is_no_config_of_ours_is_refused(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(Refused, match=message):
+        workdir.read_config(tmp_path, "experiments.toy", Config)
+
+
+def test_a_run_may_change_its_runtime_fields_alone(tmp_path):
+    earlier = Config()
+    workdir.refuse_changes(tmp_path, earlier, Config(log_every=1, workers=2, devices=1))
+    with pytest.raises(Refused, match=r"steps: 10 there, 11 asked; sizes: \(1, 2\) there"):
+        workdir.refuse_changes(tmp_path, earlier, Config(steps=11, sizes=(3,)))
+
+
+def test_other_data_are_refused(tmp_path):
+    workdir.refuse_other_data(tmp_path, {"train": "a"})
+    workdir.write(tmp_path / "provenance.json", {"data": {"train": "a"}})
+    workdir.refuse_other_data(tmp_path, {"train": "a"})
+    with pytest.raises(Refused, match="began with other data"):
+        workdir.refuse_other_data(tmp_path, {"train": "b"})
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"workdir='.*/file/run' can't be written: Not a directory"):
+        workdir.make(tmp_path / "file" / "run")
+
+
+def test_a_directory_is_made_and_left_clean(tmp_path):
+    workdir.make(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_default_names_say_the_data_and_do_not_collide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = workdir.default("experiments.toy", "digits")
+    assert first.parent == pathlib.Path("runs/toy")
+    assert first.name.endswith("-digits")
+    first.mkdir(parents=True)
+    assert workdir.default("experiments.toy", "digits") != first
+
+
+def test_json_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "a.json"
+    workdir.write(path, {"a": 1, "p": pathlib.PurePath("x")})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        workdir.write(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1, "p": "x"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("devices", 0), ("log_every", 0), ("save_every", -1), ("workers", -1)],
+)
+def test_runtime_fields_are_checked(field, value):
+    with pytest.raises(Refused, match=f"{field}={value}"):
+        Config(**{field: value})

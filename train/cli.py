@@ -1,0 +1,81 @@
+"""The command line of every experiment: a recipe, changed field by field; errors in one line."""
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import tyro
+
+from train import workdir as directory
+from train.loop import NonFinite
+from train.refusal import Refused
+from train.run import Stopped
+
+
+def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
+    """Run an experiment from its command line.
+
+    Args:
+        experiment: name of its module. It has `Config`, `recipe(data, …) -> Config`, whose
+            parameters are the fields that choose a recipe, and `main(config)`.
+        argv: arguments; the process's by default.
+
+    Returns:
+        Exit code: 0; 2 for a request that can't be met; 1 for a run that diverged; 128 and the
+        signal's number for one that a signal stopped.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    module = importlib.import_module(experiment)
+    try:
+        module.main(configure(module, argv))
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Stopped as stopped:
+        return 128 + stopped.signal
+    except KeyboardInterrupt:  # a second Ctrl-C, or one before training began
+        return 128 + signal.SIGINT
+    return 0
+
+
+def configure(module: ModuleType, argv: Sequence[str]) -> Any:
+    """The recipe that the arguments choose, or the one of the run they resume, and the rest."""
+    chosen = first_look(argv, [*inspect.signature(module.recipe).parameters, "workdir"])
+    path = chosen.pop("workdir", None)
+    earlier = None
+    if path is not None:
+        earlier = directory.read_config(pathlib.Path(path), module.__name__, module.Config)
+    default = module.recipe(**chosen) if earlier is None else earlier
+    config = tyro.cli(
+        module.Config,
+        default=default,
+        args=list(argv),
+        description=module.__doc__,
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    if config.data == "auto":
+        config = dataclasses.replace(config, data=default.data)
+    if earlier is not None:
+        directory.refuse_changes(pathlib.Path(path), earlier, config)
+    return config
+
+
+def first_look(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """The few fields that must be known before the others have a default."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for field in fields:
+        parser.add_argument(f"--{field}", default=argparse.SUPPRESS)
+    try:
+        return vars(parser.parse_known_args(list(argv))[0])
+    except argparse.ArgumentError:
+        return {}  # a value is missing: tyro says so

@@ -1,0 +1,98 @@
+"""Evaluation: a split measured exactly, batch by batch, its sums added on the host."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.data.loader import Loader
+from train.data.source import Source
+from train.tasks.task import Summary, Sums, Task
+
+
+def evaluation_step(task: Task, loader: Loader) -> Callable[[dict, Any, Any], tuple]:
+    """`measure(variables, data, payload) -> (Measured, index, valid)`, pure."""
+
+    def measure(variables: dict, data: Any, payload: Any):
+        batch = loader.device(data, payload, 0, jax.random.key(0))
+        return task.measure(variables, batch), batch["index"], batch["valid"]
+
+    return measure
+
+
+def add(total: Sums, sums: Sums) -> Sums:
+    """Sums of two batches, on the host: counts in int64, ratios in float64; {} is nothing yet."""
+    wide = jax.tree.map(widen, sums)
+    return jax.tree.map(np.add, total, wide) if total else wide
+
+
+def widen(x: Any) -> np.ndarray:
+    """An integer or boolean as int64, a floating number as float64."""
+    x = np.asarray(x)
+    return x.astype(np.int64 if x.dtype.kind in "iub" else np.float64)
+
+
+def evaluate(
+    measure: Callable[[dict, Any, Any], tuple],
+    task: Task,
+    loader: Loader,
+    source: Source,
+    variables: dict,
+    *,
+    seeds: int | None = None,
+) -> list[Summary]:
+    """Measure a whole split.
+
+    Args:
+        measure: `evaluation_step`, compiled.
+        task: that it measures.
+        loader: of the split, in its order.
+        source: of the split; its annotations score the records.
+        variables: of the network; with a leading axis if `seeds`.
+        seeds: N, for a run of N seeds at once; None for a plain run.
+
+    Returns:
+        One summary a seed; one for a plain run.
+
+    Raises:
+        RuntimeError: the examples measured are not the split.
+    """
+    runs = 1 if seeds is None else seeds
+    sums: list[Sums] = [{} for _ in range(runs)]
+    scored: list[Sums] = [{} for _ in range(runs)]
+    kept: list[list[Any]] = [[] for _ in range(runs)]
+    seen: list[np.ndarray] = []
+    payloads = loader.payloads(0)
+    try:
+        for payload in payloads:
+            out = jax.device_get(measure(variables, loader.data, payload))
+            if seeds is None:
+                out = jax.tree.map(lambda x: np.asarray(x)[None], out)
+            (batch, records), (index, *_), (valid, *_) = out
+            seen.append(index[valid])
+            for run in range(runs):
+                sums[run] = add(sums[run], jax.tree.map(lambda x, run=run: x[run], batch))
+            if task.score is None:
+                continue
+            for row in np.flatnonzero(valid):
+                truth = source.truth(int(index[row]))
+                for run in range(runs):
+                    record = {name: values[run][row] for name, values in records.items()}
+                    own, keep = task.score(record, truth)
+                    scored[run] = add(scored[run], own)
+                    kept[run].append(keep)
+    finally:
+        payloads.close()
+    check_whole(seen, len(source), source.about.split)
+    return [
+        task.summarise({**one, **own}, keep)
+        for one, own, keep in zip(sums, scored, kept, strict=True)
+    ]
+
+
+def check_whole(seen: list[np.ndarray], length: int, split: str) -> None:
+    """Every example of the split was measured once, in its order."""
+    index = np.concatenate(seen) if seen else np.zeros(0, np.int64)
+    if not np.array_equal(index, np.arange(length)):
+        raise RuntimeError(f"measured {len(index)} examples of {split}, not its {length}")

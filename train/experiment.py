@@ -1,0 +1,98 @@
+"""Experiment: what a recipe builds, and which of its fields belong to a run and not to it."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from train.refusal import Refused, choose
+from train.state import Optimizer
+from train.step import Average, Gradient, gradient
+from train.tasks.task import Task
+
+Transform = Callable[[jax.Array, dict], dict]
+
+
+class Parts(NamedTuple):
+    """What `build(config, about, conv=…)` composes. It needs no data, only what is known of them.
+
+    Attributes:
+        network: a Linen module.
+        task: closes over it.
+        optimizer: hyper -> gradient transformation.
+        hyper: its float32 scalars.
+        transform: (key, batch) -> batch, of training batches, on the device; or None.
+        gradient: of the task's loss; `accumulated(n)` for one.
+        average: of the variables over the steps, or None.
+    """
+
+    network: nn.Module
+    task: Task
+    optimizer: Optimizer
+    hyper: dict[str, float]
+    transform: Transform | None
+    gradient: Gradient = gradient
+    average: Average | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Fields of every `Config` that change how a run goes, never what it computes.
+
+    A resumed run may change these and nothing else.
+
+    Attributes:
+        workdir: where the run lives; that of an earlier run resumes it. By default
+            runs/<experiment>/<time>-<data>.
+        devices: how many to use; all by default.
+        loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
+            it goes. The batches are the same.
+        workers: processes that read for the streaming loader; 0 reads in threads.
+        log_every: steps from one log line to the next.
+        save_every: steps from one checkpoint to the next, beside those after each evaluation.
+    """
+
+    workdir: pathlib.Path | None = None
+    devices: int | None = None
+    loader: Literal["resident", "streaming"] = "resident"
+    workers: int = 0
+    log_every: int = 20
+    save_every: int = 1000
+
+    def __post_init__(self) -> None:
+        positive(self, "log_every", "save_every")
+        if self.devices is not None:
+            positive(self, "devices")
+        nonnegative(self, "workers")
+
+
+RUNTIME = frozenset(field.name for field in dataclasses.fields(Runtime))
+
+
+def choice(config: Any, name: str, valid: Iterable[str]) -> None:
+    """Refuse a field that is none of the valid names."""
+    choose(name, getattr(config, name), valid)
+
+
+def positive(config: Any, *names: str) -> None:
+    """Refuse a field that is not above 0."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise Refused(f"{name}={getattr(config, name)} must be above 0")
+
+
+def nonnegative(config: Any, *names: str) -> None:
+    """Refuse a field that is below 0."""
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise Refused(f"{name}={getattr(config, name)} must not be below 0")
+
+
+def fraction(config: Any, *names: str) -> None:
+    """Refuse a field outside [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise Refused(f"{name}={getattr(config, name)} must lie in [0, 1)")

@@ -1,0 +1,170 @@
+"""The training loop. Its order: evaluate, save, next payload, step, log.
+
+It knows a task by its sums alone and fetches from the device only when it logs, evaluates or saves.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.checkpoints import Checkpoints
+from train.data.loader import Loader
+from train.evaluate import add
+from train.logs import Logs
+from train.state import State
+from train.tasks.task import Ratio, Sums
+
+Step = Callable[[State, Any, Any], tuple[State, Sums]]
+
+
+class NonFinite(RuntimeError):
+    """The loss or the gradient of a step is not finite; its weights are not saved.
+
+    Attributes:
+        step: the first such step, counted from 1.
+        sums: that it reported.
+    """
+
+    def __init__(self, step: int, sums: Sums):
+        bad = np.flatnonzero(np.ravel(sums["nonfinite"]))
+        who = "" if np.ndim(sums["nonfinite"]) == 0 else f" in the runs {bad.tolist()}"
+        super().__init__(f"loss or gradient is not finite at step {step}{who}")
+        self.step, self.sums = step, sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Rhythm:
+    """When the loop does what, in steps."""
+
+    until: int
+    evaluate_every: int
+    save_every: int
+    log_every: int
+
+
+def fit(
+    state: State,
+    *,
+    step: Step,
+    loader: Loader,
+    rhythm: Rhythm,
+    evaluate: Callable[[int, State], float | None],
+    checkpoints: Checkpoints,
+    logs: Logs,
+    stopping: Callable[[], bool] = lambda: False,
+) -> State:
+    """Train from `state` until step `rhythm.until`, or until `stopping()`.
+
+    Args:
+        state: from `initial` or a checkpoint; donated to the first step.
+        step: compiled; donates its state.
+        loader: of the training examples.
+        rhythm: when to evaluate, save and log.
+        evaluate: (step, state) -> what ranks the checkpoint, larger is better; None ranks nothing.
+        checkpoints: where states go.
+        logs: where numbers go.
+        stopping: asked once a step.
+
+    Returns:
+        The last state, which is saved. Its step is below `rhythm.until` if it was stopped.
+
+    Raises:
+        NonFinite: names the first such step; nothing later than the last finite one is saved.
+    """
+    window = Window(loader)
+    start = at = host_step(state)
+    payloads = loader.payloads(at)
+    try:
+        while True:
+            last, stop = at >= rhythm.until, stopping()
+            metric, saved = None, at == start
+            if not saved and (last or at % rhythm.evaluate_every == 0):
+                window.fetch(at)
+                metric = evaluate(at, state)
+            if not saved and (last or stop or metric is not None or at % rhythm.save_every == 0):
+                window.fetch(at)
+                checkpoints.save(at, state, state.evaluated, metric)
+            if last or stop:
+                break
+            if at > start:  # the first step compiles
+                window.resume()
+            payload = next(payloads)
+            state, sums = step(state, loader.data, payload)
+            window.push(sums)
+            at += 1
+            if at % rhythm.log_every == 0 or at >= rhythm.until or at == start + 1:
+                window.fetch(at)
+                logs.train(at, window.means(), epoch=at * loader.batch_size / loader.length)
+    except NonFinite as error:
+        epoch = error.step * loader.batch_size / loader.length
+        logs.train(error.step, means(add({}, error.sums)), epoch=epoch)
+        raise
+    finally:
+        payloads.close()
+    checkpoints.wait()
+    return state
+
+
+def host_step(state: State) -> int:
+    """The step of a run, or of N seeds at once, which are all at the same."""
+    return int(np.ravel(jax.device_get(state.step))[0])
+
+
+class Window:
+    """The steps since the last log line: sums not yet fetched, sums fetched, seconds."""
+
+    def __init__(self, loader: Loader):
+        self.batch_size = loader.batch_size
+        self.pending: list[Sums] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.total: Sums = {}
+        self.steps, self.seconds, self.since = 0, 0.0, None
+
+    def resume(self) -> None:
+        """The clock runs only while training does."""
+        self.since = time.perf_counter() if self.since is None else self.since
+
+    def push(self, sums: Sums) -> None:
+        """A step was dispatched."""
+        self.pending.append(sums)
+
+    def fetch(self, at: int) -> None:
+        """Take all pending sums, up to step `at`; stop the clock.
+
+        Raises:
+            NonFinite: one of them is not.
+        """
+        fetched = jax.device_get(self.pending)
+        if self.since is not None:
+            self.seconds, self.since = self.seconds + time.perf_counter() - self.since, None
+        self.pending = []
+        for number, sums in enumerate(fetched, at - len(fetched) + 1):
+            if np.any(sums["nonfinite"]):
+                raise NonFinite(number, sums)
+            self.total = add(self.total, sums)
+        self.steps += len(fetched)
+
+    def means(self) -> dict[str, Any]:
+        """What the window's ratios come to, and images a second; begins a new window."""
+        values = means(self.total)
+        if self.seconds:
+            values["images_per_second"] = self.steps * self.batch_size / self.seconds
+        self.reset()
+        return values
+
+
+def means(sums: Sums) -> dict[str, Any]:
+    """The ratios among sums, divided: a float each, or a list of N for N seeds."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            name: np.divide(value.total, value.weight).tolist()
+            for name, value in sums.items()
+            if isinstance(value, Ratio)
+        }

@@ -1,0 +1,128 @@
+"""Optimisation: schedules as shapes, decay of kernels alone, averages of the variables."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from train.step import Average
+
+Shape = Callable[[jax.Array], jax.Array]
+"""() int32 updates made so far -> () factor of the peak learning rate."""
+
+
+def steps(total: int, drops: Sequence[float], factor: float = 0.1) -> Shape:
+    """1, times `factor` from each fraction `drops` of `total` steps on (He et al. 2015, 4.2)."""
+    return optax.piecewise_constant_schedule(1.0, {round(total * at): factor for at in drops})
+
+
+def cosine(total: int) -> Shape:
+    """Half a cosine from 1 at step 0 to 0 at step `total` (Loshchilov and Hutter 2016, eq. 5)."""
+    return optax.cosine_decay_schedule(1.0, total)
+
+
+def warmed(shape: Shape, steps: int) -> Shape:
+    """`shape`, times a ramp: (k + 1) / steps at step k of the first `steps` (Goyal et al. 2017)."""
+
+    def ramped(step: jax.Array) -> jax.Array:
+        done = (step + 1).astype(jnp.float32) / max(steps, 1)
+        return shape(step) * jnp.minimum(1.0, done)
+
+    return ramped
+
+
+class RateState(NamedTuple):
+    """What `scale_by_rate` keeps: the step logs `learning_rate` from here."""
+
+    count: jax.Array
+    learning_rate: jax.Array
+
+
+def scale_by_rate(shape: Shape, peak: jax.Array) -> optax.GradientTransformation:
+    """Multiply updates by -peak * shape(count), and keep the rate used, for the log."""
+
+    def init(params: Any) -> RateState:
+        del params
+        return RateState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
+
+    def update(updates: Any, state: RateState, params: Any = None):
+        del params
+        rate = jnp.asarray(peak * shape(state.count), jnp.float32)
+        updates = jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates)
+        return updates, RateState(state.count + 1, rate)
+
+    return optax.GradientTransformation(init, update)
+
+
+class GentleState(NamedTuple):
+    """What `gentle_until_learning` keeps."""
+
+    error: jax.Array
+    learns: jax.Array
+    rate: RateState
+
+
+def gentle_until_learning(
+    rate: optax.GradientTransformation, factor: float, below: float = 0.8, memory: float = 0.95
+) -> optax.GradientTransformationExtraArgs:
+    """`rate`, scaled by `factor` until the training error is under `below`.
+
+    He et al. 2015, section 4.2: ResNet-110 starts at 0.01 "until the training error is below 80%
+    (about 400 iterations)", then goes on with 0.1. The error of one batch is noise, so an
+    exponential average with `memory` is compared, beginning at 1. It reads the `accuracy` that the
+    loss reports.
+
+    Args:
+        rate: `scale_by_rate(...)`.
+        factor: of the learning rate, at first.
+        below: error, 0..1, from which on the network learns.
+        memory: of the average, 0..1.
+    """
+
+    def init(params: Any) -> GentleState:
+        return GentleState(jnp.ones((), jnp.float32), jnp.zeros((), bool), rate.init(params))
+
+    def update(updates: Any, state: GentleState, params: Any = None, *, sums: dict, **extra: Any):
+        del extra
+        total, weight = sums["accuracy"]
+        now = 1 - total / jnp.maximum(weight, 1)
+        error = jnp.asarray(memory * state.error + (1 - memory) * now, jnp.float32)
+        learns = state.learns | (error < below)
+        scale = jnp.where(learns, 1.0, factor).astype(jnp.float32)
+        updates, inner = rate.update(updates, state.rate, params)
+        updates = jax.tree.map(lambda u: scale.astype(u.dtype) * u, updates)
+        inner = inner._replace(learning_rate=scale * inner.learning_rate)
+        return updates, GentleState(error, learns, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def kernels(params: Any) -> Any:
+    """Mask that is True for what weight decay shrinks: arrays of two axes or more.
+
+    Biases and the scale and shift of a normalisation are left alone.
+    """
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def moving_average(decay: float) -> Average:
+    """Exponential moving average of parameters and floating collections; others are copied.
+
+    The decay begins at (1 + t) / (10 + t) and grows to `decay`, so that the average does not hang
+    on to the initial values.
+    """
+
+    def average(averages: dict, variables: dict, step: jax.Array) -> dict:
+        t = step.astype(jnp.float32)
+        rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
+
+        def one(a: jax.Array, v: jax.Array) -> jax.Array:
+            if not jnp.issubdtype(a.dtype, jnp.floating):
+                return v
+            return a + rate.astype(a.dtype) * (v - a)
+
+        return jax.tree.map(one, averages, variables)
+
+    return average

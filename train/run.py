@@ -1,0 +1,267 @@
+"""A run: what every experiment repeats, from a recipe and its data to a report in a directory."""
+
+import dataclasses
+import math
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from train import workdir as directory
+from train.checkpoints import Checkpoints
+from train.data.loader import Loader
+from train.data.order import once
+from train.data.resident import Resident
+from train.data.source import About, Source
+from train.data.statistics import measured
+from train.data.streaming import Streaming
+from train.evaluate import evaluate, evaluation_step
+from train.experiment import Parts
+from train.logs import Logs
+from train.loop import Rhythm, fit, host_step
+from train.mesh import compiled_evaluation, compiled_initial, compiled_step, make_mesh
+from train.provenance import provenance
+from train.refusal import Refused
+from train.report.page import Part, write_report
+from train.state import State, initial
+from train.step import training_step
+from train.stop import Stop
+from train.tasks.task import Summary
+
+Assess = Callable[[dict[str, Any]], Summary]
+
+
+class Stopped(Exception):
+    """A signal ended the run, which is saved.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+class Splits(NamedTuple):
+    """The parts of the data; the best checkpoint is picked on `validation`, where there is one."""
+
+    train: Source
+    validation: Source | None
+    test: Source
+
+
+def run(
+    experiment: str,
+    config: Any,
+    *,
+    build: Callable[[Any, About], Parts],
+    splits: Callable[[Any], Splits],
+    rank: str,
+    report: Sequence[Part],
+    note: str = "",
+) -> Summary:
+    """Train, evaluate, save and report; or go on with the run that lives in `config.workdir`.
+
+    Args:
+        experiment: name of the experiment's module.
+        config: its `Config`, with no field left open.
+        build: (config, about) -> Parts.
+        splits: config -> Splits.
+        rank: the validation scalar that ranks checkpoints, larger is better.
+        report: parts of the report.
+        note: said first, and in the report: what no one may mistake.
+
+    Returns:
+        The summary of the test split, at the best checkpoint, or at the last weights where no
+        validation split ranks them.
+
+    Raises:
+        Refused: the request cannot be met.
+        NonFinite: training diverged; the last good checkpoint stays.
+        Stopped: by a signal.
+    """
+    began = time.perf_counter()
+    path = config.workdir or directory.default(experiment, config.data)
+    earlier = directory.read_config(path, experiment, type(config))
+    if earlier is not None:
+        directory.refuse_changes(path, earlier, config)
+    mesh = make_mesh(first_devices(config.devices))
+    data = splits(config)
+    kinds = {"resident": Resident, "streaming": partial(Streaming, workers=config.workers)}
+    load = partial(kinds[config.loader], mesh=mesh, batch_size=config.batch_size)
+    about = measured(data.train)
+    parts = build(config, about)
+    loader = load(data.train, transform=parts.transform, seed=config.seed)
+    directory.make(path)
+    record = provenance(
+        seed=config.seed,
+        convolution="xla",
+        fingerprints={s.about.split: s.fingerprint for s in data if s is not None},
+    )
+    directory.refuse_other_data(path, record["data"])
+    directory.write_config(path, experiment, config)
+    directory.write(path / "about.json", dataclasses.asdict(about))
+    directory.write(path / "provenance.json", record)
+
+    first = initial_state(parts, loader, mesh, config.seed)
+    messages: list[str] = []
+    with Checkpoints(path / "checkpoints", say=messages.append) as checkpoints, Stop() as stop:
+        restored = checkpoints.restore(jax.tree.map(like, first))
+        state = first if restored is None else restored.state
+        logs = Logs(path, steps=config.steps, resume_step=restored and restored.step)
+        try:
+            for line in (note, describe(config, about, data, mesh), *messages):
+                if line:
+                    logs.say(line)
+            if restored is not None:
+                logs.say(f"Going on from step {restored.step} of {path}.")
+            step = training_step(
+                parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
+            )
+            state = fit(
+                state,
+                step=compiled_step(step, mesh),
+                loader=loader,
+                rhythm=rhythm(config),
+                evaluate=validation(parts, load, mesh, data.validation, rank, logs),
+                checkpoints=checkpoints,
+                logs=logs,
+                stopping=stop,
+            )
+            if stop.signal is not None and host_step(state) < config.steps:
+                logs.say(f"Stopped and saved at step {host_step(state)}. To go on:")
+                logs.say(f"  {again(experiment, path)}")
+                raise Stopped(stop.signal)
+            best = checkpoints.best()
+            variables = state.evaluated
+            if best is not None and best != config.steps:
+                variables = checkpoints.restore_variables(jax.tree.map(like, variables), step=best)
+            summary = assess(parts, load, mesh, data.test)(variables)
+            at = config.steps if best is None else best
+            logs.evaluation(config.steps, "test", summary.scalars)
+            directory.write(
+                path / "summary.json",
+                {
+                    "experiment": experiment,
+                    "data": config.data,
+                    "model": config.model,
+                    "seed": config.seed,
+                    "steps": config.steps,
+                    "images": config.steps * config.batch_size,
+                    "evaluated_step": at,
+                    **{f"test/{name}": finite(v) for name, v in summary.scalars.items()},
+                    "seconds": round(time.perf_counter() - began, 1),
+                },
+            )
+            title = f"{config.model} on {config.data}"
+            page = write_report(path, title, summary, data.test.about, data.test, report, lead=note)
+            logs.say(f"Test {rank} {summary.scalars[rank]:.4f}, weights of step {at}.")
+            logs.say(f"  {page}")
+            return summary
+        finally:
+            logs.close()
+
+
+def first_devices(count: int | None) -> list[jax.Device]:
+    """The first `count` devices; all for None.
+
+    Raises:
+        Refused: there are not so many.
+    """
+    devices = jax.devices()
+    if count is not None and count > len(devices):
+        raise Refused(f"devices={count}, but there are {len(devices)} here")
+    return devices[:count]
+
+
+def initial_state(parts: Parts, loader: Loader, mesh: Mesh, seed: int) -> State:
+    """The state before the first step, on the mesh."""
+    payloads = loader.payloads(0)
+    try:
+        batch = jax.eval_shape(loader.device, loader.data, next(payloads), 0, jax.random.key(0))
+    finally:
+        payloads.close()
+    inputs = jax.eval_shape(parts.task.inputs, batch)
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
+        return parts.network.init(key, zeros, train=False)
+
+    start = partial(initial, init, parts.optimizer, parts.hyper, averaged=parts.average is not None)
+    return compiled_initial(lambda seed: start(seed=seed), mesh)(jnp.uint32(seed))
+
+
+def like(x: jax.Array) -> jax.ShapeDtypeStruct:
+    """What a checkpoint is restored into: the same shape, dtype and sharding."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def rhythm(config: Any) -> Rhythm:
+    """When the loop does what."""
+    return Rhythm(
+        until=config.steps,
+        evaluate_every=config.evaluate_every,
+        save_every=config.save_every,
+        log_every=config.log_every,
+    )
+
+
+def assess(parts: Parts, load: Callable[..., Loader], mesh: Mesh, source: Source) -> Assess:
+    """variables -> the summary of a whole split, in its order, without augmentation."""
+    loader = load(source, order=once)
+    measure = compiled_evaluation(evaluation_step(parts.task, loader), mesh)
+
+    def of(variables: dict[str, Any]) -> Summary:
+        (summary,) = evaluate(measure, parts.task, loader, source, variables)
+        return summary
+
+    return of
+
+
+def validation(
+    parts: Parts,
+    load: Callable[..., Loader],
+    mesh: Mesh,
+    source: Source | None,
+    rank: str,
+    logs: Logs,
+) -> Callable[[int, State], float | None]:
+    """What the loop calls to rank a checkpoint; without a validation split nothing is ranked."""
+    if source is None:
+        return lambda step, state: None
+    summary_of = assess(parts, load, mesh, source)
+
+    def of(step: int, state: State) -> float:
+        scalars = summary_of(state.evaluated).scalars
+        logs.evaluation(step, "validation", scalars)
+        return scalars[rank]
+
+    return of
+
+
+def describe(config: Any, about: About, data: Splits, mesh: Mesh) -> str:
+    """What runs on what, in two lines."""
+    device = mesh.devices.flat[0]
+    sizes = ", ".join(f"{len(s):,} {s.about.split}" for s in data if s is not None)
+    return (
+        f"{config.model} on {about.name}: {sizes} images, {len(about.classes)} classes.\n"
+        f"Device: {mesh.devices.size} x {device.device_kind} ({device.platform})."
+    )
+
+
+def again(experiment: str, path: Path) -> str:
+    """The command that goes on with a run."""
+    script = f"{experiment.replace('.', '/')}.py"
+    return f"python {script} --workdir {shlex.quote(str(path))}"
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,118 @@
+"""Classification: one label an image; cross-entropy, and what follows from a confusion matrix."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from train.metrics.confusion import accuracy, confusion, f1, in_top_k, macro, precision, recall
+from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task
+
+
+def classification(
+    network: nn.Module,
+    *,
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    label_smoothing: float = 0.0,
+) -> Task:
+    """A task for images with one class each.
+
+    Args:
+        network: (B, H, W, C) float32 -> (B, num_classes) logits.
+        num_classes: of the data.
+        mean, std: per channel, of pixels 0..255; the network's input is (image - mean) / std.
+        label_smoothing: in the training loss, of the target that is spread evenly over all classes
+            (Szegedy et al. 2015, section 7). The loss that is measured is without.
+
+    `loss` reports `loss` and `accuracy`; `measure` yields `loss`, `confusion` and, for more than 5
+    classes, `top5`. Labels are (B,) int32, or (B, num_classes) distributions in training.
+    """
+    shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+
+    def inputs(batch: dict) -> jax.Array:
+        x = batch["image"].astype(jnp.float32)
+        return (x - shift.reshape(1, 1, 1, -1)) / scale.reshape(1, 1, 1, -1)
+
+    def loss(variables: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, Aux]:
+        collections = [name for name in variables if name != "params"]
+        logits, updated = network.apply(
+            variables, inputs(batch), train=True, mutable=collections, rngs={"dropout": key}
+        )
+        targets = distributions(batch["label"], num_classes)
+        smooth = optax.smooth_labels(targets, label_smoothing)
+        losses = optax.softmax_cross_entropy(logits, smooth)
+        total, weight = over_valid(losses, batch["valid"])
+        right = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
+        sums: Sums = {
+            "loss": Ratio(total, weight),
+            "accuracy": Ratio(*over_valid(right.astype(losses.dtype), batch["valid"])),
+        }
+        return total / jnp.maximum(weight, 1), Aux(dict(updated), sums)
+
+    def predict(variables: dict, x: jax.Array) -> jax.Array:
+        return jax.nn.softmax(network.apply(variables, x, train=False))
+
+    def measure(variables: dict, batch: dict) -> Measured:
+        labels, valid = batch["label"], batch["valid"]
+        logits = network.apply(variables, inputs(batch), train=False)
+        losses = optax.softmax_cross_entropy(logits, distributions(labels, num_classes))
+        predicted = jnp.argmax(logits, -1)
+        sums: Sums = {
+            "loss": Ratio(*over_valid(losses, valid)),
+            "confusion": confusion(labels, predicted, num_classes, valid),
+        }
+        if num_classes > 5:
+            top = in_top_k(logits, labels, 5).astype(losses.dtype)
+            sums["top5"] = Ratio(*over_valid(top, valid))
+        confidence = jnp.max(jax.nn.softmax(logits), -1)
+        records = {"index": batch["index"], "predicted": predicted, "confidence": confidence}
+        return Measured(sums, records)
+
+    return Task(inputs, loss, predict, measure, score, summarise)
+
+
+def distributions(labels: jax.Array, num_classes: int) -> jax.Array:
+    """(B,) int32 labels, or (B, num_classes) distributions as they are -> distributions."""
+    return jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else labels
+
+
+def over_valid(values: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(B,) values -> their sum and their number, of valid examples alone."""
+    return jnp.sum(jnp.where(valid, values, 0)), jnp.sum(valid, dtype=values.dtype)
+
+
+def score(record: dict, truth: dict) -> tuple[Sums, dict[str, Any]]:
+    """What the report wants to know of one example; no sums of its own."""
+    return {}, {
+        "index": int(record["index"]),
+        "label": int(truth["label"]),
+        "predicted": int(record["predicted"]),
+        "confidence": float(record["confidence"]),
+    }
+
+
+def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
+    """Scalars: loss, accuracy, top5, macro precision, recall and F1, count. Tables: see there."""
+    matrix = np.asarray(sums["confusion"])
+    scalars = {name: float(total / weight) for name, (total, weight) in ratios(sums)}
+    scalars |= {
+        "accuracy": accuracy(matrix),
+        "precision": macro(precision(matrix)),
+        "recall": macro(recall(matrix)),
+        "f1": macro(f1(matrix)),
+        "count": int(matrix.sum()),
+    }
+    mistakes = [one for one in kept if one["label"] != one["predicted"]]
+    mistakes.sort(key=lambda one: -one["confidence"])
+    return Summary(scalars, {"confusion": matrix, "mistakes": mistakes})
+
+
+def ratios(sums: Sums):
+    """The sums that are means."""
+    return ((name, value) for name, value in sums.items() if isinstance(value, Ratio))

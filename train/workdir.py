@@ -1,0 +1,115 @@
+"""The work directory of a run: its configuration, what it was given, what it found; as JSON."""
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+from typing import Any, TypeVar
+
+from train.experiment import RUNTIME
+from train.refusal import Refused
+
+Config = TypeVar("Config")
+
+
+def default(experiment: str, data: str) -> pathlib.Path:
+    """runs/<experiment>/<time>-<data>, which does not exist yet."""
+    name = experiment.rpartition(".")[2]
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = base = pathlib.Path("runs") / name / f"{now}-{data}"
+    number = 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def make(path: pathlib.Path) -> None:
+    """Create it, and see that it can be written.
+
+    Raises:
+        Refused: it can't.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise Refused(f"workdir={str(path)!r} can't be written: {error.strerror}") from None
+
+
+def write(path: pathlib.Path, value: Any) -> None:
+    """JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2, allow_nan=False, default=plain) + "\n")
+    part.replace(path)
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no form for."""
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in a JSON file of the work directory")
+
+
+def read_config(path: pathlib.Path, experiment: str, kind: type[Config]) -> Config | None:
+    """The configuration of the run that lives in `path`; None where none does.
+
+    Raises:
+        Refused: it is another experiment's, or not one of today's.
+    """
+    file = path / "config.json"
+    if not file.exists():
+        return None
+    try:
+        values = dict(json.loads(file.read_text()))
+        name = values.pop("experiment")
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"workdir={str(path)!r}: config.json can't be read: {error!r}") from None
+    if name != experiment:
+        raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if strange := sorted(set(values) ^ set(fields)):
+        raise Refused(
+            f"workdir={str(path)!r} was written by another version of {experiment}; "
+            f"fields that differ: {', '.join(strange)}"
+        )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return kind(**{**values, "workdir": path})
+
+
+def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
+    """The configuration, with the name of the module that readers import."""
+    values = {**dataclasses.asdict(config), "workdir": None}  # a run may be moved
+    write(path / "config.json", {"experiment": experiment, **values})
+
+
+def refuse_other_data(path: pathlib.Path, data: dict[str, str]) -> None:
+    """A run goes on with the data it began with.
+
+    Raises:
+        Refused: a fingerprint differs from the one that `path` records.
+    """
+    file = path / "provenance.json"
+    if not file.exists():
+        return
+    before = json.loads(file.read_text())["data"]
+    if before != data:
+        raise Refused(f"workdir={str(path)!r} began with other data: {before} there, {data} here")
+
+
+def refuse_changes(path: pathlib.Path, earlier: Any, config: Any) -> None:
+    """A resumed run may change its runtime fields alone.
+
+    Raises:
+        Refused: shows the other fields that differ.
+    """
+    names = [field.name for field in dataclasses.fields(config) if field.name not in RUNTIME]
+    differ = [
+        f"{name}: {getattr(earlier, name)!r} there, {getattr(config, name)!r} asked"
+        for name in names
+        if getattr(earlier, name) != getattr(config, name)
+    ]
+    if differ:
+        raise Refused(f"workdir={str(path)!r} holds a run of another config: {'; '.join(differ)}")

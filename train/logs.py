@@ -1,0 +1,172 @@
+"""Logs: the one place that prints and writes what a run measures.
+
+| file in the work directory | content |
+|---|---|
+| `metrics.jsonl` | one JSON object a line, and a line a seed where there are several |
+| `tensorboard/` | the same as TensorBoard events; `tensorboard/seed_3/` where there are several |
+
+A line of training: `{"kind": "train", "step", "epoch", "seconds", ["seed"], <quantity>: number}`.
+A line of evaluation: `{"kind": "evaluation", "split", "step", "seconds", ["seed"], <quantity>: …}`.
+`seconds` is the wall time that the run has taken so far, its earlier parts included. A number that
+is not finite is written as null.
+"""
+
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from train.events import Events
+from train.terminal import Terminal, Value
+
+METRICS = "metrics.jsonl"
+RESERVED = {"kind", "split", "step", "epoch", "seconds", "seed"}
+SECONDS_BETWEEN_FLUSHES = 30.0
+
+
+class Logs:
+    """Prints and writes in process 0; in every other process it does nothing.
+
+    Args:
+        workdir: created where it is missing.
+        steps: that the run will take, for the time left.
+        resume_step: the step restored from a checkpoint: what earlier lines say of later steps is
+            cut. None: the run begins, and whatever stood there is removed.
+        console: to print to; the standard output by default.
+        seeds: of a run of several, in the order of the lists that are logged.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        steps: int,
+        resume_step: int | None = None,
+        console: Console | None = None,
+        seeds: Sequence[int] | None = None,
+    ):
+        self._writes = jax.process_index() == 0
+        self._seeds = None if seeds is None else [int(seed) for seed in seeds]
+        if not self._writes:
+            return
+        workdir = pathlib.Path(workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        kept = -1 if resume_step is None else resume_step
+        before = _cut(workdir / METRICS, kept)
+        self._began = time.monotonic() - before
+        self._file = (workdir / METRICS).open("a", encoding="utf-8")
+        folders = [""] if self._seeds is None else [f"seed_{seed}" for seed in self._seeds]
+        self._events = [
+            Events(workdir / "tensorboard" / folder, purge_step=kept + 1) for folder in folders
+        ]
+        self._flushed = time.monotonic()
+        self._terminal = Terminal(console or Console(), steps)
+
+    def say(self, text: str) -> None:
+        """Plain paragraphs; a line that begins with a space (a command, a path) is not broken."""
+        if self._writes:
+            self._terminal.say(text)
+
+    def train(self, step: int, values: Mapping[str, Value], epoch: float) -> None:
+        """One logged interval of training.
+
+        Args:
+            step: updates done.
+            values: quantity -> number, or one a seed. `loss`, `accuracy`, `learning_rate` and
+                `images_per_second` are shown; all are written.
+            epoch: passes over the training data, a fraction.
+        """
+        if self._writes:
+            values = _plain(values)
+            self._write({"kind": "train", "step": step, "epoch": epoch}, "train", values)
+            self._terminal.train(step, values, epoch)
+
+    def evaluation(self, step: int, split: str, scalars: Mapping[str, Value]) -> None:
+        """What an evaluation on `split` found; a list holds one number a seed."""
+        if self._writes:
+            scalars = _plain(scalars)
+            self._write({"kind": "evaluation", "split": split, "step": step}, split, scalars)
+            self._flush()
+            self._terminal.evaluation(step, split, scalars)
+
+    def close(self) -> None:
+        """Closes the files and ends the live line; `say` goes on working. May be called twice."""
+        if self._writes and not self._file.closed:
+            self._file.close()
+            for events in self._events:
+                events.close()
+            self._terminal.close()
+
+    def _write(self, head: dict[str, Any], tag: str, values: dict[str, Value]) -> None:
+        if clash := RESERVED & values.keys():
+            raise ValueError(f"a quantity may not be called {sorted(clash)[0]!r}")
+        head["seconds"] = round(time.monotonic() - self._began, 3)
+        lines = []
+        for i, events in enumerate(self._events):
+            seed = {} if self._seeds is None else {"seed": self._seeds[i]}
+            mine = {name: self._of_seed(name, value, i) for name, value in values.items()}
+            finite = {k: v if math.isfinite(v) else None for k, v in mine.items()}
+            lines.append(json.dumps({**head, **seed, **finite}, allow_nan=False) + "\n")
+            events.scalars(head["step"], {f"{tag}/{name}": v for name, v in mine.items()})
+        self._file.write("".join(lines))
+        self._file.flush()
+        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self._flush()
+
+    def _of_seed(self, name: str, value: Value, i: int) -> float | int:
+        if not isinstance(value, Sequence):
+            return value
+        count = 0 if self._seeds is None else len(self._seeds)
+        if len(value) != count:
+            raise ValueError(f"{name} has {len(value)} values in a run of {count} seeds")
+        return value[i]
+
+    def _flush(self) -> None:
+        self._flushed = time.monotonic()
+        for events in self._events:
+            events.flush()
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, in order; none if there is no file.
+
+    A line that is not whole, as a killed process leaves behind, is passed over.
+    """
+    path = pathlib.Path(workdir) / METRICS
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
+    return entries
+
+
+def _cut(path: pathlib.Path, step: int) -> float:
+    """Removes lines beyond `step`, in one rename; returns the seconds at the last that stays."""
+    if not path.exists():
+        return 0.0
+    kept = [entry for entry in read_metrics(path.parent) if entry["step"] <= step]
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return max((float(entry.get("seconds", 0.0)) for entry in kept), default=0.0)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Value]:
+    """Python numbers and lists of them, whatever arrays they came in."""
+    return {name: np.asarray(value).tolist() for name, value in values.items()}

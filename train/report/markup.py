@@ -1,0 +1,86 @@
+"""From figures, pixels and values to HTML that needs no other file."""
+
+import base64
+import io
+import math
+import pathlib
+import warnings
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+SMALL = 64
+"""Longest side in pixels of a picture that is embedded as it is."""
+SHRUNK = 192
+"""Longest side of a larger picture once embedded."""
+
+
+def render(template: str, **values: Any) -> Markup:
+    """A template of this folder, filled; every value that is not `Markup` is escaped."""
+    return Markup(_ENVIRONMENT.get_template(template).render(**values))
+
+
+def figure(drawn: Figure, alt: str) -> Markup:
+    """An `<img>` that holds the figure as SVG, its text as text."""
+    out = io.StringIO()
+    # Text as text: readable names in every script, and a tenth of the size.
+    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        # The font that measures the text may lack a script that the reader's fonts have.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        drawn.savefig(out, format="svg", metadata={"Date": None})
+    width, height = drawn.get_size_inches()
+    return Markup('<img alt="{}" width="{:.0f}" height="{:.0f}" src="{}">').format(
+        alt, 96 * width, 96 * height, _data("image/svg+xml", out.getvalue().encode())
+    )
+
+
+def picture(pixels: np.ndarray, alt: str) -> Markup:
+    """An `<img>` of (H, W, 1 or 3) uint8: small ones exact, as PNG, others shrunk, as JPEG."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    small = max(image.size) <= SMALL
+    if not small:
+        image.thumbnail((SHRUNK, SHRUNK))
+    out = io.BytesIO()
+    if small:
+        image.save(out, "PNG", optimize=True)
+    else:
+        image.save(out, "JPEG", quality=85)
+    source = _data("image/png" if small else "image/jpeg", out.getvalue())
+    return Markup('<img class="{}" alt="{}" src="{}">').format(
+        "pixels" if small else "photo", alt, source
+    )
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """1,234 for counts, `digits` decimals for fractions, a dash for what does not exist."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    return f"{value:,.{digits}f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.3g}"
+
+
+def percent(value: Any, decimals: int = 2) -> str:
+    """0.9876 -> 98.76 %, a dash for what does not exist."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.{decimals}f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {"number": number, "percent": percent}

@@ -1,0 +1,144 @@
+"""The frame of a report: what was trained on what, the numbers, the curves, the provenance."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from train.data.source import About, Source
+from train.logs import read_metrics
+from train.report.curves import FRACTIONS, Chart, charts, draw, readable
+from train.report.markup import figure, number, percent, render
+from train.tasks.task import Summary
+
+Part = Callable[[Summary, About, Source], Markup]
+"""What a task adds to the page: one or more `<section>`s."""
+
+REPORT = "report.html"
+
+
+def write_report(
+    workdir: str | os.PathLike,
+    title: str,
+    summary: Summary,
+    about: About,
+    source: Source,
+    parts: Sequence[Part],
+    *,
+    lead: str = "",
+) -> pathlib.Path:
+    """Writes `report.html`, one file that needs no other, no network and no script.
+
+    Args:
+        workdir: `metrics.jsonl`, `config.json`, `about.json` and `provenance.json` are read from
+            it, as far as they are there.
+        title: what was trained, in words.
+        summary: of the evaluation that the page is about.
+        about: the data that it was measured on.
+        source: the same data; pictures are read from it.
+        parts: of the task.
+        lead: a paragraph under the title: what a reader must know before the numbers.
+
+    Returns:
+        Its path.
+    """
+    workdir = pathlib.Path(workdir)
+    lines = read_metrics(workdir)
+    config = _read(workdir / "config.json")
+    page = render(
+        "page.html",
+        title=title,
+        lead=lead,
+        facts=_facts(about, source, config, lines),
+        headline=_headline(summary.scalars),
+        split=about.split,
+        curves=[_figure(chart) for chart in charts(lines)],
+        parts=[part(summary, about, source) for part in parts],
+        tables=[
+            (heading, rows)
+            for heading, rows in (
+                ("Configuration", flat(config)),
+                ("Data", flat(_read(workdir / "about.json"))),
+                ("Provenance", flat(_read(workdir / "provenance.json"))),
+            )
+            if rows
+        ],
+    )
+    path = workdir / REPORT
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Rows of a table: nested names joined by dots, lists of values by commas."""
+    rows: list[tuple[str, str]] = []
+    for key, one in value.items():
+        if isinstance(one, Mapping):
+            rows += flat(one, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, _text(one)))
+    return rows
+
+
+def _facts(about: About, source: Source, config: dict, lines: list[dict]) -> list[tuple[str, str]]:
+    shape = "images of varying size"
+    if about.shape is not None:
+        height, width, channels = about.shape
+        shape = f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
+    facts = [("Data", f"{about.name}: {shape}, {len(about.classes)} classes")]
+    if "model" in config:
+        facts.append(("Model", _text(config["model"])))
+    facts.append(("Measured on", f"the {about.split} split, {len(source):,} examples"))
+    trained = [line for line in lines if line["kind"] == "train"]
+    if trained:
+        last = trained[-1]
+        taken = f"{last['step']:,} steps, {last['epoch']:,.1f} epochs"
+        facts.append(("Trained for", f"{taken}, {_minutes(lines[-1]['seconds'])}"))
+    return facts
+
+
+def _headline(scalars: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Accuracy before loss, and the count of examples last."""
+    first = {"accuracy": 0, "count": 2}
+    names = sorted(scalars, key=lambda name: first.get(name, 1))
+    return [(readable(name), _score(name, scalars[name])) for name in names]
+
+
+def _score(name: str, value: float) -> str:
+    if name == "count":
+        return number(int(value))
+    return percent(value) if name in FRACTIONS else number(value)
+
+
+def _figure(chart: Chart) -> Markup:
+    last = [
+        f"{series.label} {number(float(series.values[-1]))} at step {series.steps[-1]:,}"
+        for series in chart.series
+        if len(series.steps)
+    ]
+    return figure(draw(chart), f"{chart.title} over steps; last: {'; '.join(last)}")
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(_text(one) for one in value)
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return repr(value)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,180 @@
+"""What a person sees of a run: one live line where there is a terminal, plain lines elsewhere."""
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+Value = float | int | Sequence[float | int]
+"""A number, or one a seed."""
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Plain lines of training come no faster than this."""
+
+PERCENT = {"accuracy", "top5"}
+"""Fractions that are shown as percentages."""
+SHORT = {"accuracy": "acc", "learning_rate": "lr", "images_per_second": "img/s"}
+"""Labels on the lines of training; other quantities keep their names."""
+# Where the line is too narrow, what stands first here goes first.
+LEAST_IMPORTANT = ("img/s", "epoch", "lr", "acc", "left")
+
+
+class Terminal:
+    """Prints. Interactive or not is the console's own finding (`Console.is_interactive`)."""
+
+    def __init__(self, console: Console, steps: int):
+        self._console = console
+        self._steps = steps
+        self._live: Live | None = None
+        self._first: tuple[int, float] | None = None
+        self._printed = -math.inf
+
+    def say(self, text: str) -> None:
+        """Paragraphs; a line that begins with a space (a command, a path) is never broken."""
+        for line in text.splitlines() or [""]:
+            self._print(Text(line), whole=line.startswith(" "))
+
+    def train(self, step: int, values: Mapping[str, Value], epoch: float) -> None:
+        """One logged interval: redraws the live line, or prints a plain one every few seconds."""
+        now = time.monotonic()
+        # The first interval holds the compilation, so the pace is measured from its end.
+        self._first = self._first or (step, now)
+        pieces = self._pieces(step, values, epoch, now)
+        if self._console.is_interactive:
+            if self._live is None:
+                # Without its thread: a lock held by one while a data worker forks hangs both.
+                self._live = Live(console=self._console, auto_refresh=False, transient=True)
+                self._live.start()
+            self._live.update(_Line(pieces, step, self._steps), refresh=True)
+        elif now - self._printed >= SECONDS_BETWEEN_LINES or step >= self._steps:
+            self._printed = now
+            self._print(Text("  ").join(pieces.values()), whole=True)
+
+    def evaluation(self, step: int, split: str, scalars: Mapping[str, Value]) -> None:
+        """One line that stays: on a terminal as many of the scalars, from the first, as fit it."""
+        line = Text(f"step {step}", style="dim").append(f"  {split}", style="bold not dim")
+        for name, value in scalars.items():
+            piece = _label(name, show(name, value, digits=4))
+            if self._console.is_terminal and line.cell_len + piece.cell_len + 2 > self._width:
+                break
+            line = Text("  ").join([line, piece])
+        self._print(line, whole=True)
+
+    def close(self) -> None:
+        """Ends the live line and gives the cursor back; more may be said afterwards."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @property
+    def _width(self) -> int:
+        # One column is kept free: some terminals wrap when the last one is written to.
+        return self._console.width - 1
+
+    def _print(self, text: Text, *, whole: bool) -> None:
+        # An unprintable character must not end a run of hours.
+        encoding = self._console.encoding
+        if text.plain.encode(encoding, "replace").decode(encoding) != text.plain:
+            text = Text(text.plain.encode(encoding, "replace").decode(encoding))
+        whole = whole or not self._console.is_terminal
+        self._console.print(text, soft_wrap=whole, markup=False, highlight=False)
+
+    def _pieces(
+        self, step: int, values: Mapping[str, Value], epoch: float, now: float
+    ) -> dict[str, Text]:
+        """Label -> what is shown, in the order of the line."""
+        pieces = {"step": _label("step", f"{step}/{self._steps}")}
+        pieces["epoch"] = _label("epoch", f"{epoch:.1f}")
+        for name in ("loss", "accuracy", "learning_rate"):
+            if name in values:
+                short = SHORT.get(name, name)
+                pieces[short] = _label(short, show(name, values[name], digits=3))
+        if "images_per_second" in values:
+            number = show("images_per_second", values["images_per_second"], digits=4)
+            pieces["img/s"] = Text(number).append(" img/s", style="dim")
+        if self._first is not None and step > self._first[0]:
+            pace = (now - self._first[1]) / (step - self._first[0])
+            left = duration(pace * max(self._steps - step, 0))
+            pieces["left"] = Text(left).append(" left", style="dim")
+        return pieces
+
+
+class _Line:
+    """One line of exactly the console's width: what fits, and a bar in the room that is left."""
+
+    def __init__(self, pieces: dict[str, Text], step: int, steps: int):
+        self._pieces, self._step, self._steps = pieces, step, steps
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width - 1  # the last column is kept free here too
+        text = self._fit(width)
+        room = min(width - text.cell_len - 2, 30)
+        row = Table.grid(padding=(0, 2, 0, 0))
+        if room >= 8:
+            row.add_column(width=room)
+            row.add_column(no_wrap=True)
+            row.add_row(ProgressBar(self._steps, self._step, width=room), text)
+        else:
+            row.add_column(no_wrap=True)
+            row.add_row(text)
+        yield from console.render(row, options.update(width=width))
+
+    def _fit(self, width: int) -> Text:
+        pieces = dict(self._pieces)
+        for drop in ("", *LEAST_IMPORTANT):
+            pieces.pop(drop, None)
+            full = list(pieces.values())
+            bare = [pieces["step"][len("step ") :], *full[1:]]
+            for gap, shown in (("  ", full), (" ", full), (" ", bare)):
+                text = Text(gap).join(shown)
+                if text.cell_len <= width:
+                    return text
+        text.truncate(width, overflow="ellipsis")
+        return text
+
+
+def show(name: str, value: Value, *, digits: int) -> str:
+    """A number as people read it: `digits` significant, percent where the name says so.
+
+    Seeds become "mean±standard deviation" over those that are finite (n - 1 in the denominator),
+    and the count of those that are not.
+    """
+    many = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)]
+    scale, unit = (100.0, "%") if name in PERCENT else (1.0, "")
+    finite = [scale * v for v in many if math.isfinite(v)]
+    if not finite:
+        return "not finite"
+    mean = statistics.fmean(finite)
+    if unit:
+        text = f"{mean:.{digits - 2}f}"
+        spread = f"±{statistics.stdev(finite):.{digits - 2}f}" if len(finite) > 1 else ""
+    elif isinstance(value, int) or (mean.is_integer() and abs(mean) >= 10):
+        text, spread = f"{mean:.0f}", ""
+    else:
+        text = f"{mean:.0f}" if abs(mean) >= 10**digits else f"{mean:.{digits}g}"
+        spread = f"±{statistics.stdev(finite):.2g}" if len(finite) > 1 else ""
+    lost = len(many) - len(finite)
+    return f"{text}{spread}{unit}" + (f" ({lost} of {len(many)} not finite)" if lost else "")
+
+
+def duration(seconds: float) -> str:
+    """0:59, 12:34, 3h 04m, 2d 03h."""
+    total = round(seconds)
+    days, rest = divmod(total, 86400)
+    hours, minutes = divmod(rest // 60, 60)
+    if days:
+        return f"{days}d {hours:02d}h"
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}:{rest % 60:02d}"
+
+
+def _label(name: str, value: str) -> Text:
+    style = "bold red" if "not finite" in value else ""
+    return Text(f"{name} ", style="dim").append(value, style=f"not dim {style}")

@@ -15,14 +15,16 @@ import optax
 from jax import lax
 
 import models
-from train import augment, cli, optim
+from train import cli, optim
 from train.accumulate import accumulated
-from train.data import named
+from train.augment import chain, flip, pad_and_crop
+from train.data import tfds
+from train.data.named import Splits, named
 from train.data.source import About
 from train.data.subset import cut
 from train.experiment import Parts, Runtime, choice, fraction, nonnegative, positive
 from train.report.classification import classification_part
-from train.run import Splits, run
+from train.run import run
 from train.step import gradient
 from train.tasks.classification import classification
 from train.tasks.task import Summary
@@ -123,7 +125,7 @@ with a short recipe of their own. `make cifar10` gets CIFAR-10 and trains on it.
 def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:
     """The recipe for a data set and a model: the named one, or CIFAR-10's."""
     if data == "auto":
-        data = "cifar10" if named.is_prepared("cifar10") else "digits"
+        data = "cifar10" if tfds.prepared("cifar10") else "digits"
     known = {config.data: config for config in (CIFAR10, DIGITS, FASHION_MNIST)}
     config = known.get(data, CIFAR10)
     # Section 4.2: 0.1 is "slightly too large to start converging" at 110 layers.
@@ -164,16 +166,15 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Par
             ),
         )
 
-    # Padding is the mean colour: zeros once the mean is subtracted, as in the paper.
-    stages = [augment.pad_and_crop(config.pad, fill=about.mean)]
-    if about.mirror:
-        stages.append(augment.flip())
+    stages = [pad_and_crop(config.pad), *([flip()] if about.mirror else [])]
+    # Padded with the mean colour: with zeros once the mean is subtracted, as in the paper.
+    transform = chain(*stages, fill=about.mean)
     return Parts(
         network=network,
         task=task,
         optimizer=optimizer,
         hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
-        transform=augment.chain(*stages),
+        transform=transform,
         gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
         average=optim.moving_average(config.ema) if config.ema else None,
     )
@@ -181,7 +182,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Par
 
 def splits(config: Config) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed."""
-    train, validation, test = named.named(config.data)
+    train, validation, test = named(config.data)
     if validation is None and config.validation:
         train, validation = cut(train, config.validation, seed=0)
     return Splits(train, validation, test)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from train import workdir as directory
 from train.checkpoints import Checkpoints
 from train.data.loader import Loader
+from train.data.named import Splits
 from train.data.order import once
 from train.data.resident import Resident
 from train.data.source import About, Source
@@ -47,14 +48,6 @@ class Stopped(Exception):
     def __init__(self, signal: int):
         super().__init__(f"stopped by signal {signal}")
         self.signal = signal
-
-
-class Splits(NamedTuple):
-    """The parts of the data; the best checkpoint is picked on `validation`, where there is one."""
-
-    train: Source
-    validation: Source | None
-    test: Source
 
 
 def run(

@@ -1,0 +1,256 @@
+"""The first experiment as its users meet it: processes, their files, their errors."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import resnet_cifar
+from train import workdir
+from train.checkpoints import Checkpoints
+from train.data.resident import Resident
+from train.data.statistics import measured
+from train.logs import read_metrics
+from train.mesh import make_mesh
+from train.run import initial_state, like
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = "experiments/resnet_cifar.py"
+SMALL = ("--data", "digits", "--batch-size", "8", "--ema", "0.9", "--warmup-steps", "2")
+
+
+def command(*arguments):
+    return [sys.executable, "-W", "error", SCRIPT, *map(str, arguments)]
+
+
+def environment():
+    # One device, and no data set of the machine's own.
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "TFDS_DATA_DIR": "/nonexistent", "COLUMNS": "100"}
+
+
+def run(*arguments, **more):
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env={**environment(), **more},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=240):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def steps_logged(path):
+    return max((line["step"] for line in read_metrics(path)), default=0)
+
+
+def final(path, step):
+    """Every number of the state that a run has saved at `step`."""
+    config = workdir.read_config(path, "experiments.resnet_cifar", resnet_cifar.Config)
+    data = resnet_cifar.splits(config)
+    parts = resnet_cifar.build(config, measured(data.train))
+    mesh = make_mesh(jax.devices()[:1])
+    loader = Resident(data.train, mesh=mesh, batch_size=config.batch_size, seed=config.seed)
+    target = jax.tree.map(like, initial_state(parts, loader, mesh, config.seed))
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(target)
+    assert restored.step == step
+    return jax.device_get(restored.state)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 60 steps, uninterrupted."""
+    path = tmp_path_factory.mktemp("whole")
+    out = run(*SMALL, "--steps", 60, "--evaluate-every", 25, "--workdir", path)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return path, out.stdout
+
+
+def test_a_run_says_what_it_is_and_what_it_found(whole):
+    path, out = whole
+    assert "embedded digits" in out
+    assert "not on CIFAR-10" in out
+    assert "make cifar10" in out
+    assert "cpu" in out.lower()
+    assert "1,262 train" in out
+    assert str(path / "report.html") in out.split()[-1]
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["data"] == "digits"
+    assert summary["model"] == "resnet20"
+    assert summary["steps"] == 60
+    assert summary["test/count"] == 355
+    assert 0.1 < summary["test/accuracy"] <= 1
+    assert f"{summary['test/accuracy']:.4f}" in out
+    assert summary["evaluated_step"] in (25, 50, 60)
+
+
+def test_a_run_leaves_its_files(whole):
+    path, _ = whole
+    config = json.loads((path / "config.json").read_text())
+    assert config["experiment"] == "experiments.resnet_cifar"
+    assert config["data"] == "digits"
+    assert config["batch_size"] == 8
+    about = json.loads((path / "about.json").read_text())
+    assert about["name"] == "digits"
+    assert about["shape"] == [32, 32, 1]
+    assert about["mean"]
+    record = json.loads((path / "provenance.json").read_text())
+    assert record["convolution"] == "xla"
+    assert set(record["data"]) == {"train", "validation", "test"}
+    lines = read_metrics(path)
+    trained = [line for line in lines if line["kind"] == "train"]
+    assert trained[-1]["step"] == 60
+    for name in ("loss", "accuracy", "learning_rate", "gradient_norm", "images_per_second"):
+        assert trained[-1][name] >= 0
+    evaluated = [(line["split"], line["step"]) for line in lines if line["kind"] == "evaluation"]
+    assert evaluated == [(("validation"), 25), ("validation", 50), ("validation", 60), ("test", 60)]
+    assert list((path / "tensorboard").iterdir())
+    page = (path / "report.html").read_text()
+    assert "embedded digits" in page
+
+
+def test_killed_and_resumed_is_the_same_run_bit_for_bit(whole, tmp_path):
+    arguments = (*SMALL, "--steps", 60, "--evaluate-every", 25, "--workdir", tmp_path)
+    process = start(*arguments, "--log-every", 1)
+    saved = tmp_path / "checkpoints" / "25"
+    wait_for(lambda: saved.exists() and steps_logged(tmp_path) >= 27, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert steps_logged(tmp_path) < 60
+    out = run("--workdir", tmp_path)  # nothing else: the config is read back
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert f"from step 25 of {tmp_path}" in out.stdout
+    one, other = final(whole[0], 60), final(tmp_path, 60)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.ema is not None
+    numbers = [line["step"] for line in read_metrics(tmp_path) if line["kind"] == "train"]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
+    process = start(*SMALL, "--steps", 100_000, "--log-every", 1, "--workdir", tmp_path)
+    wait_for(lambda: steps_logged(tmp_path) >= 3, process)
+    process.send_signal(number)
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 128 + number
+    at = steps_logged(tmp_path)
+    assert (tmp_path / "checkpoints" / str(at)).is_dir()
+    assert f"saved at step {at}" in out
+    assert f"python {SCRIPT} --workdir {tmp_path}" in out
+    assert "Traceback" not in out
+
+
+def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    out = run(
+        *SMALL, "--steps", 50, "--learning-rate", "1e38", "--log-every", 1, "--workdir", tmp_path
+    )
+    assert out.returncode == 1
+    assert "not finite at step" in out.stderr
+    assert "Traceback" not in out.stderr
+    first = int(out.stderr.split("at step ")[1].split()[0])
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    last = json.loads(text.splitlines()[-1])
+    assert last["step"] == first
+    assert None in last.values()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "resnet21"], ["model='resnet21'", "resnet20"]),
+        (["--data", "cifar01"], ["data='cifar01'", "cifar10"]),
+        (["--steps", "0"], ["steps=0"]),
+        (["--steps", "-3"], ["steps=-3"]),
+        (["--batch-size", "0"], ["batch_size=0"]),
+        (["--batch-size", "1263"], ["batch_size=1263", "1262"]),
+        (["--learning-rate", "-1"], ["learning_rate=-1.0"]),
+        (["--momentum", "1"], ["momentum=1.0"]),
+        (["--devices", "99"], ["devices=99"]),
+        (["--batch-size", "9", "--devices", "2"], ["batch_size=9", "2 devices"]),
+        (["--batch-size", "8", "--accumulation", "3"], ["accumulation=3", "batch_size=8"]),
+        (["--workdir", "pyproject.toml/run"], ["workdir='pyproject.toml/run'", "Not a directory"]),
+    ],
+)
+def test_a_bad_request_is_one_line(arguments, words):
+    data = [] if "--data" in arguments else ["--data", "digits"]
+    out = run(*data, *arguments, JAX_NUM_CPU_DEVICES="2")
+    assert out.returncode == 2, out.stdout + out.stderr
+    assert len(out.stderr.splitlines()) == 1
+    assert all(word in out.stderr for word in words), out.stderr
+
+
+def test_an_unknown_field_is_named_with_its_like():
+    out = run("--data", "digits", "--batch", "8")
+    assert out.returncode == 2
+    assert "--batch" in out.stderr
+    assert "--batch-size" in out.stderr
+    assert "Traceback" not in out.stderr
+
+
+def test_a_workdir_of_another_config_is_refused(whole):
+    path, _ = whole
+    out = run("--workdir", path, "--steps", "61", "--log-every", "7")
+    assert out.returncode == 2
+    assert "steps: 60 there, 61 asked" in out.stderr
+    assert "log_every" not in out.stderr
+
+
+def test_a_finished_run_says_its_result_again(whole):
+    path, first = whole
+    out = run("--workdir", path, "--data", "auto")
+    assert out.returncode == 0
+    assert first.splitlines()[-2] in out.stdout
+
+
+def test_cifar10_is_strict_where_there_is_no_network():
+    began = time.monotonic()
+    out = run("--data", "cifar10", https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    assert out.returncode == 2
+    assert "prepare" in out.stderr
+    assert "TFDS_DATA_DIR" in out.stderr
+    assert time.monotonic() - began < 30  # imports included; the probe's limit is tested beside it
+
+
+def test_help_shows_the_recipe():
+    out = run("--data", "digits", "--help")
+    assert out.returncode == 0
+    assert "--learning-rate" in out.stdout
+    assert "optimiser updates" in out.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_every_seed_reads_the_digits(seed, tmp_path):
+    out = run("--data", "digits", "--seed", seed, "--workdir", tmp_path)
+    assert out.returncode == 0, out.stderr
+    accuracy = json.loads((tmp_path / "summary.json").read_text())["test/accuracy"]
+    assert accuracy >= (0.985 if seed == 0 else 0.98)

@@ -1,0 +1,11 @@
+"""Augmentation on the device: batched, jitted, keyed.
+
+transform = chain(pad_and_crop(4), flip(), fill=mean)
+batch = transform(key, batch)
+"""
+
+from train.augment.compose import Transform, chain
+from train.augment.geometry import flip, pad_and_crop
+from train.augment.kinds import Geometric, Pixel
+
+__all__ = ["Geometric", "Pixel", "Transform", "chain", "flip", "pad_and_crop"]

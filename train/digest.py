@@ -1,0 +1,62 @@
+"""Digest: one number for the bits of an array, the same on any number of devices."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+GOLDEN = 0x9E3779B9
+"""2^32 divided by the golden ratio: odd, so index times it is another number for each index."""
+WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
+
+
+def digests(leaves: Iterable[Any]) -> list[int]:
+    """A digest for each array, computed where it lies and fetched once.
+
+    A program for each kind of leaf, not one for the tree: a network repeats few shapes, and a
+    program over the 1,300 arrays of a ResNet-110's state compiles for a quarter of a minute.
+
+    Args:
+        leaves: arrays of booleans, integers, or real numbers, of 1, 2, 4 or 8 bytes an element.
+
+    Returns:
+        Numbers below 2^32.
+    """
+    return [int(number) for number in jax.device_get([digest(leaf) for leaf in leaves])]
+
+
+@jax.jit
+def digest(x: jax.Array) -> jax.Array:
+    """() uint32: the sum of mix(bits + weight of the index) over all 32-bit words of `x`.
+
+    Integers that wrap around add up to the same sum in any order, so how `x` is sharded changes
+    nothing.
+
+    For a given index `mix` is a bijection of the bits, so a change of one element always shows.
+    That it isn't linear matters: of "bits times an odd weight" the sign bit adds 2^31 whatever the
+    weight, and x, -x exchanged, or two signs flipped, would not be seen.
+    """
+    bits = words(x)
+    index = jnp.zeros(bits.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(bits.ndim)):
+        # Not a reshape to one axis, which would gather what is sharded along another.
+        position = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+        index = index + position * jnp.uint32(stride % 2**32)
+        stride *= bits.shape[axis]
+    return jnp.sum(mix(bits + (index + jnp.uint32(1)) * jnp.uint32(GOLDEN)), dtype=jnp.uint32)
+
+
+def words(x: jax.Array) -> jax.Array:
+    """The bits of `x` as uint32; elements of 8 bytes become two words along a new last axis."""
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    return jax.lax.bitcast_convert_type(x, WORDS[x.dtype.itemsize]).astype(jnp.uint32)
+
+
+def mix(x: jax.Array) -> jax.Array:
+    """The finaliser of MurmurHash3 (Appleby 2011): a bijection of uint32 that spreads each bit."""
+    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> jnp.uint32(16))

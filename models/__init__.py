@@ -1,0 +1,57 @@
+"""Networks: what is computed, and nothing of how it is fitted. Here, the one table of their names.
+
+network = models.create("resnet50", num_classes=10)
+variables = network.init(key, x, train=False)
+logits = network.apply(variables, x, train=False)
+"""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+
+from models.classification import resnet
+from models.classification.classifier import classifier
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet20": partial(classifier, resnet.ResNet20),
+    "resnet32": partial(classifier, resnet.ResNet32),
+    "resnet44": partial(classifier, resnet.ResNet44),
+    "resnet56": partial(classifier, resnet.ResNet56),
+    "resnet110": partial(classifier, resnet.ResNet110),
+    "resnet18_cifar": partial(classifier, resnet.ResNet18CIFAR),
+    "resnet18": partial(classifier, resnet.ResNet18),
+    "resnet34": partial(classifier, resnet.ResNet34),
+    "resnet50": partial(classifier, resnet.ResNet50),
+    "resnet101": partial(classifier, resnet.ResNet101),
+    "resnet152": partial(classifier, resnet.ResNet152),
+    "resnext50_32x4d": partial(classifier, resnet.ResNeXt50_32x4d),
+    "resnext101_32x8d": partial(classifier, resnet.ResNeXt101_32x8d),
+    "wide_resnet50_2": partial(classifier, resnet.WideResNet50_2),
+    "wide_resnet101_2": partial(classifier, resnet.WideResNet101_2),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Of all variants that `create` knows."""
+    return tuple(NETWORKS)
+
+
+def create(name: str, *, num_classes: int, **fields: Any) -> nn.Module:
+    """A network by its name.
+
+    Args:
+        name: one of `names()`.
+        num_classes: of its logits.
+        **fields: of the network, in place of the variant's own: `dtype="bfloat16"`, `remat=True`.
+
+    Raises:
+        ValueError: the name is unknown (the nearest ones are named), or a field's value is bad.
+        TypeError: the network has no such field.
+    """
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, n=4, cutoff=0.5) or names()
+        raise ValueError(f"network {name!r} is unknown; nearest: {', '.join(near)}")
+    return NETWORKS[name](num_classes=num_classes, **fields)

@@ -1,0 +1,53 @@
+"""Classifier: a backbone and a linear head on the mean of its last map."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models.layers.pooling import global_average_pool
+
+
+class Classifier(nn.Module):
+    """Images to logits: (B, H, W, C) -> (B, num_classes).
+
+    The head and its logits are float32 where the backbone computes in bfloat16, and of the
+    backbone's dtype where that is wider.
+
+    Attributes:
+        backbone: `(x, *, train)` -> tuple of maps (B, h, w, c).
+        num_classes: at least 1.
+        param_dtype: of the head.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes={self.num_classes} must be at least 1")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        last = self.backbone(x, train=train)[-1]  # type: ignore[operator]
+        wide = np.promote_types(last.dtype, np.float32)
+        mean = global_average_pool(last.astype(wide))
+        return nn.Dense(
+            self.num_classes, dtype=wide, param_dtype=self.param_dtype, name="head"
+        )(mean)  # fmt: skip
+
+
+def classifier(
+    backbone: Callable[..., nn.Module],
+    *,
+    num_classes: int,
+    param_dtype: Any = jnp.float32,
+    **fields: Any,
+) -> Classifier:
+    """A classifier on a new backbone, `fields` being the backbone's."""
+    return Classifier(backbone(param_dtype=param_dtype, **fields), num_classes, param_dtype)

@@ -1,0 +1,257 @@
+"""ResNet (He et al. 2015), ResNeXt (Xie et al. 2016), Wide ResNet (Zagoruyko & Komodakis 2016).
+
+`ResNet` is the backbone; the partials at the end name its variants. Padding is explicit and the
+same on both sides at stride 2 too, as in the authors' code and in torchvision.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from models.layers.norm import BatchNorm
+from models.layers.pooling import max_pool
+
+ModuleDef = Callable[..., Any]
+
+
+class Shortcut(nn.Module):
+    """The input of a block in the shape of its output (He et al. 2015, sections 3.3 and 4.1).
+
+    (B, H, W, C) -> (B, ceil(H / strides), ceil(W / strides), features)
+
+    Attributes:
+        option: where the shape changes, "A" takes every strides-th pixel and appends channels of
+            zeros, "B" projects by a 1x1 convolution; "C" projects in every block.
+    """
+
+    features: int
+    strides: int
+    option: str
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        if self.option != "C" and self.strides == 1 and self.features == channels:
+            return x
+        if self.option == "A":
+            if self.features < channels:
+                raise ValueError(
+                    f"shortcut='A' cannot narrow {channels} channels to features={self.features}"
+                )
+            x = x[:, :: self.strides, :: self.strides]
+            return jnp.pad(x, [(0, 0)] * 3 + [(0, self.features - channels)])
+        y = self.conv(self.features, (1, 1), strides=self.strides, name="conv")(x)
+        return self.norm(name="norm")(y, train=train)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2015, fig. 2).
+
+    (B, H, W, C) -> (B, ceil(H / strides), ceil(W / strides), features)
+    """
+
+    features: int
+    strides: int
+    shortcut: ModuleDef
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        y = self.conv(self.features, (3, 3), strides=self.strides, padding=1, name="conv1")(x)
+        y = self.norm(name="norm1")(y, train=train, act=nn.relu)
+        y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
+        x = self.shortcut(self.features, self.strides, name="shortcut")(x, train=train)
+        return self.norm(name="norm2")(y, train=train, add=x, act=nn.relu)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut (He et al. 2015, fig. 5; Xie et al. 2016, fig. 3c).
+
+    (B, H, W, C) -> (B, ceil(H / strides), ceil(W / strides), features). The stride is on the 3x3
+    convolution, as in torchvision, not on the first as in the paper.
+
+    Attributes:
+        features: channels that come out.
+        groups: of the 3x3 convolution (ResNeXt's cardinality).
+        width: channels of each group where 256 come out; it grows with `features`.
+    """
+
+    features: int
+    strides: int
+    shortcut: ModuleDef
+    conv: ModuleDef
+    norm: ModuleDef
+    groups: int = 1
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        inner = self.groups * (self.width * self.features // 256)
+        y = self.conv(inner, (1, 1), name="conv1")(x)
+        y = self.norm(name="norm1")(y, train=train, act=nn.relu)
+        y = self.conv(
+            inner,
+            (3, 3),
+            strides=self.strides,
+            padding=1,
+            feature_group_count=self.groups,
+            name="conv2",
+        )(y)
+        y = self.norm(name="norm2")(y, train=train, act=nn.relu)
+        y = self.conv(self.features, (1, 1), name="conv3")(y)
+        x = self.shortcut(self.features, self.strides, name="shortcut")(x, train=train)
+        return self.norm(name="norm3")(y, train=train, add=x, act=nn.relu)
+
+
+class ImageNetStem(nn.Module):
+    """7x7 convolution and 3x3 maximum, both at stride 2 (He et al. 2015, table 1).
+
+    (B, H, W, C) -> (B, ceil(H / 4), ceil(W / 4), features)
+    """
+
+    stride: ClassVar[int] = 4
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = self.conv(self.features, (7, 7), strides=2, padding=3, name="conv")(x)
+        x = self.norm(name="norm")(x, train=train, act=nn.relu)
+        return max_pool(x, (3, 3), strides=2, padding=1)
+
+
+class CIFARStem(nn.Module):
+    """3x3 convolution (He et al. 2015, section 4.2): (B, H, W, C) -> (B, H, W, features)."""
+
+    stride: ClassVar[int] = 1
+    features: int
+    conv: ModuleDef
+    norm: ModuleDef
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = self.conv(self.features, (3, 3), padding=1, name="conv")(x)
+        return self.norm(name="norm")(x, train=train, act=nn.relu)
+
+
+class ResNet(nn.Module):
+    """A backbone: (B, H, W, C) float -> a map (B, ceil(H / stride), ceil(W / stride), c) a stage.
+
+    Attributes:
+        stages: blocks of each stage; from the second on, the first block halves the resolution.
+        channels: of each stage's map.
+        block: `BasicBlock` or `Bottleneck`, with their own fields bound if need be.
+        stem: what precedes the stages; its `stride` says by how much it divides the resolution.
+        stem_features: channels that it yields.
+        shortcut: "A", "B" or "C", see `Shortcut`.
+        norm: `BatchNorm`, or what has its call and its parameters.
+        conv_general_dilated: the convolution, with the signature of JAX's.
+        dtype: of the arithmetic and the maps; inferred from input and parameters by default.
+        param_dtype: of the parameters.
+        remat: whether a block's activations are computed again in the backward pass.
+    """
+
+    stages: tuple[int, ...]
+    channels: tuple[int, ...]
+    block: ModuleDef
+    stem: type[ImageNetStem] | type[CIFARStem] = ImageNetStem
+    stem_features: int = 64
+    shortcut: str = "B"
+    norm: ModuleDef = BatchNorm
+    conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shortcut not in ("A", "B", "C"):
+            raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C'")
+        if len(self.stages) != len(self.channels) or min(*self.stages, *self.channels, 1) < 1:
+            raise ValueError(
+                f"stages={self.stages} and channels={self.channels} must be as many, each above 0"
+            )
+        super().__post_init__()
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one of each stage's map."""
+        return tuple(self.stem.stride * 2**stage for stage in range(len(self.stages)))
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
+        if x.ndim != 4:
+            raise ValueError(f"image of shape {x.shape}: expected 4 axes, (B, H, W, C)")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"image of dtype {x.dtype}: expected normalised floats")
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            conv_general_dilated=self.conv_general_dilated,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        norm = partial(self.norm, dtype=self.dtype, param_dtype=self.param_dtype)
+        shortcut = partial(Shortcut, option=self.shortcut, conv=conv, norm=norm)
+
+        x = self.stem(self.stem_features, conv=conv, norm=norm, name="stem")(x, train=train)
+        maps = []
+        for stage, (blocks, features) in enumerate(zip(self.stages, self.channels, strict=True), 1):
+            for number in range(1, blocks + 1):
+                block = self.block(
+                    features,
+                    strides=2 if stage > 1 and number == 1 else 1,
+                    shortcut=shortcut,
+                    conv=conv,
+                    norm=norm,
+                    name=f"stage{stage}_block{number}",
+                )
+                run = lambda block, x: block(x, train=train)  # noqa: E731
+                x = nn.remat(run)(block, x) if self.remat else run(block, x)
+            maps.append(x)
+        return tuple(maps)
+
+
+# He et al. 2015, section 4.2: 6n + 2 layers, option A.
+OnCIFAR = partial(
+    ResNet,
+    channels=(16, 32, 64),
+    block=BasicBlock,
+    stem=CIFARStem,
+    stem_features=16,
+    shortcut="A",
+)
+ResNet20 = partial(OnCIFAR, stages=(3, 3, 3))
+ResNet32 = partial(OnCIFAR, stages=(5, 5, 5))
+ResNet44 = partial(OnCIFAR, stages=(7, 7, 7))
+ResNet56 = partial(OnCIFAR, stages=(9, 9, 9))
+ResNet110 = partial(OnCIFAR, stages=(18, 18, 18))
+
+# He et al. 2015, table 1.
+Basic = partial(ResNet, channels=(64, 128, 256, 512), block=BasicBlock)
+Deep = partial(ResNet, channels=(256, 512, 1024, 2048), block=Bottleneck)
+ResNet18 = partial(Basic, stages=(2, 2, 2, 2))
+ResNet34 = partial(Basic, stages=(3, 4, 6, 3))
+ResNet50 = partial(Deep, stages=(3, 4, 6, 3))
+ResNet101 = partial(Deep, stages=(3, 4, 23, 3))
+ResNet152 = partial(Deep, stages=(3, 8, 36, 3))
+
+# ResNet-18 for images of 32x32.
+ResNet18CIFAR = partial(ResNet18, stem=CIFARStem)
+
+# Xie et al. 2016, table 1 and section 5.1: groups x width.
+ResNeXt50_32x4d = partial(ResNet50, block=partial(Bottleneck, groups=32, width=4))
+ResNeXt101_32x8d = partial(ResNet101, block=partial(Bottleneck, groups=32, width=8))
+
+# Zagoruyko & Komodakis 2016, section 3.5: a 3x3 convolution of twice the width.
+WideResNet50_2 = partial(ResNet50, block=partial(Bottleneck, width=128))
+WideResNet101_2 = partial(ResNet101, block=partial(Bottleneck, width=128))

@@ -1,0 +1,63 @@
+"""Padding forms of a convolution, and the size of what comes out.
+
+The convolution itself is `flax.linen.Conv` (1-D: (B, L, C); 2-D: (B, H, W, C)), whose `padding`
+takes these forms as they are: one for all axes, or a pair (before, after) for each axis.
+
+| form | the axis is extended by |
+|---|---|
+| "VALID" | nothing |
+| "SAME" | zeros, so that ceil(size / stride) come out; an odd one goes after |
+| p, or (before, after) | that many zeros on each side, or before and after |
+| "CIRCULAR", "REFLECT" | its own other end, or its mirror image (edge not repeated): as many as \
+keep the size at stride 1; an odd one goes after |
+
+SciPy's mode "same" puts the odd one of an even kernel *before*: that is (k // 2, (k - 1) // 2).
+"""
+
+Padding = str | int | tuple[int, int]
+"""Of one axis."""
+
+
+def pad_width(
+    size: int, kernel: int, stride: int = 1, padding: Padding = "SAME", dilation: int = 1
+) -> tuple[int, int]:
+    """How many elements a padding form adds before and after one axis.
+
+    Args:
+        size: of the axis.
+        kernel, stride, dilation: of the window that moves along it, in elements.
+        padding: see the table above.
+
+    Raises:
+        ValueError: names the argument that is below 1, or the padding that is no form.
+    """
+    arguments = {"size": size, "kernel": kernel, "stride": stride, "dilation": dilation}
+    for name, value in arguments.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    reach = dilation * (kernel - 1)
+    if padding == "VALID":
+        return 0, 0
+    if padding == "SAME":
+        total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
+        return total // 2, total - total // 2
+    if padding in ("CIRCULAR", "REFLECT"):
+        return reach // 2, reach - reach // 2
+    if isinstance(padding, str):
+        raise ValueError(f"padding={padding!r} is none of VALID, SAME, CIRCULAR, REFLECT")
+    before, after = (padding, padding) if isinstance(padding, int) else padding
+    if before < 0 or after < 0:
+        raise ValueError(f"padding={padding} must not be negative")
+    return before, after
+
+
+def output_size(
+    size: int, kernel: int, stride: int = 1, padding: Padding = "SAME", dilation: int = 1
+) -> int:
+    """Windows that fit on one axis: floor((H + 2p - d (k - 1) - 1) / s) + 1 with p on each side.
+
+    "SAME", "CIRCULAR" and "REFLECT" give ceil(H / s). 0 where not one window fits. Arguments and
+    errors are those of `pad_width`.
+    """
+    padded = size + sum(pad_width(size, kernel, stride, padding, dilation))
+    return max((padded - dilation * (kernel - 1) - 1) // stride + 1, 0)

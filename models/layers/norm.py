@@ -1,0 +1,103 @@
+"""Batch normalisation (Ioffe & Szegedy 2015): normalise, add, activate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class BatchNorm(nn.Module):
+    """Per channel, over all other axes: (x - mean) / sqrt(variance + epsilon) * scale + bias.
+
+    In training the statistics are the batch's (under jit the global batch's, however it is
+    sharded), else the running ones. They are at least float32, and the variance takes a second
+    pass over x - mean: E[x^2] - E[x]^2 loses all its digits where the mean is large.
+
+    Parameters `scale`, `bias` and batch statistics `mean`, `var` are (C,), named as Flax's.
+
+    Attributes:
+        momentum: of the running statistics: running = momentum * running + (1 - momentum) * batch
+            (PyTorch's `momentum` is 1 minus this).
+        epsilon: added to the variance.
+        unbiased: whether the running variance gets the batch's times n / (n - 1), as in the paper
+            and in PyTorch; else the batch's own, as in Flax. What normalises is the batch's own.
+        dtype: of the output; inferred from x and the parameters by default.
+        param_dtype: of scale and bias.
+        scale_init, bias_init: initialisers.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    unbiased: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool,
+        act: Callable[[jax.Array], jax.Array] | None = None,
+        add: jax.Array | None = None,
+    ) -> jax.Array:
+        """act(normalised x + add), each step where it is given, then rounded to `dtype`.
+
+        Args:
+            x: (…, C) of floats.
+            train: whether to use the batch's statistics, and to update the running ones.
+            act: activation.
+            add: of x's shape: the other branch of a residual block.
+
+        Raises:
+            ValueError: in training, x has one value a channel (variance 0: all would become the
+                bias) or none.
+        """
+        features, wide = x.shape[-1], np.promote_types(x.dtype, np.float32)
+        scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (features,), self.param_dtype)
+        dtype = nn.dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), wide)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (features,), wide)
+
+        x = x.astype(wide)
+        if train:
+            count = x.size // features
+            if count < 2:
+                raise ValueError(
+                    f"{'/'.join(self.path) or 'BatchNorm'}: x of shape {x.shape} has {count} "
+                    f"value(s) a channel; training needs at least 2"
+                )
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes)
+            var = jnp.mean(jnp.square(x - along_channels(mean, x)), axes)
+            if not self.is_initializing():
+                spread = var * (count / (count - 1)) if self.unbiased else var
+                running_mean.value = self.moved(running_mean.value, mean)
+                running_var.value = self.moved(running_var.value, spread)
+        else:
+            mean, var = running_mean.value.astype(wide), running_var.value.astype(wide)
+
+        factor = jax.lax.rsqrt(var + self.epsilon) * scale.astype(wide)
+        y = (x - along_channels(mean, x)) * along_channels(factor, x)
+        y = y + along_channels(bias.astype(wide), x)
+        if add is not None:
+            y = y + add.astype(wide)
+        if act is not None:
+            y = act(y)
+        return y.astype(dtype)
+
+    def moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
+        """The running statistic one step on, in its own dtype."""
+        batch = jax.lax.stop_gradient(batch.astype(running.dtype))
+        return self.momentum * running + (1 - self.momentum) * batch
+
+
+def along_channels(value: jax.Array, x: jax.Array) -> jax.Array:
+    """(C,) -> (1, …, 1, C) of x's rank."""
+    return value.reshape((1,) * (x.ndim - 1) + value.shape)

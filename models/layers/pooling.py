@@ -1,0 +1,124 @@
+"""Max, average and global average pooling: (B, L, C) with a window (k,), (B, H, W, C) with (k, k).
+
+Padding never wins and never makes a NaN: a maximum is of real values alone, and a padding that
+would leave a window with none of them is refused.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from models.layers.conv import Padding, output_size, pad_width
+
+Pads = str | int | Sequence[int | tuple[int, int]]
+"""One form for all spatial axes, or one for each; "VALID", "SAME" or numbers."""
+
+
+def max_pool(
+    x: jax.Array, window: Sequence[int], *, strides: int | Sequence[int], padding: Pads = "VALID"
+) -> jax.Array:
+    """The largest value in each window; NaN where it holds one.
+
+    Args:
+        x: (B, spatial…, C), any real dtype, which is the output's too.
+        window: its size on each spatial axis.
+        strides: from one window to the next.
+        padding: see `Pads`; padded positions count as lower than any value.
+
+    Raises:
+        ValueError: `x` has other axes than `window`; a window would hold padding alone.
+    """
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    lowest = np.asarray(-np.inf if floating else np.iinfo(x.dtype).min, x.dtype)
+    moves = [(1, 1, (0, 0)), *along_axes(x, window, strides, padding), (1, 1, (0, 0))]
+    return lax.reduce_window(x, lowest, lax.max, *zip(*moves, strict=True))
+
+
+def average_pool(
+    x: jax.Array,
+    window: Sequence[int],
+    *,
+    strides: int | Sequence[int],
+    padding: Pads = "VALID",
+    count_include_pad: bool = True,
+) -> jax.Array:
+    """The mean of each window, summed in at least float32.
+
+    Args:
+        x, window, strides, padding: as in `max_pool`; padded positions are 0.
+        count_include_pad: divide by the window's size, as PyTorch and Flax do (a convolution by
+            1/size); else by the number of real values in the window, as TensorFlow does.
+
+    Returns:
+        (B, spatial…, C) of x's dtype; float32 for integers.
+
+    Raises:
+        ValueError: as `max_pool`.
+    """
+    wide = summing_dtype(x)
+    axes = along_axes(x, window, strides, padding)
+    moves = [(1, 1, (0, 0)), *axes, (1, 1, (0, 0))]
+    total = lax.reduce_window(
+        x.astype(wide), np.zeros((), wide), lax.add, *zip(*moves, strict=True)
+    )
+    count = np.ones((1,) * x.ndim, wide)
+    for axis, (kernel, stride, pads) in enumerate(axes, start=1):
+        size = x.shape[axis]
+        starts = np.arange(output_size(size, kernel, stride, pads)) * stride - pads[0]
+        real = np.minimum(starts + kernel, size) - np.maximum(starts, 0)
+        along = np.full_like(real, kernel) if count_include_pad else real
+        count = count * np.expand_dims(along.astype(wide), [a for a in range(x.ndim) if a != axis])
+    return (total / count).astype(mean_dtype(x))
+
+
+def global_average_pool(x: jax.Array) -> jax.Array:
+    """The mean over all positions: (B, spatial…, C) -> (B, C), dtypes as in `average_pool`.
+
+    Raises:
+        ValueError: there is no spatial axis, or no position on it.
+    """
+    if x.ndim < 3 or 0 in x.shape[1:-1]:
+        raise ValueError(f"x of shape {x.shape} has no positions to average over")
+    mean = jnp.mean(x, axis=tuple(range(1, x.ndim - 1)), dtype=summing_dtype(x))
+    return mean.astype(mean_dtype(x))
+
+
+def along_axes(
+    x: jax.Array, window: Sequence[int], strides: int | Sequence[int], padding: Pads
+) -> list[tuple[int, int, tuple[int, int]]]:
+    """For each spatial axis of x: window, stride, and padding before and after."""
+    rank = len(window)
+    if x.ndim != rank + 2:
+        raise ValueError(f"x of shape {x.shape} under a window of {tuple(window)}: expected "
+                         f"{rank + 2} axes, (B, spatial…, C)")  # fmt: skip
+    steps = [strides] * rank if isinstance(strides, int) else list(strides)
+    forms: list[Padding] = (
+        [padding] * rank if isinstance(padding, str | int) else list(padding)  # type: ignore
+    )
+    axes = []
+    for size, kernel, stride, form in zip(x.shape[1:-1], window, steps, forms, strict=True):
+        if form in ("CIRCULAR", "REFLECT"):
+            raise ValueError(f"padding={form!r} is not a form of padding for pooling")
+        pads = pad_width(size, kernel, stride, form)
+        if max(pads) >= kernel:
+            raise ValueError(f"padding={form} leaves a window of {kernel} with padding alone")
+        axes.append((kernel, stride, pads))
+    return axes
+
+
+def summing_dtype(x: jax.Array) -> np.dtype:
+    """At least float32; float32 for integers, whose own sums would overflow."""
+    return np.promote_types(x.dtype, np.float32) if is_float(x) else np.dtype(np.float32)
+
+
+def mean_dtype(x: jax.Array) -> np.dtype:
+    """x's own; float32 for integers."""
+    return x.dtype if is_float(x) else np.dtype(np.float32)
+
+
+def is_float(x: jax.Array) -> bool:
+    """Whether x holds floating-point numbers, bfloat16 included."""
+    return bool(jnp.issubdtype(x.dtype, jnp.floating))

@@ -23,7 +23,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
 from tensorflow_datasets.core import read_only_builder
 
 from train.data import tfds as sets
@@ -151,7 +150,8 @@ def unreachable(urls: Sequence[str], seconds: float = PROBE) -> str | None:
 def _ask(url: str, seconds: float) -> str | None:
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "svertka"})
     try:
-        with urllib.request.urlopen(request, timeout=seconds):
+        # An opener of its own: the default one keeps the proxies that it first saw.
+        with urllib.request.build_opener().open(request, timeout=seconds):
             return None
     except urllib.error.HTTPError as error:
         # The host answered; whether it serves the file is for the download to find out. Only what
@@ -185,6 +185,8 @@ def _urls(builder: tfds.core.DatasetBuilder) -> list[str]:
 
 
 def _write(shard: os.PathLike, length: int, path: pathlib.Path) -> None:
+    from array_record.python import array_record_module  # for Linux alone: digits do without
+
     writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
     count = 0
     for record in _records(shard):

@@ -114,12 +114,12 @@ class Tfds:
         layout = Layout(builder)
         choose("split", split, builder.info.splits)
         self.about = layout.about(split)
-        self.fingerprint = _fingerprint(builder, split)
+        self.fingerprint = _fingerprint(builder, split, self.about.classes)
         self._image, self._label = layout.image, layout.label
         self._channels = layout.channels
         self._records = builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        ).data_source
 
     def __len__(self) -> int:
         return len(self._records)
@@ -180,7 +180,7 @@ class Layout:
     """Which features of a set are its image and its class."""
 
     def __init__(self, builder: tfds.core.DatasetBuilder):
-        features = dict(builder.info.features.items())
+        features = dict(sorted(builder.info.features.items()))  # files keep no order
         images = [key for key, f in features.items() if type(f) is tfds.features.Image]
         labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
         pair = builder.info.supervised_keys
@@ -239,7 +239,7 @@ def _open(name: str) -> tfds.core.DatasetBuilder:
             f"access; `{command(name)}` converts it to {FORMAT.value}"
         )
     if builder.info.file_format != FORMAT:
-        builder = tfds.builder_from_directory(builder.data_dir, file_format=FORMAT)
+        builder.info.set_file_format(FORMAT, override=True, override_if_initialized=True)
     for info in builder.info.splits.values():
         for path in info.filepaths:
             if not path.exists() or not path.stat().length:
@@ -255,7 +255,7 @@ def command(name: str) -> str:
     return f"make {name}" if name == "cifar10" else f"python -m train.data.prepare {name}"
 
 
-def _fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> str:
+def _fingerprint(builder: tfds.core.DatasetBuilder, split: str, classes: tuple[str, ...]) -> str:
     """SHA-256 of what is recorded about the split: names, sizes, checksums; no file is read."""
     info = builder.info
     facts = {
@@ -269,6 +269,7 @@ def _fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> str:
             for url, entry in info.as_proto.download_checksums.items()
         ),
         "features": info.features.to_json(),
+        "classes": classes,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

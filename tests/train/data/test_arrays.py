@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from train.data.arrays import Arrays
+from train.data.source import About
+from train.refusal import Refused
+
+IMAGES = np.arange(3 * 4 * 5 * 1, dtype=np.uint8).reshape(3, 4, 5, 1)
+LABELS = np.array([1, 0, 1])
+
+
+def about(**changes):
+    known = {"name": "toy", "split": "train", "classes": ("a", "b"), "mirror": True}
+    return About(**(known | changes))
+
+
+def toy(**changes):
+    return Arrays({"image": IMAGES, "label": LABELS} | changes, about())
+
+
+def test_examples_and_truth():
+    boxes = [np.zeros((0, 4), np.float32), np.ones((2, 4), np.float32), np.ones((1, 4), np.float32)]
+    source = toy(boxes=boxes, box_label=[[], [1, 0], [1]])
+    assert len(source) == 3
+    example = source[1]
+    assert set(example) == {"image", "label", "boxes", "box_label"}
+    np.testing.assert_array_equal(example["image"], IMAGES[1], strict=True)
+    assert example["label"] == 0
+    assert example["label"].dtype == np.int32
+    assert all(isinstance(value, np.ndarray) for value in example.values())
+    truth = source.truth(1)
+    assert set(truth) == {"label", "boxes", "box_label"}
+    np.testing.assert_array_equal(truth["box_label"], np.array([1, 0], np.int32), strict=True)
+    assert source.truth(0)["box_label"].shape == (0,)
+    np.testing.assert_array_equal(source.labels, LABELS.astype(np.int32), strict=True)
+    for outside in (-1, 3):
+        with pytest.raises(IndexError, match=f"index {outside} is outside"):
+            source[outside]
+
+
+def test_images_of_varying_size():
+    images = [np.zeros((4, 5, 3), np.uint8), np.zeros((2, 7, 3), np.uint8)]
+    source = Arrays({"image": images, "label": [0, 1]}, about())
+    assert source[1]["image"].shape == (2, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "shape", "message"),
+    [
+        ({}, None, "holds no key"),
+        ({"image": IMAGES, "label": LABELS[:2]}, None, "image has 3, label has 2"),
+        ({"image": IMAGES[:0], "label": LABELS[:0]}, None, "image holds no example"),
+        ({"image": IMAGES[..., 0]}, None, r"image\[0\] has rank 2, shape \(4, 5\)"),
+        ({"image": IMAGES.astype(np.float32)}, None, r"image\[0\] has type float32"),
+        ({"image": [IMAGES[0], IMAGES[0, 0]]}, None, r"image\[1\] has rank 2"),
+        ({"image": IMAGES}, (4, 5, 3), r"\(4, 5, 1\); wanted: \(4, 5, 3\)"),
+        ({"label": [0, 1, 2]}, None, r"label\[2\]=2 is outside the 2 classes 0..1"),
+        ({"label": np.array([0, -1])}, None, r"label\[1\]=-1 is outside"),
+        ({"label": np.array([2**32], np.int64)}, None, r"label\[0\]=4294967296 is outside"),
+        ({"label": np.array([0.0, 1.0])}, None, "label has rank 1, type float64"),
+        ({"label": np.zeros((2, 2), int)}, None, "label has rank 2"),
+        ({"boxes": [np.zeros((1, 3), np.float32)]}, None, r"boxes\[0\] has shape \(1, 3\)"),
+        ({"boxes": [np.zeros((1, 4))]}, None, r"boxes\[0\] has type float64"),
+        ({"box_label": [[0], [1, 2]]}, None, r"box_label\[1\]\[1\]=2 is outside"),
+        (
+            {"boxes": [np.zeros((2, 4), np.float32)], "box_label": [[0]]},
+            None,
+            r"box_label\[0\] has 1 rows, boxes\[0\] has 2",
+        ),
+        ({"image": 3}, None, "image: int is neither"),
+        ({"image": np.uint8(3)}, None, "image: uint8 is neither"),
+    ],
+)
+def test_bad_arrays_are_refused_with_key_and_value(arrays, shape, message):
+    with pytest.raises(Refused, match=message):
+        Arrays(arrays, about(shape=shape))
+
+
+def test_a_set_without_labels_says_which_keys_it_has():
+    with pytest.raises(Refused, match=r"'toy' has no label; its keys: \['image'\]"):
+        _ = Arrays({"image": IMAGES}, about()).labels
+
+
+def test_fingerprint_is_of_the_contents_alone():
+    # pinned: the same on every platform
+    assert toy().fingerprint == "9e8d56aca6f1229c413d2a47e8df4bda74837695eeff59ae64ab278ab6802f7b"
+    same = [
+        Arrays({"label": LABELS.astype(np.int16), "image": IMAGES}, about()),  # order of keys
+        toy(image=np.asfortranarray(IMAGES)),
+        Arrays({"image": IMAGES, "label": LABELS}, about(name="other", split="test")),
+        toy(label=LABELS.astype(">i8")),
+    ]
+    assert {source.fingerprint for source in same} == {toy().fingerprint}
+    big = np.array([[1.0], [2.0], [3.0]], ">f4")
+    assert toy(x=big).fingerprint == toy(x=big.astype("<f4")).fingerprint
+
+
+def test_fingerprint_sees_order_shape_type_and_values():
+    other = IMAGES.copy()
+    other[2, 3, 4, 0] ^= 1
+    rows = [
+        np.zeros((0, 4), np.float32),
+        np.zeros((2, 4), np.float32),
+        np.zeros((1, 4), np.float32),
+    ]
+    sources = [
+        toy(),
+        toy(image=IMAGES[::-1]),
+        toy(image=IMAGES.reshape(3, 5, 4, 1)),
+        toy(image=IMAGES.reshape(3, 2, 5, 2)),
+        toy(image=other),
+        toy(image=list(IMAGES)),
+        toy(label=[1, 1, 0]),
+        toy(boxes=rows),
+        toy(boxes=[rows[1], rows[0], rows[2]]),
+        toy(x=np.zeros(3, np.float32)),
+        toy(x=np.zeros(3, np.int32)),
+        toy(y=np.zeros(3, np.int32)),
+    ]
+    assert len({source.fingerprint for source in sources}) == len(sources)

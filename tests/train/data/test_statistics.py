@@ -1,0 +1,79 @@
+import math
+
+import numpy as np
+import pytest
+
+from train.data import statistics
+from train.data.arrays import Arrays
+from train.data.source import About
+from train.data.statistics import measure, measured
+from train.data.subset import subset
+from train.refusal import Refused
+
+ABOUT = About(name="toy", split="train", classes=("a",), mirror=True)
+
+
+def toy(images):
+    return Arrays({"image": images}, ABOUT)
+
+
+def test_by_hand():
+    images = np.zeros((2, 1, 2, 3), np.uint8)
+    images[..., 0] = [[[0, 255]], [[0, 255]]]
+    images[..., 1] = [[[1, 2]], [[3, 6]]]
+    images[..., 2] = 7
+    mean, std = measure(toy(images))
+    assert mean == (127.5, 3.0, 7.0)
+    assert std == (127.5, math.sqrt(3.5), 1.0)  # a constant channel: 1, to divide by
+
+
+def test_against_numpy_over_several_reads():
+    images = np.random.default_rng(0).integers(0, 256, (600, 5, 4, 3), np.uint8)
+    about = measured(toy(images))
+    pixels = images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(about.mean, pixels.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(about.std, pixels.std(0), rtol=1e-12)
+    assert (about.name, about.split, about.classes) == ("toy", "train", ("a",))
+
+
+def test_of_images_of_varying_size_every_pixel_counts_once():
+    images = [np.full((1, 1, 1), 10, np.uint8), np.full((1, 3, 1), 50, np.uint8)]
+    assert measure(toy(images)) == ((40.0,), (math.sqrt(300.0),))
+
+
+def test_order_does_not_matter():
+    images = np.random.default_rng(0).integers(0, 256, (50, 5, 4, 1), np.uint8)
+    source = toy(images)
+    assert measure(source) == measure(subset(source, np.random.default_rng(1).permutation(50)))
+
+
+def test_a_sample_is_spread_evenly():
+    images = np.arange(100, dtype=np.uint8)[:, None, None, None]
+    assert measure(toy(images), examples=4)[0] == (np.mean([0, 25, 50, 75]),)
+    assert measure(toy(images), examples=1000) == measure(toy(images))
+    with pytest.raises(Refused, match="examples=0 is less than 1"):
+        measure(toy(images), examples=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels", "at_least", "read"),
+    [
+        ((2, 2, 1), 2**26, 2000, 40),  # small: whole
+        ((2, 2, 1), 40, 1, 10),  # as many as hold 40 pixels
+        ((2, 2, 1), 40, 20, 20),
+        (None, 2**26, 20, 20),  # sizes vary
+    ],
+)
+def test_how_many_are_read_by_default(monkeypatch, shape, pixels, at_least, read):
+    monkeypatch.setattr(statistics, "PIXELS", pixels)
+    monkeypatch.setattr(statistics, "EXAMPLES", at_least)
+    taken = []
+
+    class Counted(Arrays):
+        def __getitem__(self, i):
+            taken.append(i)
+            return super().__getitem__(i)
+
+    about = About(name="toy", split="train", classes=("a",), mirror=True, shape=shape)
+    measure(Counted({"image": np.zeros((40, 2, 2, 1), np.uint8)}, about))
+    assert len(taken) == read

@@ -1,0 +1,151 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from train.data.arrays import Arrays
+from train.data.source import About
+from train.data.subset import cut, labels, read, subset
+from train.refusal import Refused
+
+ABOUT = About(name="toy", split="train", classes=("a", "b", "c"), mirror=True, mean=(1.0,))
+
+
+def toy(label):
+    label = np.asarray(label)
+    image = np.arange(len(label), dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), "u1")
+    return Arrays({"image": image, "label": label}, ABOUT)
+
+
+class OneByOne:
+    """A source that has neither `labels` nor `__getitems__`."""
+
+    about = ABOUT
+    fingerprint = "x"
+
+    def __init__(self, label):
+        self.label = label
+
+    def __len__(self):
+        return len(self.label)
+
+    def __getitem__(self, i):
+        raise AssertionError("no image is decoded to read labels")
+
+    def truth(self, i):
+        return {"label": self.label[i]}
+
+
+def test_index_and_truth_are_the_parts_own():
+    part = subset(toy([0, 1, 2, 0, 1]), [4, 1, 1], split="some")
+    assert len(part) == 3
+    assert [int(part[i]["image"][0, 0, 0]) for i in range(3)] == [4, 1, 1]
+    assert part.truth(0) == {"label": 1}
+    np.testing.assert_array_equal(part.labels, [1, 1, 1])
+    assert (part.about.split, part.about.name, part.about.mean) == ("some", "toy", (1.0,))
+    assert [int(example["image"][0, 0, 0]) for example in read(part, [2, 0])] == [1, 4]
+    for outside in (-1, 3):
+        with pytest.raises(IndexError):
+            part[outside]
+        with pytest.raises(IndexError):
+            part.truth(outside)
+
+
+def test_a_part_of_a_part():
+    part = subset(subset(toy([0, 1, 2, 0, 1]), [4, 3, 2]), [2, 0])
+    assert [int(part[i]["image"][0, 0, 0]) for i in range(2)] == [2, 4]
+    np.testing.assert_array_equal(part.labels, [2, 1])
+    assert part.about.split == "train"
+    assert pickle.loads(pickle.dumps(part)).truth(0) == {"label": 2}
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([], "wanted: at least one integer"),
+        ([0.5], "type float64"),
+        ([[0]], r"shape \(1, 1\)"),
+        ([0, 3], r"indices\[1\]=3 is outside 0..2"),
+        ([-1], r"indices\[0\]=-1 is outside"),
+    ],
+)
+def test_bad_indices_are_refused(indices, message):
+    with pytest.raises(Refused, match=message):
+        subset(toy([0, 1, 2]), indices)
+
+
+def test_fingerprint_sees_source_indices_and_order():
+    first, second = toy([0, 1, 2]), toy([0, 2, 1])
+    parts = [subset(s, i) for s in (first, second) for i in ([0, 1], [1, 0], [0], [0, 1, 2])]
+    found = {part.fingerprint for part in parts}
+    assert len(found | {first.fingerprint, second.fingerprint}) == len(parts) + 2
+    assert subset(toy([0, 1, 2]), np.array([0, 1], np.int16)).fingerprint == parts[0].fingerprint
+
+
+def test_labels_one_by_one():
+    assert labels(OneByOne([2, 0, 1])).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "part"),
+    [
+        ((10, 20, 30), 0.1, (1, 2, 3)),
+        ((10, 20, 30), 0.25, (3, 5, 7)),  # 2.5 5 7.5: one over, to the lower of the equal ones
+        ((1, 1, 8), 0.3, (0, 0, 3)),  # 0.3 0.3 2.4: the one over goes to 2.4
+        ((5, 5, 5), 1 / 3, (2, 2, 1)),
+        ((3, 3, 4), 0.5, (2, 1, 2)),
+    ],
+)
+def test_cut_is_stratified(counts, fraction, part):
+    label = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], counts))
+    rest, chosen = cut(toy(label), fraction, seed=3)
+    assert len(chosen) == sum(part)
+    assert np.bincount(chosen.labels, minlength=3).tolist() == list(part)
+    assert (rest.about.split, chosen.about.split) == ("train", "validation")
+    places = [[int(e["image"][0, 0, 0]) for e in read(s, range(len(s)))] for s in (rest, chosen)]
+    assert sorted(places[0] + places[1]) == list(range(len(label)))
+    assert all(place == sorted(place) for place in places)
+
+
+def test_cut_depends_on_the_seed_and_on_nothing_else():
+    source = toy(np.arange(60) % 3)
+    first, again, other = (cut(source, 0.2, seed)[1] for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert cut(source, 0.2, 0)[0].fingerprint != first.fingerprint
+    # pinned: the same on every platform and with every NumPy
+    assert [int(e["image"][0, 0, 0]) for e in read(first, range(12))] == [
+        0,
+        1,
+        2,
+        9,
+        11,
+        13,
+        20,
+        21,
+        25,
+        38,
+        43,
+        54,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"),
+    [
+        (0, "fraction=0 is not between"),
+        (1.0, "fraction=1.0 is not between"),
+        (-0.1, "fraction=-0.1"),
+        (float("nan"), "fraction=nan"),
+        (0.01, "fraction=0.01 of 10 examples leaves one side empty"),
+        (0.99, "fraction=0.99 of 10 examples"),
+    ],
+)
+def test_a_cut_that_leaves_nothing_is_refused(fraction, message):
+    with pytest.raises(Refused, match=message):
+        cut(toy([0] * 10), fraction, 0)
+
+
+def test_a_source_without_labels_cannot_be_cut():
+    source = Arrays({"image": np.zeros((4, 2, 2, 1), np.uint8)}, ABOUT)
+    with pytest.raises(Refused, match="has no label"):
+        cut(source, 0.5, 0)

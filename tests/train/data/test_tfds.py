@@ -1,0 +1,516 @@
+import io
+import json
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds_library
+from array_record.python import array_record_module
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
+
+from train.data import named, prepare, tfds
+from train.data.statistics import measure
+from train.data.subset import cut
+from train.refusal import Refused
+
+F = tfds_library.features
+CLASSES = ("cat", "dog", "owl")
+
+
+def png(pixels, mode):
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if mode == "L" else pixels, mode=None).save(file, "PNG")
+    return file.getvalue()
+
+
+def tfrecord(path, records):
+    with open(path, "wb") as file:
+        for record in records:
+            file.write(struct.pack("<QI", len(record), 0) + record + struct.pack("<I", 0))
+
+
+def array_record(path, records):
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+
+
+def write_set(
+    root,
+    name="tiny",
+    splits=None,
+    file_format="array_record",
+    features=None,
+    shape=(5, 4, 3),
+    keys=("image", "label"),
+    supervised=True,
+    images=None,
+):
+    """A set as TFDS leaves it on disk, written without TFDS's own generation.
+
+    splits: name -> labels, in two shards where there are more than two.
+    """
+    splits = {"train": [0, 1, 2, 0, 1, 2, 0], "test": [2, 1]} if splits is None else splits
+    folder = root / name / "1.0.0"
+    folder.mkdir(parents=True)
+    features = features or F.FeaturesDict(
+        {
+            keys[0]: F.Image(shape=shape, encoding_format="png"),
+            keys[1]: F.ClassLabel(names=CLASSES),
+            "note": F.Text(),
+        }
+    )
+    features.save_config(folder)
+    described = []
+    for split, labels in splits.items():
+        records = []
+        for i, label in enumerate(labels):
+            example = tf_example_pb2.Example()
+            pixels = images[i] if images else pixels_of(i, shape)
+            mode = "L" if pixels.shape[-1] == 1 else None
+            example.features.feature[keys[0]].bytes_list.value.append(png(pixels, mode))
+            example.features.feature[keys[1]].int64_list.value.append(label)
+            example.features.feature["note"].bytes_list.value.append(b"n")
+            records.append(example.SerializeToString())
+        shards = [records[:2], records[2:]] if len(records) > 2 else [records]
+        write = {"array_record": array_record, "tfrecord": tfrecord}[file_format]
+        for s, shard in enumerate(shards):
+            write(folder / f"{name}-{split}.{file_format}-{s:05}-of-{len(shards):05}", shard)
+        described.append(
+            {
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "name": split,
+                "numBytes": str(sum(map(len, records))),
+                "shardLengths": [str(len(shard)) for shard in shards],
+            }
+        )
+    info = {
+        "name": name,
+        "version": "1.0.0",
+        "fileFormat": file_format,
+        "splits": described,
+    }
+    if supervised:
+        info["supervisedKeys"] = {"tuple": {"items": [{"featureKey": key} for key in keys]}}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def pixels_of(i, shape):
+    return np.random.default_rng(i).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_examples_truths_labels_and_about(root):
+    write_set(root)
+    source = tfds.source("tiny", "train")
+    assert len(source) == 7
+    for i in (0, 1, 2, 6):  # both shards and their seam
+        example = source[i]
+        assert set(example) == {"image", "label"}
+        np.testing.assert_array_equal(example["image"], pixels_of(i, (5, 4, 3)), strict=True)
+        assert example["label"].dtype == np.int32
+        assert example["label"] == source.truth(i)["label"] == i % 3
+    several = source.__getitems__([6, 0, 3])
+    assert [int(example["label"]) for example in several] == [0, 0, 0]
+    np.testing.assert_array_equal(several[0]["image"], pixels_of(6, (5, 4, 3)))
+    np.testing.assert_array_equal(source.labels, np.array([0, 1, 2, 0, 1, 2, 0], np.int32))
+    about = source.about
+    assert (about.name, about.split, about.classes) == ("tiny", "train", CLASSES)
+    assert (about.shape, about.mirror) == ((5, 4, 3), False)
+    assert tfds.splits("tiny") == {"train": 7, "test": 2}
+    for outside in (-1, 7):
+        with pytest.raises(IndexError):
+            source[outside]
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again[4]["image"], source[4]["image"])
+    assert again.fingerprint == source.fingerprint
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_come_from_the_features(root, channels):
+    write_set(root, shape=(3, 2, channels))
+    source = tfds.source("tiny", "test")
+    assert source.about.shape == (3, 2, channels)
+    np.testing.assert_array_equal(source[1]["image"], pixels_of(1, (3, 2, channels)))
+
+
+def test_images_of_varying_size_and_mode(root):
+    grey = pixels_of(0, (3, 6, 1))
+    colour = pixels_of(1, (2, 5, 3))
+    write_set(root, shape=(None, None, 3), images=[grey, colour], splits={"train": [0, 1]})
+    source = tfds.source("tiny", "train")
+    assert source.about.shape is None
+    np.testing.assert_array_equal(source[0]["image"], np.repeat(grey, 3, axis=-1))
+    np.testing.assert_array_equal(source[1]["image"], colour)
+
+
+def test_an_image_of_another_shape_than_declared_names_its_index(root):
+    images = [pixels_of(0, (5, 4, 3)), pixels_of(1, (4, 5, 3))]
+    write_set(root, images=images, splits={"train": [0, 1]})
+    with pytest.raises(ValueError, match=r"image\[1\] has shape \(4, 5, 3\)"):
+        tfds.source("tiny", "train")[1]
+
+
+def test_keys_other_than_image_and_label_are_found(root):
+    write_set(root, keys=("picture", "kind"), supervised=False)
+    assert tfds.source("tiny", "test").truth(0) == {"label": 2}
+    assert set(tfds.source("tiny", "test")[0]) == {"image", "label"}
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_outside_the_classes_is_refused_with_index_and_value(root, label):
+    write_set(root, splits={"train": [0, 1, 2, label]})
+    source = tfds.source("tiny", "train")
+    source[2]
+    for read in (lambda: source[3], lambda: source.truth(3), lambda: source.labels):
+        with pytest.raises(Refused, match=rf"label\[3\]={label} is outside the 3 classes"):
+            read()
+
+
+def test_fingerprint_tells_sets_and_splits_apart_and_not_places(root, monkeypatch):
+    write_set(root / "a")
+    write_set(root / "b")
+    write_set(root / "c", splits={"train": [0, 1, 2, 0, 1], "test": [2, 1]})
+    found = []
+    for place in "abc":
+        monkeypatch.setenv("TFDS_DATA_DIR", str(root / place))
+        found.append(tfds.source("tiny", "train").fingerprint)
+    assert found[0] == found[1] != found[2]
+    assert tfds.source("tiny", "test").fingerprint != found[2]
+
+
+def test_reading_imports_no_tensorflow_and_says_nothing(root):
+    write_set(root)
+    code = (
+        "import sys; from train.data import named; s = named.named('tiny');"
+        "s.train[0]; s.train.labels; s.test.truth(1);"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_mirror_is_true_only_where_someone_has_judged_it(root):
+    letters = [
+        "mnist",
+        "emnist",
+        "kmnist",
+        "svhn_cropped",
+        "omniglot",
+        "cmaterdb",
+        "quickdraw_bitmap",
+    ]
+    assert not tfds.MIRRORED.intersection(letters)
+    assert {"cifar10", "cifar100", "fashion_mnist", "imagenet2012"} <= tfds.MIRRORED
+    builders = tfds_library.list_builders(with_community_datasets=False)
+    assert set(builders) >= tfds.MIRRORED
+    write_set(root, name="cifar10")
+    assert tfds.source("cifar10", "train").about.mirror
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifra10", "data='cifra10' is unknown; nearest: cifar10"),
+        ("digts", "nearest: digits"),
+        ("../tiny", "data='../tiny' is unknown"),
+        ("", "data='' is unknown"),
+        ("emnist/nope", "data='emnist/nope' cannot be prepared: .*nope not found"),
+        (
+            "imdb_reviews",
+            r"no image-classification set .*: its features are label \(ClassLabel\), text",
+        ),
+        ("mnist", r"'mnist' is not prepared under .*svertka\[prepare\].*TFDS_DATA_DIR"),
+        ("coco", "'coco' is not prepared"),
+    ],
+)
+def test_names_that_cannot_be_read_are_refused_in_one_line(root, monkeypatch, capfd, name, message):
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+    assert not tfds.prepared(name)
+    began = time.monotonic()
+    with pytest.raises(Refused, match=message) as refused:
+        named.named(name)
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_unknown_split_is_refused(root):
+    write_set(root)
+    with pytest.raises(Refused, match="split='tset' is unknown; nearest: test"):
+        tfds.source("tiny", "tset")
+
+
+def test_a_set_with_several_images_is_refused_with_its_features(root):
+    features = F.FeaturesDict(
+        {"left": F.Image(), "right": F.Image(), "label": F.ClassLabel(names=CLASSES)}
+    )
+    write_set(root, features=features, supervised=False, splits={})
+    with pytest.raises(Refused, match=r"features are label \(ClassLabel\), left \(Image\), right"):
+        tfds.source("tiny", "train")
+    assert not tfds.prepared("tiny")
+
+
+def test_half_a_set_is_not_taken_for_whole(root):
+    folder = write_set(root)
+    assert tfds.prepared("tiny")
+    beside = folder.with_name("incomplete.AB12CD_1.0.0")  # where TFDS writes until it is done
+    folder.rename(beside)
+    assert not tfds.prepared("tiny")
+    beside.rename(folder)
+    shard = folder / "tiny-train.array_record-00001-of-00002"
+    kept = shard.read_bytes()
+    for damage in (shard.unlink, lambda: shard.write_bytes(b"")):
+        damage()
+        assert not tfds.prepared("tiny")
+        with pytest.raises(Refused, match="00001-of-00002 is missing or empty; remove"):
+            named.named("tiny")
+    shard.write_bytes(kept)
+    assert tfds.prepared("tiny")
+
+
+# --- a copy in the TFRECORD format
+
+
+def test_a_tfrecord_copy_is_not_prepared_and_the_command_converts_it(root):
+    write_set(root / "whole")
+    folder = write_set(root, file_format="tfrecord")
+    assert not tfds.prepared("tiny")
+    with pytest.raises(tfds.NotPrepared, match=r"tfrecord format.*converts") as refused:
+        tfds.source("tiny", "train")
+    command = str(refused.value).split("`")[1]
+    run = subprocess.run(
+        [sys.executable, *command.split()[1:]], capture_output=True, text=True, timeout=60
+    )
+    assert command.split()[0] == "python"
+    assert run.returncode == 0, run.stderr
+    assert "{'train': 7, 'test': 2}" in run.stdout
+    assert tfds.prepared("tiny")
+    source = tfds.source("tiny", "train")
+    for i in range(7):
+        np.testing.assert_array_equal(source[i]["image"], pixels_of(i, (5, 4, 3)))
+        assert source[i]["label"] == i % 3
+    assert not list(folder.glob("incomplete*"))
+
+
+@pytest.mark.parametrize("cut_off", [1, 5, 20])
+def test_a_conversion_that_fails_leaves_nothing_that_counts(root, cut_off):
+    folder = write_set(root, file_format="tfrecord")
+    last = folder / "tiny-test.tfrecord-00000-of-00001"
+    last.write_bytes(last.read_bytes()[:-cut_off])
+    with pytest.raises(Refused, match=r"could not be converted: .*ends within a record"):
+        named.named("tiny")
+    assert not tfds.prepared("tiny")
+    assert not list(folder.glob("incomplete*"))
+
+
+# --- which split is which
+
+
+@pytest.mark.parametrize(
+    ("splits", "sizes", "tested"),
+    [
+        ({"train": [0, 1, 2], "test": [0, 1]}, (3, None, 2), "test"),
+        ({"train": [0, 1, 2], "validation": [1], "test": [0, 1]}, (3, 1, 2), "test"),
+        ({"train": [0, 1, 2], "validation": [1]}, (3, None, 1), "validation"),
+        ({"train": [0, 1, 2], "validation": [1], "test": [-1, -1]}, (3, None, 1), "validation"),
+        ({"train": [0, 1, 2, 2, 1] * 2}, (8, None, 2), "test"),
+    ],
+)
+def test_roles_of_the_splits(root, splits, sizes, tested):
+    write_set(root, splits=splits)
+    found = named.named("tiny")
+    assert tuple(None if part is None else len(part) for part in found) == sizes
+    assert (found.train.about.split, found.test.about.split) == ("train", tested)
+
+
+def test_a_set_without_a_training_split_is_refused(root):
+    write_set(root, splits={"test": [0, 1]})
+    with pytest.raises(Refused, match="has no split to train on; it has test"):
+        named.named("tiny")
+
+
+def test_digits_by_name():
+    assert [len(part) for part in named.named("digits")] == [1262, 180, 355]
+
+
+def test_parts_and_statistics_of_a_prepared_set(root):
+    write_set(root, splits={"train": [0, 1, 2] * 4})
+    source = tfds.source("tiny", "train")
+    rest, part = cut(source, 0.25, seed=0)
+    assert sorted(part.labels) == [0, 1, 2]
+    assert len(rest) == 9
+    pixels = np.stack([source[i]["image"] for i in range(12)]).reshape(-1, 3).astype(float)
+    mean, std = measure(source)
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(std, pixels.std(0), rtol=1e-12)
+
+
+# --- preparing
+
+
+class Generated(tfds_library.core.GeneratorBasedBuilder, skip_registration=True):
+    """A set as TFDS generates one; needs no network, and as its pictures are PNG, no TensorFlow."""
+
+    VERSION = tfds_library.core.Version("1.0.0")
+    fail = False
+    name = "generated"
+    meanwhile: ClassVar[list[bool]] = []
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=F.FeaturesDict(
+                {"image": F.Image(shape=(5, 4, 3)), "label": F.ClassLabel(names=CLASSES)}
+            ),
+            supervised_keys=("image", "label"),
+            homepage="http://nowhere.invalid/",
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(6), "test": self._generate_examples(3)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            if self.fail and i == 2:
+                raise OSError("the archive\nis damaged")
+            self.meanwhile.append(tfds.prepared("generated"))
+            yield i, {"image": io.BytesIO(png(pixels_of(i, (5, 4, 3)), None)), "label": i % 3}
+
+
+@pytest.fixture
+def generated(root, monkeypatch):
+    """`generated` is a known name, TensorFlow seems installed, and its host answers."""
+    monkeypatch.setattr(tfds, "known", lambda name, also=(): name)
+    monkeypatch.setattr(prepare, "_builder", lambda name: Generated(data_dir=root))
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(prepare, "unreachable", lambda urls: None)
+    return root
+
+
+def test_prepare_writes_array_record_once(generated):
+    Generated.meanwhile.clear()
+    found = named.named("generated")
+    assert Generated.meanwhile == [False] * 9
+    assert (len(found.train), len(found.test), found.train.about.classes) == (6, 3, CLASSES)
+    assert list((generated / "generated" / "1.0.0").glob("*.array_record-*"))
+    assert not list((generated / "generated" / "1.0.0").glob("*.tfrecord-*"))
+    named.named("generated")
+
+
+def test_preparing_that_fails_says_why_in_one_line_and_leaves_nothing(generated, monkeypatch):
+    monkeypatch.setattr(Generated, "fail", True)
+    with pytest.raises(
+        Refused, match=r"could not be prepared under .*archive is damaged"
+    ) as refused:
+        named.named("generated")
+    assert "\n" not in str(refused.value)
+    assert not tfds.prepared("generated")
+    monkeypatch.setattr(Generated, "fail", False)
+    assert len(named.named("generated").train) == 6
+
+
+def test_without_a_network_preparing_is_refused_soon(root, generated, monkeypatch):
+    monkeypatch.setattr(prepare, "unreachable", UNREACHABLE)
+    monkeypatch.setattr(prepare, "PROBE", 1.0)
+    began = time.monotonic()
+    with pytest.raises(Refused, match=r"no network .*nowhere\.invalid.*TFDS_DATA_DIR.*prepare"):
+        named.named("generated")
+    assert time.monotonic() - began < 9
+
+
+UNREACHABLE = prepare.unreachable
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+def answering(status):
+    """A server on this machine that gives every request one answer, or none; its address."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        held = []
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            held.append(connection)
+            if status:
+                connection.recv(65536)
+                connection.sendall(f"HTTP/1.0 {status} x\r\n\r\n".encode())
+                connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.getsockname()[1]}/file"
+
+
+@pytest.mark.parametrize(
+    ("status", "silent"),
+    [(200, None), (403, None), (404, None), (503, "HTTP 503"), (407, "HTTP 407")],
+)
+def test_a_host_that_answers_is_reachable_a_gateway_that_cannot_is_not(direct, status, silent):
+    server, url = answering(status)
+    with server:
+        assert UNREACHABLE([url], 5.0) == (silent and f"{url.split('/')[2]}: {silent}")
+
+
+def test_a_host_that_never_answers_and_a_name_lookup_that_hangs_are_bounded(direct, monkeypatch):
+    server, url = answering(None)
+    with server:
+        began = time.monotonic()
+        assert "127.0.0.1" in UNREACHABLE([url], 0.3)
+        assert time.monotonic() - began < 2
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **keywords: time.sleep(30))
+    began = time.monotonic()
+    assert UNREACHABLE(["http://x.invalid/"], 0.3) == "x.invalid: no answer in 0.3 s"
+    assert time.monotonic() - began < 2
+
+
+def test_one_host_of_several_is_enough_and_none_needs_none(direct):
+    server, url = answering(200)
+    with server:
+        assert UNREACHABLE(["http://127.0.0.1:9/", url], 5.0) is None
+    assert UNREACHABLE([], 5.0) is None
+
+
+def test_a_proxy_of_the_environment_is_used(direct, monkeypatch):
+    server, url = answering(200)
+    monkeypatch.setenv("http_proxy", url.removesuffix("/file"))
+    with server:
+        assert UNREACHABLE(["http://nowhere.invalid/"], 5.0) is None
+
+
+def test_the_command_refuses_with_2_and_one_line(root):
+    run = subprocess.run(
+        [sys.executable, "-m", "train.data.prepare", "cifra10"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [
+        "data='cifra10' is unknown; nearest: cifar10, cifar100, cifar10_n, cifar10_h"
+    ]

@@ -1,0 +1,184 @@
+"""The page: what a reader must find on it, and that it needs nothing else."""
+
+import dataclasses
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from train.data.source import About
+from train.report.classification import classification_part
+from train.report.page import flat, write_report
+from train.tasks.task import Summary
+
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+CLASSES = tuple(f"<i>{i}</i>" for i in range(10))
+ABOUT = About("digits", "test", CLASSES, False, (32, 32, 1), (77.5,), (96.25,))
+SCALARS = {"loss": 0.0512, "precision": 0.75, "count": 1355.0, "accuracy": 0.9859, "top5": 1.0}
+
+
+class Digits:
+    about = ABOUT
+
+    def __len__(self):
+        return 1355
+
+    def __getitem__(self, i):
+        return {"image": np.random.default_rng(i).integers(0, 255, (32, 32, 1), dtype=np.uint8)}
+
+
+class Page(HTMLParser):
+    """Tags that are open must be closed in their order; texts by the tag that holds them."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.attributes, self.texts = [], [], []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip() and self.open[-1] != "style":
+            self.texts.append((self.open[-1], re.sub(r"[ \n]+", " ", data).strip()))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    lines = [
+        {"kind": "train", "step": 10, "epoch": 0.5, "seconds": 30, "loss": 2.0, "accuracy": 0.2},
+        {"kind": "train", "step": 1000, "epoch": 50.5, "seconds": 300, "loss": None},
+        {"kind": "evaluation", "step": 1000, "seconds": 330, "split": "validation", "loss": 1.5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = {
+        "model": "resnet20",
+        "rate": {"peak": 0.1, "cuts": [1, 2]},
+        "note": "<u>&",
+        "ema": None,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "about.json").write_text(json.dumps(dataclasses.asdict(ABOUT)))
+    (tmp_path / "provenance.json").write_text(
+        json.dumps({"git": {"commit": "ab12", "dirty": True}})
+    )
+    return tmp_path
+
+
+def write(workdir, parts=(), scalars=SCALARS, **more):
+    mistakes = [
+        {"index": i, "label": i % 10, "predicted": (i + 1) % 10, "confidence": 0.9}
+        for i in range(40)
+    ]
+    matrix = np.eye(10, dtype=np.int64) * 131 + np.roll(np.eye(10, dtype=np.int64) * 4, 1, axis=1)
+    summary = Summary(scalars, {"confusion": matrix, "mistakes": mistakes})
+    path = write_report(workdir, "ResNet-20 on <digits>", summary, ABOUT, Digits(), parts, **more)
+    return path, path.read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_it_is_about(workdir):
+    path, page = write(workdir, [classification_part], lead="Not CIFAR-10 & not <small>.")
+    texts = Page(page).texts
+    assert path == workdir / "report.html"
+    assert ("h1", "ResNet-20 on <digits>") in texts
+    assert ("title", "ResNet-20 on <digits>") in texts
+    assert ("p", "Not CIFAR-10 & not <small>.") in texts
+    facts = [text for tag, text in texts if tag in ("dt", "dd")][:8]
+    assert facts == [
+        *("Data", "digits: 32×32 grey images, 10 classes"),
+        *("Model", "resnet20"),
+        *("Measured on", "the test split, 1,355 examples"),
+        *("Trained for", "1,000 steps, 50.5 epochs, 5.5 minutes"),
+    ]
+
+
+def test_the_numbers_stand_at_the_top(workdir):
+    texts = [text for tag, text in Page(write(workdir)[1]).texts if tag in ("dt", "dd")][8:]
+    assert texts == [
+        *("accuracy", f"98.59{NARROW}%", "loss", "0.0512"),
+        *("macro precision", f"75.00{NARROW}%", "top-5 accuracy", f"100.00{NARROW}%"),
+        *("examples", "1,355"),
+    ]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_a_dash(workdir, loss):
+    assert ("dd", "–") in Page(write(workdir, scalars={"loss": loss})[1]).texts
+
+
+def test_configuration_data_and_provenance_are_tables(workdir):
+    cells = [text for tag, text in Page(write(workdir)[1]).texts if tag in ("th", "td", "h2")]
+    pairs = list(itertools.pairwise(cells))
+    for pair in (
+        ("Configuration", "model"),
+        ("model", "resnet20"),
+        ("rate.peak", "0.1"),
+        ("rate.cuts", "1, 2"),
+        ("note", "<u>&"),
+        ("ema", "–"),
+        ("Data", "name"),
+        ("mean", "77.5"),
+        ("Provenance", "git.commit"),
+        ("git.dirty", "yes"),
+    ):
+        assert pair in pairs
+
+
+def test_a_part_is_put_in_as_it_is(workdir):
+    seen = []
+
+    def part(summary, about, source):
+        seen.append((summary.scalars["loss"], about, len(source)))
+        return Markup("<section><h2>Mine</h2></section>")
+
+    assert ("h2", "Mine") in Page(write(workdir, [part])[1]).texts
+    assert seen == [(0.0512, ABOUT, 1355)]
+
+
+def test_the_page_needs_nothing_else(workdir):
+    path, page = write(workdir, [classification_part])
+    found = Page(page)
+    sources = [value for tag, name, value in found.attributes if name in ("src", "href", "srcset")]
+    assert len(sources) > 10
+    assert all(value.startswith("data:image/") for value in sources)
+    assert "http" not in re.sub(r"data:[^\"]*", "", page)
+    assert not re.search(r"<script|@import|url\(", page)
+    assert path.stat().st_size < 1_500_000
+
+
+def test_names_from_the_data_add_no_tags(workdir):
+    page = write(workdir, [classification_part])[1]
+    assert "<i>" not in page
+    assert "<u>" not in page
+    assert "&lt;i&gt;3&lt;/i&gt;" in page
+
+
+def test_an_empty_work_directory_makes_a_page_too(tmp_path):
+    texts = [text for _, text in Page(write(tmp_path)[1]).texts]
+    assert "Result on the test split" in texts
+    for absent in ("Curves", "Configuration", "Provenance", "Trained for"):
+        assert absent not in texts
+
+
+def test_rows_of_nested_values():
+    nested = {"a": {"b": {"c": 1e-4}}, "d": [], "e": [True, None, "x", 2], "f": False, "g": "1"}
+    assert flat(nested) == [
+        ("a.b.c", "0.0001"),
+        ("d", ""),
+        ("e", "yes, –, x, 2"),
+        ("f", "no"),
+        ("g", "1"),
+    ]

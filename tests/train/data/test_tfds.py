@@ -283,6 +283,11 @@ def test_half_a_set_is_not_taken_for_whole(root):
         assert not tfds.prepared("tiny")
         with pytest.raises(Refused, match="00001-of-00002 is missing or empty; remove"):
             named.named("tiny")
+    other = (folder / "tiny-test.array_record-00000-of-00001").read_bytes()  # two records of five
+    for content in (kept[:-1], kept[: len(kept) // 2], other):
+        shard.write_bytes(content)
+        with pytest.raises(Refused, match="00001-of-00002 does not hold its 5 records; remove"):
+            tfds.source("tiny", "train")
     shard.write_bytes(kept)
     assert tfds.prepared("tiny")
 

@@ -121,7 +121,7 @@ def _shuffle(
     seed: Integers, epoch: Integers, slot: Integers, batch_size: int, length: int
 ) -> tuple[Integers, Integers]:
     index = order(seed, *positions(epoch, slot, batch_size, length), length).astype(np.int32)
-    return index, index >= np.int32(0)
+    return index, index >= np.int32(0)  # always: a training batch is full
 
 
 def _through(batch_size: int, length: int) -> int:

@@ -67,8 +67,8 @@ class Resident(Pipeline):
         lead = (len(self.seeds),) if self.axes else ()
         step = start
         while self.steps is None or step < self.steps:
-            place = tuple(np.full(lead, value, np.uint32) for value in self.place(step))
-            yield jax.make_array_from_process_local_data(sharding, place)
+            place = tuple(np.full(lead, n % 2**32, np.uint32) for n in self.place(step))
+            yield jax.make_array_from_process_local_data(sharding, place, lead)
             step += 1
 
     def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:

@@ -1,9 +1,10 @@
 """Streaming: batches are decoded on the host, ahead of use, and cross to the device whole."""
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import grain
 import jax
@@ -12,7 +13,7 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding
 
 from train.data.example import Shaper
-from train.data.loader import Batch, Payloads
+from train.data.loader import Batch
 from train.data.order import Order, position, shuffled
 from train.data.pipeline import Pipeline, Transform
 from train.data.source import Source
@@ -72,7 +73,7 @@ class Streaming(Pipeline):
         self.workers = workers
         self.threads = threads
 
-    def payloads(self, start: int) -> Payloads:
+    def payloads(self, start: int) -> Generator[Any, None, None]:
         """From step `start` on: decoded batches, with a leading axis N in a run of N seeds."""
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
@@ -99,7 +100,8 @@ class Streaming(Pipeline):
             }
         )
         ahead = grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=AHEAD)
-        return cast(Payloads, iter(ahead))
+        with contextlib.closing(iter(ahead)) as payloads:
+            yield from payloads
 
     def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:
         """The batch in `payload`, traced: augment, shard.

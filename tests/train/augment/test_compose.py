@@ -1,0 +1,223 @@
+"""The chain: one product, one warp, the same batch however it is computed."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from train.augment import Geometric, chain, flip, pad_and_crop
+from train.augment.warp import warp
+from train.mesh import make_mesh, replicated, shard_batch
+
+SIZE, HEIGHT, WIDTH = 16, 6, 8
+CROP_AND_FLIP = chain(pad_and_crop(3), flip(), fill=(7, 100, 250))
+apply = jax.jit(CROP_AND_FLIP)
+
+
+def make_batch(dtype=np.uint8):
+    """Images with a filled rectangle each, and the rectangle's box."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((SIZE, HEIGHT, WIDTH, 3), dtype)
+    x0, y0 = rng.integers(0, WIDTH - 3, SIZE), rng.integers(0, HEIGHT - 3, SIZE)
+    x1, y1 = x0 + rng.integers(1, 4, SIZE), y0 + rng.integers(1, 4, SIZE)
+    for i in range(SIZE):
+        image[i, y0[i] : y1[i], x0[i] : x1[i]] = 200
+    return {
+        "image": jnp.asarray(image),
+        "label": jnp.arange(SIZE, dtype=jnp.int32),
+        "boxes": jnp.asarray(np.stack([x0, y0, x1, y1], -1)[:, None], jnp.float32),
+        "box_valid": jnp.ones((SIZE, 1), bool),
+        "matrix": jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (SIZE, 3, 3)),
+    }
+
+
+def constant(matrix, shape=lambda shape: shape):
+    matrix = np.asarray(matrix, np.float32)
+
+    def draw(key, batch):
+        return jnp.broadcast_to(matrix, (batch["image"].shape[0], 3, 3))
+
+    return Geometric(draw, shape)
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        assert one[key].dtype == other[key].dtype, key
+        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_crop_and_flip_equal_numpy(dtype):
+    batch = make_batch(dtype)
+    key = jax.random.key(3)
+    crop, mirror = pad_and_crop(3), flip()
+    after = apply(key, batch)
+    shifts = np.asarray(crop.draw(jax.random.fold_in(key, 0), batch))[:, :2, 2].astype(int)
+    mirrored = np.asarray(mirror.draw(jax.random.fold_in(key, 1), batch))[:, 0, 0] < 0
+    assert 0 < mirrored.sum() < SIZE
+    plane = np.full((SIZE, HEIGHT + 6, WIDTH + 6, 3), (7, 100, 250), dtype)
+    plane[:, 3:-3, 3:-3] = batch["image"]
+    for i, (x, y) in enumerate(shifts):
+        expected = plane[i, 3 - y : 3 - y + HEIGHT, 3 - x : 3 - x + WIDTH]
+        expected = expected[:, ::-1] if mirrored[i] else expected
+        np.testing.assert_array_equal(after["image"][i], expected)
+    np.testing.assert_array_equal(after["label"], batch["label"])
+
+
+def test_boxes_are_the_bounding_boxes_of_their_pixels():
+    batch, seen = make_batch(), 0
+    transform = jax.jit(chain(pad_and_crop(3), flip()))
+    for seed in range(3):
+        after = transform(jax.random.key(seed), batch)
+        for i in range(SIZE):
+            rows, columns = np.nonzero(np.asarray(after["image"])[i, :, :, 0])
+            before = np.asarray(batch["image"])[i, :, :, 0] > 0
+            share = len(rows) / before.sum()
+            assert bool(after["box_valid"][i, 0]) == (share >= 0.25)
+            if len(rows):
+                box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                assert after["boxes"][i, 0].tolist() == box
+                seen += share < 1
+    assert seen > 5
+
+
+def test_the_product_is_read_once():
+    """Two stages equal the one map that is their product, left factor last."""
+    turn = np.array([[0.8, -0.5, 3.1], [0.4, 0.9, -1.2], [0.01, 0, 1]])
+    zoom = np.array([[1.5, 0, 0.3], [0, 0.7, 1.1], [0, 0, 1]])
+    larger = constant(zoom, lambda shape: (shape[0] + 1, shape[1] + 2))
+    batch = make_batch()
+    after = jax.jit(chain(constant(turn), larger, fill=9))(jax.random.key(0), batch)
+    matrix = np.float32(zoom) @ np.float32(turn)
+    np.testing.assert_allclose(after["matrix"][0], matrix, rtol=1e-6)
+    read = jax.jit(functools.partial(warp, shape=(HEIGHT + 1, WIDTH + 2), fill=np.float32(9)))
+    expected = read(batch["image"], after["matrix"])
+    np.testing.assert_array_equal(after["image"], expected)
+    # What a first shift moves out, a second brings back.
+    there, back = ([[1, 0, x], [0, 1, 0], [0, 0, 1]] for x in (5, -5))
+    equal(jax.jit(chain(constant(there), constant(back)))(jax.random.key(0), batch), batch)
+
+
+def test_a_stage_sees_the_current_image_and_coordinates():
+    views = []
+
+    def draw(key, batch):
+        views.append(batch)
+        return jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (SIZE, 3, 3))
+
+    shift = [[1, 0, 2], [0, 1, 0], [0, 0, 1]]
+    batch = make_batch()
+    wider = constant(shift, lambda shape: (shape[0], shape[1] + 2))
+    chain(wider, Geometric(draw))(jax.random.key(0), batch)
+    assert views[0]["image"].shape == (SIZE, HEIGHT, WIDTH + 2, 3)
+    assert not isinstance(views[0]["image"], jax.Array)
+    moved = batch["boxes"] + jnp.array([2, 0, 2, 0], jnp.float32)[None, None]
+    np.testing.assert_array_equal(views[0]["boxes"], moved)
+
+
+def test_old_matrix_is_multiplied_from_the_left():
+    batch = make_batch()
+    batch["matrix"] = 2 * batch["matrix"].at[:, 2, 2].set(0.5)
+    after = chain(constant([[1, 0, 3], [0, 1, 1], [0, 0, 1]]))(jax.random.key(0), batch)
+    assert after["matrix"][0].tolist() == [[2, 0, 3], [0, 2, 1], [0, 0, 1]]
+
+
+def test_same_key_same_batch_and_examples_differ():
+    batch = make_batch()
+    one, same, other = (apply(jax.random.key(seed), batch) for seed in (0, 0, 1))
+    equal(one, same)
+    assert (one["matrix"] != other["matrix"]).any()
+    assert len({row.tobytes() for row in np.asarray(one["matrix"])}) > SIZE // 2
+    # Two of a stage draw on their own.
+    twice = jax.jit(chain(flip(), flip()))(jax.random.key(0), batch)
+    assert (twice["matrix"][:, 0, 0] == -1).any()
+
+
+def test_pixel_stages_come_last_with_keys_of_their_own():
+    keys = []
+
+    def brighter(key, batch):
+        keys.append(key)
+        return {**batch, "image": batch["image"] + jnp.uint8(1)}
+
+    batch = make_batch()
+    after = chain(pad_and_crop(3), brighter, brighter)(jax.random.key(5), batch)
+    moved = chain(pad_and_crop(3))(jax.random.key(5), batch)
+    np.testing.assert_array_equal(after["image"], moved["image"] + 2)
+    assert keys == [jax.random.fold_in(jax.random.key(5), k) for k in (1, 2)]
+    alone = chain(brighter)(jax.random.key(5), {"image": batch["image"]})
+    assert alone.keys() == {"image"}
+    equal(chain()(jax.random.key(0), batch), batch)
+
+
+def test_float64_run_has_the_same_batch():
+    one = apply(jax.random.key(2), make_batch())
+    with jax.enable_x64(True):
+        equal(apply(jax.random.key(2), make_batch()), one)
+
+
+def test_seeds_by_vmap():
+    batch = make_batch()
+    keys = jax.random.split(jax.random.key(0), 2)
+    both = jax.jit(jax.vmap(CROP_AND_FLIP, (0, None)))(keys, batch)
+    for i in range(2):
+        equal(jax.tree.map(lambda leaf, i=i: leaf[i], both), apply(keys[i], batch))
+
+
+def test_four_devices_give_the_same_batch_without_gathering_it():
+    mesh = make_mesh(jax.devices()[:4])
+    data, index = make_batch(), jnp.arange(SIZE, dtype=jnp.int32)[::-1]
+
+    def step(data, index, key):
+        batch = jax.tree.map(lambda leaf: leaf[index], data)
+        return CROP_AND_FLIP(key, batch)
+
+    def sharded(data, index, key):
+        return shard_batch(mesh, step(data, index, key))
+
+    key = jax.random.key(7)
+    expected = jax.jit(step)(data, index, key)
+    whole = replicated(mesh)
+    parts = NamedSharding(mesh, PartitionSpec("data"))
+    # The resident loader computes its index on every device; the streaming one shards it.
+    for place in (whole, parts):
+        compiled = (
+            jax.jit(sharded, in_shardings=(whole, place, whole)).lower(data, index, key).compile()
+        )
+        text = compiled.as_text()
+        assert not re.findall(r"(?:all-\w+|collective-permute|reduce-scatter)\(", text)
+        assert f"[{SIZE // 4},{HEIGHT},{WIDTH},3]" in text
+        arguments = jax.device_put((data, index, key), (whole, place, whole))
+        after = compiled(*arguments)
+        assert all(leaf.sharding.spec == PartitionSpec("data") for leaf in after.values())
+        equal(after, expected)
+
+
+@pytest.mark.parametrize(
+    ("stages", "fill", "error", "message"),
+    [
+        ((lambda key, batch: batch, flip()), 0, ValueError, r"stages\[1\] is geometric"),
+        ((flip(), 3), 0, TypeError, r"stages\[1\]=3"),
+        ((flip(),), -1, ValueError, "fill=-1"),
+        ((flip(),), (0, 256, 0), ValueError, "fill=.*256"),
+        ((flip(),), float("nan"), ValueError, "fill=nan"),
+        ((flip(),), ((0,),), ValueError, "fill="),
+    ],
+)
+def test_refused_at_construction(stages, fill, error, message):
+    with pytest.raises(error, match=message):
+        chain(*stages, fill=fill)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fill", "message"),
+    [((2, 4, 4), 0, r"\(2, 4, 4\)"), ((2, 4, 4, 1), (1, 2, 3), "1 channels")],
+)
+def test_refused_where_the_image_is_seen(shape, fill, message):
+    with pytest.raises(ValueError, match=message):
+        chain(flip(), fill=fill)(jax.random.key(0), {"image": jnp.zeros(shape, jnp.uint8)})

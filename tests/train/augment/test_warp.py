@@ -1,0 +1,130 @@
+"""The warp against NumPy where it is exact and against SciPy where it interpolates."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from train.augment.warp import warp
+
+HEIGHT, WIDTH = 6, 8
+FILL = np.array([7, 100, 250], np.float32)
+IDENTITY = np.eye(3, dtype=np.float32)
+MIRROR = np.array([[-1, 0, WIDTH], [0, 1, 0], [0, 0, 1]], np.float32)
+QUARTER = np.array([[0, 1, 0], [-1, 0, WIDTH], [0, 0, 1]], np.float32)
+HALF = np.array([[-1, 0, WIDTH], [0, -1, HEIGHT], [0, 0, 1]], np.float32)
+
+
+def shift(x, y):
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float32)
+
+
+def shifted(image, x, y):
+    """The image moved by whole pixels over a plane of the border's colour."""
+    plane = np.full((3 * HEIGHT, 3 * WIDTH, 3), FILL).astype(image.dtype)
+    plane[HEIGHT : 2 * HEIGHT, WIDTH : 2 * WIDTH] = image
+    return np.roll(plane, (y, x), (0, 1))[HEIGHT : 2 * HEIGHT, WIDTH : 2 * WIDTH]
+
+
+def images(dtype, size=1):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (size, HEIGHT, WIDTH, 3))
+    if np.issubdtype(dtype, np.integer):
+        return pixels.astype(dtype)
+    pixels = (pixels + rng.random(pixels.shape)).astype(dtype)
+    pixels[0, 2, 3], pixels[0, 4, 4], pixels[0, 1, 1] = np.inf, np.nan, -0.0
+    return pixels
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def moves(image, matrix, shape):
+    return warp(image, matrix, shape, FILL)
+
+
+EXACT = {
+    "identity": (IDENTITY, lambda image: image),
+    "right": (shift(3, 0), lambda image: shifted(image, 3, 0)),
+    "up and left": (shift(-1, -2), lambda image: shifted(image, -1, -2)),
+    "almost out": (shift(WIDTH - 1, 1 - HEIGHT), lambda image: shifted(image, 7, -5)),
+    "just out": (shift(WIDTH, 0), lambda image: shifted(image, WIDTH, 0)),
+    "far out": (shift(-1e6, 3), lambda image: shifted(image, -WIDTH, 0)),
+    "mirror": (MIRROR, lambda image: image[:, ::-1]),
+    "half turn": (HALF, lambda image: np.rot90(image, 2)),
+    "mirror, then right": (shift(2, 1) @ MIRROR, lambda image: shifted(image[:, ::-1], 2, 1)),
+    "another scale of the matrix": (-3 * shift(1, 1) * -1, lambda image: shifted(image, 1, 1)),
+    "singular": (np.zeros((3, 3), np.float32), lambda image: shifted(image, WIDTH, 0)),
+    "not a number": (IDENTITY * np.nan, lambda image: shifted(image, WIDTH, 0)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_whole_pixels_are_copied_to_the_bit(dtype, strict_dtypes):
+    image = images(dtype)
+    matrices = np.stack([matrix for matrix, _ in EXACT.values()])
+    batch = np.broadcast_to(image, (len(EXACT), HEIGHT, WIDTH, 3))
+    results = np.asarray(moves(batch, matrices, (HEIGHT, WIDTH)))
+    assert results.dtype == dtype
+    for result, (name, (_, expected)) in zip(results, EXACT.items(), strict=True):
+        assert result.tobytes() == expected(image[0]).astype(dtype).tobytes(), name
+
+
+def test_float64_is_copied_to_the_bit(x64):
+    image = images(np.float64)
+    result = np.asarray(moves(image, MIRROR[None], (HEIGHT, WIDTH)))
+    assert result.dtype == np.float64
+    assert result.tobytes() == image[:, :, ::-1].tobytes()
+
+
+def test_quarter_turn_changes_the_shape():
+    image = images(np.uint8)
+    result = moves(image, QUARTER[None], (WIDTH, HEIGHT))
+    np.testing.assert_array_equal(result[0], np.rot90(image[0]))
+
+
+def reference(image, matrix, shape):
+    """Bilinear over a plane that goes on in the border's colour, by SciPy, in float64."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    points = np.linalg.inv(np.float64(matrix)) @ np.stack(
+        [columns.ravel(), rows.ravel(), np.ones(columns.size)]
+    )
+    x, y = points[:2] / points[2] - 0.5
+    x[points[2] <= 0] = -9
+    planes = [
+        scipy.ndimage.map_coordinates(
+            np.float64(image[..., c]), [y, x], order=1, mode="grid-constant", cval=FILL[c]
+        ).reshape(shape)
+        for c in range(3)
+    ]
+    return np.stack(planes, -1)
+
+
+INEXACT = {
+    "half a pixel": shift(0.5, 0),
+    "zoom": np.diag([1.7, 0.6, 1]),
+    "affine": np.array([[0.8, 0.3, 1.2], [-0.4, 1.1, 0.7], [0, 0, 1]]),
+    "mirrored affine": np.array([[-0.8, 0.3, 6.2], [0.2, 1.1, 0.7], [0, 0, 1]]),
+    "perspective": np.array([[1.2, 0.1, -0.5], [0.1, 0.9, 0.6], [0.05, -0.03, 1]]),
+    "with a horizon": np.array([[1, 0.2, 0], [0, 1, 0], [-0.3, 0.1, 1]]),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.uint8, 0.51), (np.float32, 0.01)])
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (5, 11)])
+def test_interpolation_equals_scipy(dtype, tolerance, shape):
+    batch = np.random.default_rng(1).integers(0, 256, (len(INEXACT), HEIGHT, WIDTH, 3))
+    batch = batch.astype(dtype)
+    matrices = np.stack(list(INEXACT.values())).astype(np.float32)
+    results = moves(batch, matrices, shape)
+    for result, image, (name, matrix) in zip(results, batch, INEXACT.items(), strict=True):
+        expected = reference(image, np.float32(matrix), shape)
+        error = np.abs(np.float64(result) - expected).max()
+        assert error < tolerance, f"{name}: {error}"
+
+
+def test_integers_have_a_rounded_border():
+    image = np.zeros((1, 2, 2, 1), np.uint8)
+    result = warp(jnp.asarray(image), jnp.asarray(shift(5, 0))[None], (2, 2), np.float32(123.7))
+    assert np.asarray(result).tolist() == np.full((1, 2, 2, 1), 124).tolist()

@@ -1,0 +1,147 @@
+"""Counts against hand values, quotients against scikit-learn."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.metrics
+from jax.sharding import NamedSharding, PartitionSpec
+
+from train.mesh import make_mesh, replicated
+from train.metrics.confusion import accuracy, confusion, f1, in_top_k, macro, precision, recall
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "valid", "expected"),
+    [
+        ([0, 1, 2, 1], [0, 2, 2, 2], [1, 1, 1, 1], [[1, 0, 0], [0, 0, 2], [0, 0, 1]]),
+        ([0, 1, 2, 1], [0, 2, 2, 2], [1, 0, 1, 1], [[1, 0, 0], [0, 0, 1], [0, 0, 1]]),
+        # Outside the classes: neither wrapped nor clipped.
+        ([-1, 3, 255, 2], [0, 0, 0, 1], [1, 1, 1, 1], [[0, 0, 0], [0, 0, 0], [0, 1, 0]]),
+        ([0, 0, 0, 1], [-1, 3, 9, 0], [1, 1, 1, 1], [[0, 0, 0], [1, 0, 0], [0, 0, 0]]),
+        ([0, 1, 2, 1], [0, 2, 2, 2], [0, 0, 0, 0], [[0, 0, 0]] * 3),
+    ],
+)
+def test_confusion(labels, predictions, valid, expected, strict_dtypes):
+    matrix = confusion(
+        jnp.array(labels, jnp.int32), jnp.array(predictions, jnp.int32), 3, jnp.array(valid, bool)
+    )
+    assert matrix.dtype == jnp.int32
+    assert matrix.tolist() == expected
+
+
+def test_confusion_of_a_float64_run_is_int32(x64):
+    labels = jnp.array([1, 0])
+    matrix = confusion(labels, jnp.argmax(jnp.eye(2), -1), 2, jnp.ones(2, bool))
+    assert matrix.dtype == jnp.int32
+    assert matrix.tolist() == [[0, 1], [1, 0]]
+
+
+def test_confusion_counts_past_the_integers_of_float32():
+    """2^24 + 3 of one kind: a sum in float32 stops at 2^24."""
+    many = 2**24 + 3
+    zeros = jnp.zeros(many, jnp.uint8)
+    assert confusion(zeros, zeros, 2, jnp.ones(many, bool)).tolist() == [[many, 0], [0, 0]]
+
+
+def test_shapes_must_agree():
+    with pytest.raises(AssertionError, match="shape"):
+        confusion(jnp.zeros(3, int), jnp.zeros((3, 1), int), 2, jnp.ones(3, bool))
+
+
+def test_confusion_adds_up_over_devices_without_gathering_the_batch():
+    mesh = make_mesh(jax.devices()[:4])
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(-1, 6, (2, 32), np.int32)
+    valid = rng.random(32) < 0.8
+    expected = np.zeros((5, 5), int)
+    for truth, guess, counts in zip(labels, predictions, valid, strict=True):
+        if counts and truth in range(5) and guess in range(5):
+            expected[truth, guess] += 1
+    parts = NamedSharding(mesh, PartitionSpec("data"))
+    arguments = jax.device_put((labels, predictions, valid), parts)
+    function = jax.jit(confusion, static_argnums=2, out_shardings=replicated(mesh))
+    compiled = function.lower(*arguments[:2], 5, arguments[2]).compile()
+    found = re.findall(r"= (\S+) (all-\w+|collective-permute|reduce-scatter)\(", compiled.as_text())
+    assert [(shape.split("{")[0], name) for shape, name in found] == [("s32[5,5]", "all-reduce")]
+    np.testing.assert_array_equal(compiled(*arguments), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quotients_equal_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    labels, predictions = rng.integers(0, 6, (2, 60))
+    labels = np.where(labels == 2, 0, labels)  # never occurs
+    predictions = np.where(predictions == 4, 0, predictions)  # never predicted
+    labels[labels == 5], predictions[predictions == 5] = 1, 1  # neither
+    classes = np.arange(6)
+    matrix = np.asarray(confusion(labels, predictions, 6, np.ones(60, bool)))
+    np.testing.assert_array_equal(
+        matrix, sklearn.metrics.confusion_matrix(labels, predictions, labels=classes)
+    )
+    assert accuracy(matrix) == sklearn.metrics.accuracy_score(labels, predictions)
+    for average in (None, "macro"):
+        expected = sklearn.metrics.precision_recall_fscore_support(
+            labels, predictions, labels=classes, average=average, zero_division=0
+        )
+        for ours, theirs in zip((precision, recall, f1), expected[:3], strict=True):
+            value = ours(matrix) if average is None else macro(ours(matrix))
+            np.testing.assert_allclose(value, theirs, rtol=1e-14, atol=0)
+
+
+def test_nothing_counted_is_nothing_right():
+    empty = np.zeros((3, 3), np.int64)
+    assert accuracy(empty) == 0
+    for metric in (precision, recall, f1):
+        assert metric(empty).tolist() == [0, 0, 0]
+
+
+def test_sums_beyond_int32():
+    """Batches add up in int64 on the host."""
+    matrix = np.array([[3 * 2**31, 2**31], [0, 0]], np.int64)
+    assert accuracy(matrix) == 0.75
+    assert recall(matrix).tolist() == [0.75, 0]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "places"),
+    [
+        ([3, 2, 1, 0], 0, 1),
+        ([3, 2, 1, 0], 2, 3),
+        ([0, 0, 0, 0], 0, 1),  # a tie goes to the lower class
+        ([0, 0, 0, 0], 3, 4),
+        ([1, 2, 2, 0], 2, 2),
+        ([-INF, INF, 0, INF], 3, 2),
+        ([-INF, INF, 0, INF], 0, 4),
+        ([NAN, 2, 1, 0], 0, None),
+        ([NAN, 2, 1, 0], 1, None),
+        ([3, 2, 1, 0], -1, None),
+        ([3, 2, 1, 0], 4, None),
+    ],
+)
+def test_in_top_k(logits, label, places):
+    """`places`: the smallest k for which the label is in; None if there is none."""
+    for k in range(1, 6):
+        found = in_top_k(jnp.array([logits], jnp.float32), jnp.array([label]), k)
+        assert found.tolist() == [places is not None and k >= places], k
+
+
+def test_in_top_k_agrees_with_argmax_and_top_k(strict_dtypes):
+    rng = np.random.default_rng(0)
+    logits = jnp.array(rng.integers(0, 4, (64, 7)), jnp.float32)  # many ties
+    labels = jnp.array(rng.integers(0, 7, 64), jnp.int32)
+    best = jnp.argmax(logits, -1) == labels
+    np.testing.assert_array_equal(in_top_k(logits, labels, 1), best)
+    _, top = jax.lax.top_k(logits, 5)
+    expected = (np.asarray(top) == np.asarray(labels)[:, None]).any(1)
+    np.testing.assert_array_equal(jax.jit(in_top_k, static_argnums=2)(logits, labels, 5), expected)
+
+
+def test_k_is_at_least_one():
+    with pytest.raises(ValueError, match="k=0"):
+        in_top_k(jnp.zeros((1, 3)), jnp.zeros(1, int), 0)

@@ -327,6 +327,14 @@ def test_a_conversion_that_fails_leaves_nothing_that_counts(root, cut_off):
     assert not list(folder.glob("incomplete*"))
 
 
+def test_a_tfrecord_copy_that_lacks_records_is_not_converted(root):
+    folder = write_set(root, file_format="tfrecord")
+    tfrecord(folder / "tiny-test.tfrecord-00000-of-00001", [b"one"])
+    with pytest.raises(Refused, match="holds 1 records, not 2"):
+        named.named("tiny")
+    assert not tfds.prepared("tiny")
+
+
 # --- which split is which
 
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +49,7 @@ def provenance(
     commit, dirty = revision(pathlib.Path(__file__))
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": list(sys.argv if argv is None else argv),
+        "command": shlex.join(sys.argv if argv is None else argv),
         "seed": [int(one) for one in seed] if isinstance(seed, Sequence) else int(seed),
         "convolution": convolution,
         "data": dict(fingerprints),

@@ -83,7 +83,7 @@ class Terminal:
         if text.plain.encode(encoding, "replace").decode(encoding) != text.plain:
             text = Text(text.plain.encode(encoding, "replace").decode(encoding))
         whole = whole or not self._console.is_terminal
-        self._console.print(text, soft_wrap=whole, markup=False, highlight=False)
+        self._console.print(text, soft_wrap=whole)
 
     def _pieces(
         self, step: int, values: Mapping[str, Value], epoch: float, now: float

@@ -229,6 +229,15 @@ def test_80_columns_hold_all_that_a_run_is_watched_for(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("width", "bar"), [(60, 0), (80, 0), (120, 30), (200, 30)])
+def test_a_bar_fills_the_room_that_is_left(width, bar):
+    console = terminal(width)
+    screen = Terminal(console, 64000)
+    screen.train(64000, LARGE, epoch=123.4)
+    assert len(re.findall("[━╸╺]", console.file.getvalue())) == bar
+    screen.close()
+
+
 def test_a_terminal_keeps_evaluations_and_what_is_said(tmp_path):
     console = terminal(80)
     logs = Logs(tmp_path, steps=100, console=console)

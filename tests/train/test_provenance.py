@@ -31,9 +31,9 @@ def repository(tmp_path):
 
 
 def test_what_it_says():
-    found = provenance(**KNOWN, argv=["experiments/resnet_cifar.py", "--steps", "5"])
+    found = provenance(**KNOWN, argv=["experiments/resnet_cifar.py", "--workdir", "my runs"])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["command"] == ["experiments/resnet_cifar.py", "--steps", "5"]
+    assert found["command"] == "experiments/resnet_cifar.py --workdir 'my runs'"
     assert (found["seed"], found["convolution"]) == (3, "xla")
     assert found["data"] == {"train": "sha256:ab", "test": "cd"}
     assert found["device"] == {

@@ -97,6 +97,8 @@ def test_the_most_frequent_confusions_come_first():
     many = np.arange(100).reshape(10, 10)
     names = tuple("abcdefghij")
     assert [c.examples for c in confusions(many, names)] == [98, 97, 96, 95, 94, 93, 92, 91, 90, 89]
+    equal = confusions(np.ones((40, 40), int), tuple(map(str, range(40))))
+    assert [(c.truth, c.predicted) for c in equal] == [("0", str(p)) for p in range(1, 11)]
     assert confusions(many, names)[0].truth == "j"
     assert confusions(many, names)[0].predicted == "i"
 

@@ -1,11 +1,15 @@
 """Checkpoints: the states of a run on the disk, what is sound among them, and which is best."""
 
+import contextlib
+import gc
 import json
 import logging
 import math
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import orbax.checkpoint as ocp
@@ -122,8 +126,7 @@ class Checkpoints:
                 step, args=ocp.args.Composite(**args), metrics={"metric": metric}, force=True
             )
         except Exception as error:
-            self._drop()
-            raise SaveFailed(step, error) from error
+            self._fail(error)
 
     def wait(self) -> None:
         """Return when the background save has ended.
@@ -136,8 +139,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            self._drop()
-            raise SaveFailed(self._saving, error) from error
+            self._fail(error)
 
     def close(self) -> None:
         """Wait, and end Orbax's threads; a later save opens it anew.
@@ -146,7 +148,9 @@ class Checkpoints:
             SaveFailed: the background save failed.
         """
         self.wait()
-        self._drop()
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
 
     def latest(self) -> int | None:
         """The newest step, once the background save has ended; None where there is none."""
@@ -222,8 +226,8 @@ class Checkpoints:
             except Damaged as error:
                 damaged.append(error)
                 continue
-            for error in damaged:
-                self.say(str(error))
+            for worse in damaged:
+                self.say(str(worse))
             if damaged:
                 self.say(f"taking the checkpoint of step {step}, the newest that is sound")
             return found, damaged
@@ -242,14 +246,20 @@ class Checkpoints:
             compare(written, targets)
         except Differs as error:
             raise Differs(f"{item} of step {step} differs from what is built: {error}") from None
-        where = self.directory / str(step) / item
-        try:
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-                leaves = reader.restore(where, args=ocp.args.StandardRestore(targets))
-        except (MemoryError, jax.errors.JaxRuntimeError):
-            raise  # the machine's failure, not the checkpoint's
-        except Exception as error:
-            raise Damaged(step, f"{item}: {brief(error)}") from error
+        where, failure = self.directory / str(step) / item, ""
+        with abandoned_unheard():
+            try:
+                with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                    leaves = reader.restore(where, args=ocp.args.StandardRestore(targets))
+            except (MemoryError, jax.errors.JaxRuntimeError):
+                raise  # the machine's failure, not the checkpoint's
+            except Exception as error:  # any that a wrong byte can cause
+                failure = brief(error)
+            if failure:
+                time.sleep(0.02)
+                gc.collect()
+        if failure:
+            raise Damaged(step, f"{item}: {failure}")
         found = describe(leaves)
         if bad := [path for path in targets if found[path] != written[path]]:
             raise Damaged(step, f"{item}: other bits in {shortened(bad)}")
@@ -304,21 +314,26 @@ class Checkpoints:
                     best_fn=rank,
                     preservation_policy=policies.AnyPreservationPolicy([newest, best]),
                     cleanup_tmp_directories=True,  # what a killed process left half written
+                    # Where directories are made in the background and that fails, the threads
+                    # that wait for them keep the process from ending for five minutes.
+                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                 ),
             )
         return self._manager
 
-    def _drop(self) -> None:
-        """Close the manager; one that failed believes deleted what only success deletes."""
+    def _fail(self, error: Exception) -> NoReturn:
+        """Give up the manager, which believes deleted what only a success deletes."""
         manager, self._manager = self._manager, None
         if manager is not None:
-            manager.close()
+            with contextlib.suppress(Exception):  # it may raise the same again
+                manager.close()
+        raise SaveFailed(self._saving, error) from error
 
 
 def rank(metrics: dict[str, float | None]) -> float:
-    """What Orbax sorts by: a step without a finite metric comes below all."""
+    """What Orbax sorts by: a step that `save` gave no rank comes below all."""
     metric = metrics["metric"]
-    return metric if metric is not None and math.isfinite(metric) else -math.inf
+    return -math.inf if metric is None else metric
 
 
 def placed(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -332,6 +347,26 @@ def brief(error: BaseException) -> str:
     """The type of an error and the first line of its text."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def abandoned_unheard() -> Iterator[None]:
+    """Where one array can't be read, Orbax closes its event loop on the reads of all others.
+
+    What these complain of as they end, each with a page of text, is not heard.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    logging.getLogger("asyncio").addFilter(nothing)
+    try:
+        yield
+    finally:
+        logging.getLogger("asyncio").removeFilter(nothing)
+        sys.unraisablehook = hook
+
+
+def nothing(record: logging.LogRecord) -> bool:
+    """A filter: nothing passes."""
+    return False
 
 
 def not_from_orbax(record: logging.LogRecord) -> bool:

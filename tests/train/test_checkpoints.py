@@ -1,0 +1,526 @@
+import contextlib
+import gc
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import absl.logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec, SingleDeviceSharding
+
+from train.checkpoints import Checkpoints, Damaged, NoneSound, SaveFailed
+from train.mesh import make_mesh, replicated
+from train.record import Differs
+from train.state import State
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def make_state(step: int = 0, *, ema: bool = False, width: int = 8) -> State:
+    """Incompressible numbers, so that a flipped byte is a valid, other number."""
+    rng = np.random.default_rng(step)
+    params = {
+        "conv": {"kernel": jnp.asarray(rng.normal(size=(64, width)), jnp.float32)},
+        "dense": {"bias": jnp.asarray(rng.normal(size=(width,)), jnp.bfloat16)},
+    }
+    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
+    return State(
+        step=jnp.int32(step),
+        seed=jnp.uint32(2**32 - 1),
+        hyper={"lr": jnp.float32(0.1), "flag": jnp.asarray([True, False]), "n": jnp.int8(-3)},
+        params=params,
+        collections={},
+        opt_state=optimizer.init(params),
+        ema={"params": jax.tree.map(lambda x: x + 1, params)} if ema else None,
+    )
+
+
+def same(a, b) -> bool:
+    """In structure, types and bits."""
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def save(checkpoints: Checkpoints, step: int, metric: float | None = None) -> State:
+    state = make_state(step)
+    checkpoints.save(step, state, state.evaluated, metric)
+    return state
+
+
+def kept(directory: pathlib.Path) -> list[int]:
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def spoil(directory: pathlib.Path, step: int, item: str = "state") -> None:
+    """Flip a byte in the middle of the largest file of an item."""
+    largest = max(files(directory / str(step) / item), key=lambda path: path.stat().st_size)
+    flip(largest, largest.stat().st_size // 2)
+
+
+def flip(path: pathlib.Path, at: int, mask: int = 0x10) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= mask
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def checkpoints(tmp_path, said):
+    with Checkpoints(tmp_path / "checkpoints", say=said.append) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_round_trip(checkpoints, said, ema):
+    state = make_state(3, ema=ema)
+    assert checkpoints.restore(state) is None
+    checkpoints.save(3, state, state.evaluated, 0.5)
+    restored = checkpoints.restore(state)
+    assert restored.step == 3
+    assert same(restored.state, state)
+    assert restored.state.collections == {}
+    assert (restored.state.ema is None) == (not ema)
+    variables = checkpoints.restore_variables(state.evaluated)
+    assert same(variables, state.evaluated)
+    assert list(variables["params"]) == list(state.params)
+    assert said == []
+
+
+def test_the_variables_given_are_what_is_read_alone(checkpoints):
+    state = make_state(1, ema=True)
+    checkpoints.save(1, state, state.evaluated)
+    assert same(checkpoints.restore_variables(state.evaluated), state.ema)
+    assert not same(state.ema["params"], state.params)
+
+
+RETENTION = {
+    # metrics of steps 0, 10, …: what is kept of them with keep=2, and which is best
+    "the best is old": ([0.9, 0.5, 0.6, 0.7], [0, 20, 30], 0),
+    "the best is new": ([0.1, 0.2, 0.3, 0.4], [20, 30], 30),
+    "the newest of equals": ([0.5, 0.9, 0.9, 0.1, 0.2], [20, 30, 40], 20),
+    "none is ranked": ([None, None, None, None], [20, 30], None),
+    "no metric is no best": ([None, 0.2, None, None], [10, 20, 30], 10),
+    "NaN is no best": ([float("nan"), 0.2, float("nan"), float("nan")], [10, 20, 30], 10),
+    "infinity is no best": ([float("inf"), -0.2, -0.3, -0.4], [10, 20, 30], 10),
+    "all are NaN": ([float("nan")] * 4, [20, 30], None),
+    "negative": ([-5.0, -1.0, -2.0, -3.0], [10, 20, 30], 10),
+}
+
+
+@pytest.mark.parametrize(("metrics", "left", "best"), RETENTION.values(), ids=RETENTION)
+def test_retention(tmp_path, metrics, left, best):
+    for reopened in (False, True):
+        directory = tmp_path / str(reopened)
+        checkpoints = Checkpoints(directory)
+        x = {"x": jnp.zeros(2)}
+        for number, metric in enumerate(metrics):
+            checkpoints.save(10 * number, x, x, metric)
+            if reopened:
+                checkpoints.close()
+        assert checkpoints.best() == best
+        assert checkpoints.latest() == 10 * (len(metrics) - 1)
+        checkpoints.close()
+        assert kept(directory) == left
+
+
+def test_a_step_that_exists(checkpoints):
+    save(checkpoints, 10, 0.5)
+    checkpoints.wait()
+    before = {path: path.stat().st_mtime_ns for path in files(checkpoints.directory)}
+    save(checkpoints, 10, 0.5)
+    save(checkpoints, 10)
+    save(checkpoints, 10, float("nan"))
+    checkpoints.wait()
+    assert before == {path: path.stat().st_mtime_ns for path in files(checkpoints.directory)}
+    with pytest.raises(ValueError, match=r"step 10 is saved with metric 0\.5, not 0\.6"):
+        save(checkpoints, 10, 0.6)
+    with pytest.raises(ValueError, match="step 5 can't be saved after step 10"):
+        save(checkpoints, 5)
+    assert checkpoints.best() == 10
+
+
+def test_a_damaged_step_is_set_aside_and_retention_goes_on(checkpoints, said):
+    directory = checkpoints.directory
+    for step, metric in ((0, 0.9), (10, 0.1), (20, 0.2)):
+        save(checkpoints, step, metric)
+    checkpoints.wait()
+    spoil(directory, 20)
+    held = [path.read_bytes() for path in files(directory / "20")]
+    restored = checkpoints.restore(make_state())
+    assert restored.step == 10
+    assert same(restored.state, make_state(10))
+    assert "step 20 is damaged: state: " in said[0]
+    assert said[1:] == ["taking the checkpoint of step 10, the newest that is sound"]
+    assert kept(directory) == [0, 10]
+    assert [path.read_bytes() for path in files(directory / "damaged" / "20")] == held
+    # Saved again at its number, it is written, and can be damaged again.
+    save(checkpoints, 20, 0.3)
+    assert checkpoints.restore(make_state()).step == 20
+    spoil(directory, 20)
+    assert checkpoints.restore(make_state()).step == 10
+    assert sorted(path.name for path in (directory / "damaged").iterdir()) == ["20", "20-2"]
+    for step in (20, 30, 40):
+        save(checkpoints, step, step / 100)
+    assert checkpoints.best() == 0
+    assert kept(directory) == [0, 30, 40]
+    assert same(checkpoints.restore(make_state()).state, make_state(40))
+
+
+def test_one_item_may_be_sound(checkpoints, said):
+    for step in (10, 20):
+        save(checkpoints, step, step / 100)
+    checkpoints.wait()
+    spoil(checkpoints.directory, 20, "variables")
+    target = make_state().evaluated
+    assert same(checkpoints.restore_variables(target), make_state(10).evaluated)
+    assert "step 20 is damaged: variables: " in said[0]
+    with pytest.raises(Damaged, match="step 20 is damaged"):
+        checkpoints.restore_variables(target, step=20)
+    assert same(checkpoints.restore_variables(target, step=10), make_state(10).evaluated)
+    assert kept(checkpoints.directory) == [10, 20]  # reading alone moves nothing
+    assert checkpoints.restore(make_state()).step == 20
+
+
+def test_never_silently_anew(checkpoints):
+    for step in (10, 20):
+        save(checkpoints, step)
+    checkpoints.wait()
+    for step in (10, 20):
+        spoil(checkpoints.directory, step)
+    for _ in range(2):
+        with pytest.raises(NoneSound, match=r"(?s)step 20 is damaged.*step 10 is damaged"):
+            checkpoints.restore(make_state())
+        assert kept(checkpoints.directory) == [10, 20]
+
+
+def test_none_is_left_but_one_was(checkpoints, said):
+    save(checkpoints, 10)
+    checkpoints.close()
+    (checkpoints.directory / "10" / "metrics" / "metrics").write_text("{")
+    # Orbax would not even open; the save goes on, and the step is no checkpoint any more.
+    save(checkpoints, 20)
+    checkpoints.wait()
+    assert "step 10 is damaged: record: " in said[0]
+    assert kept(checkpoints.directory) == [20]
+    shutil.rmtree(checkpoints.directory / "20")
+    with pytest.raises(NoneSound):
+        checkpoints.restore(make_state())
+
+
+def test_nothing_to_read(checkpoints):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        checkpoints.restore_variables(make_state().evaluated)
+    assert not checkpoints.directory.exists()
+    save(checkpoints, 10)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 5 .* there are \[10\]"):
+        checkpoints.restore_variables(make_state().evaluated, step=5)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A directory with one checkpoint, to be copied and spoilt."""
+    directory = tmp_path_factory.mktemp("written") / "checkpoints"
+    with Checkpoints(directory) as checkpoints:
+        save(checkpoints, 10, 0.5)
+    return directory
+
+
+def outcome(directory: pathlib.Path) -> dict[str, str]:
+    """What reading each item comes to: "same", or what is said to be damaged."""
+    state, found = make_state(10), {}
+    checkpoints = Checkpoints(directory)
+    for item, read, expected in (
+        ("state", lambda: checkpoints.restore(state).state, state),
+        ("variables", lambda: checkpoints.restore_variables(state.evaluated), state.evaluated),
+    ):
+        try:
+            assert same(read(), expected), f"{item} is not what was written, and nothing is said"
+            found[item] = "same"
+        except NoneSound as error:
+            found[item] = str(error)
+    return found
+
+
+def test_flipped_bytes(written, tmp_path):
+    rng = np.random.default_rng(0)
+    names = [path.relative_to(written) for path in files(written)]
+    sizes = np.array([(written / name).stat().st_size for name in names])
+    # One in every file, and 25 more where the bytes are.
+    chosen = [*range(len(names)), *rng.choice(len(names), 25, p=sizes / sizes.sum())]
+    outcomes = []
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(written, copy)
+    for number in chosen:
+        path = copy / names[number]
+        flip(path, int(rng.integers(sizes[number])), 1 << int(rng.integers(8)))
+        outcomes.append((names[number], outcome(copy)))
+        shutil.copy(written / names[number], path)
+    noticed = [text for _, found in outcomes for text in found.values() if text != "same"]
+    assert len(noticed) > 10
+    assert any("other bits in params/conv/kernel" in text for text in noticed)  # by us alone
+    for name, found in outcomes:
+        for item, other in (("state", "variables"), ("variables", "state")):
+            if name.parts[1] == item:
+                assert found[other] == "same", name
+
+
+@pytest.mark.parametrize("how", ["truncated", "deleted"])
+def test_files_cut_short(written, tmp_path, how):
+    noticed = 0
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(written, copy)
+    for name in [path.relative_to(written) for path in files(written)]:
+        path = copy / name
+        data = path.read_bytes()
+        if how == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(data[: len(data) // 2])
+        noticed += set(outcome(copy).values()) != {"same"}
+        path.write_bytes(data)
+    assert noticed > 5
+
+
+def test_a_metric_that_was_changed(written, tmp_path):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(written, copy)
+    for name in ("record/metadata", "metrics/metrics"):
+        path = copy / "10" / name
+        text = path.read_text()
+        path.write_text(text.replace("0.5", "0.9"))
+        said = []
+        assert Checkpoints(copy, say=said.append).best() is None
+        assert "step 10 is damaged" in said[0]
+        path.write_text(text)
+
+
+def replaced(state: State, kernel) -> State:
+    return state.replace(params={**state.params, "conv": {"kernel": kernel}})
+
+
+DIFFERENT = {
+    "shape": (
+        lambda s: replaced(s, jnp.zeros((64, 9))),
+        r"params/conv/kernel: float32\(64, 8\) there, float32\(64, 9\) asked",
+    ),
+    "type": (
+        lambda s: replaced(s, jnp.zeros((64, 8), jnp.int32)),
+        r"params/conv/kernel: float32\(64, 8\) there, int32\(64, 8\) asked",
+    ),
+    "missing there": (
+        lambda s: s.replace(collections={"batch_stats": jnp.zeros(3)}),
+        r"collections/batch_stats: absent there, float32\(3,\) asked",
+    ),
+    "not asked": (
+        lambda s: s.replace(hyper={}),
+        r"hyper/flag: bool\(2,\) there, absent asked; hyper/lr: .*; hyper/n: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), DIFFERENT.values(), ids=DIFFERENT)
+def test_another_form_is_no_damage(written, tmp_path, change, message):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(written, copy)
+    with pytest.raises(Differs, match=message):
+        Checkpoints(copy).restore(change(make_state()))
+    assert kept(copy) == [10]
+
+
+def test_a_target_needs_a_sharding(written):
+    target = jax.eval_shape(lambda: make_state().evaluated)
+    with pytest.raises(ValueError, match="a target needs a sharding"):
+        Checkpoints(written).restore_variables(target)
+
+
+def test_on_another_number_of_devices(tmp_path):
+    host = {
+        "w": np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32),
+        "step": np.int32(7),
+    }
+    mesh = make_mesh()
+    one = jax.tree.map(lambda _: SingleDeviceSharding(jax.devices()[0]), host)
+    four = jax.tree.map(lambda _: replicated(mesh), host)
+    split = {**four, "w": jax.NamedSharding(mesh, PartitionSpec("data"))}
+    for name, saved, *targets in (("a", one, four, split), ("b", four, one), ("c", split, one)):
+        tree = jax.device_put(host, saved)
+        checkpoints = Checkpoints(tmp_path / name)
+        checkpoints.save(7, tree, tree)
+        for target in targets:
+            asked = jax.tree.map(
+                lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), host, target
+            )
+            restored = checkpoints.restore(asked).state
+            assert same(restored, host)
+            assert jax.tree.map(lambda x: x.sharding, restored) == target
+        checkpoints.close()
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_donation_after_save(checkpoints, devices):
+    # On a CPU, what Orbax writes in the background is the buffer itself.
+    mesh = make_mesh(jax.devices()[:devices])
+    value = np.random.default_rng(0).normal(size=(4_000_000,)).astype(np.float32)
+    overwrite = jax.jit(lambda t: jax.tree.map(lambda x: x * 0 - 1, t), donate_argnums=0)
+    state = jax.device_put({"x": value}, replicated(mesh))
+    overwrite(jax.device_put({"x": value}, replicated(mesh)))  # compiled
+    checkpoints.save(1, state, {"y": jnp.zeros(1)})
+    for _ in range(5):
+        state = overwrite(state)
+    jax.block_until_ready(state)
+    assert same(checkpoints.restore(state).state, {"x": value})
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file of this process can grow beyond 400 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def settle():
+    """What a failed save leaves behind ends within the test that caused it."""
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "_SignalingThread":
+            threading.Thread.join(thread, 30)  # its own raises what the save already did
+            assert not thread.is_alive()
+    gc.collect()
+
+
+# Where a save fails, Orbax closes its event loop on writes that are under way.
+abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+TOLD = {
+    "wait": lambda c: c.wait(),
+    "save": lambda c: save(c, 40, 0.4),
+    "close": lambda c: c.close(),
+    "best": lambda c: c.best(),
+    "restore": lambda c: c.restore(make_state()),
+}
+
+
+@abandoned
+@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+def test_a_failed_save_is_an_error_that_names_its_step(checkpoints, said, capfd, told):
+    for step, metric in ((10, 0.9), (20, 0.1)):
+        save(checkpoints, step, metric)
+    checkpoints.wait()
+    with full_disk():
+        save(checkpoints, 30, 0.2)
+        with pytest.raises(SaveFailed, match="step 30 could not be written: ") as caught:
+            told(checkpoints)
+    assert caught.value.step == 30
+    checkpoints.wait()  # said once
+    settle()
+    # Nothing that was sound is lost, and saving can go on, at the same step too.
+    assert kept(checkpoints.directory) == [10, 20]
+    assert same(checkpoints.restore(make_state()).state, make_state(20))
+    for step in (30, 40):
+        save(checkpoints, step, 0.3)
+    assert checkpoints.best() == 10
+    assert kept(checkpoints.directory) == [10, 30, 40]
+    assert same(checkpoints.restore(make_state()).state, make_state(40))
+    assert not list(checkpoints.directory.glob("*tmp*"))
+    assert said == []
+    assert capfd.readouterr() == ("", "")
+
+
+@abandoned
+def test_a_directory_that_vanished(checkpoints):
+    save(checkpoints, 10)
+    checkpoints.wait()
+    shutil.rmtree(checkpoints.directory)
+    checkpoints.directory.write_text("a file")
+    with pytest.raises(SaveFailed, match="step 20 could not be written: NotADirectoryError"):
+        save(checkpoints, 20)
+    settle()
+
+
+@abandoned
+def test_what_orbax_refuses(checkpoints):
+    save(checkpoints, 10)
+    with pytest.raises(SaveFailed, match=r"step 20 could not be written: .* zero size"):
+        checkpoints.save(20, {"x": jnp.zeros((0, 3))}, {"x": jnp.zeros(1)})
+    settle()
+    save(checkpoints, 20)
+    assert checkpoints.latest() == 20
+
+
+@abandoned
+def test_a_failed_save_does_not_hide_the_error_that_ends_the_run(tmp_path, said):
+    def run(directory, error):
+        with Checkpoints(tmp_path / directory, say=said.append) as checkpoints:
+            checkpoints.save(10, {"x": jnp.ones(4)}, {"x": jnp.ones(4)})
+            checkpoints.wait()
+            with full_disk():
+                save(checkpoints, 20)
+                time.sleep(0.5)
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        run("interrupted", KeyboardInterrupt())
+    assert len(said) == 1
+    assert "step 20 could not be written" in said[0]
+    with pytest.raises(SaveFailed):
+        run("ended", None)
+    settle()
+
+
+KILLED = """
+import os, pathlib, signal, sys
+import jax, numpy as np
+from train.checkpoints import Checkpoints
+checkpoints = Checkpoints(pathlib.Path(sys.argv[1]))
+x = {"x": jax.numpy.asarray(np.random.default_rng(0).normal(size=(4_000_000,)), "float32")}
+checkpoints.save(1, x, {"y": x["x"][:3]})
+checkpoints.wait()
+checkpoints.save(2, x, {"y": x["x"][:3]})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_killed_as_it_saves(tmp_path, said):
+    directory = tmp_path / "checkpoints"
+    ended = subprocess.run([sys.executable, "-c", KILLED, directory], cwd=ROOT, timeout=100)
+    assert ended.returncode == -signal.SIGKILL
+    left = [path.name for path in directory.iterdir()]
+    assert any(name.startswith("2.") for name in left), "it was too quick to be killed midway"
+    device = SingleDeviceSharding(jax.devices()[0])
+    target = {"x": jax.ShapeDtypeStruct((4_000_000,), jnp.float32, sharding=device)}
+    with Checkpoints(directory, say=said.append) as checkpoints:
+        restored = checkpoints.restore(target)
+        assert restored.step == 1
+        checkpoints.save(2, restored.state, {"y": restored.state["x"][:3]})
+        assert same(checkpoints.restore(target).state, restored.state)
+    assert sorted(path.name for path in directory.iterdir()) == ["1", "2"]
+    assert said == []
+
+
+def test_what_else_logs_through_absl_is_heard(checkpoints, caplog):
+    absl.logging.warning("heard")
+    save(checkpoints, 10)
+    checkpoints.wait()
+    assert [record.message for record in caplog.records] == ["heard"]

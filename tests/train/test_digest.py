@@ -1,0 +1,71 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from train.digest import digests
+from train.mesh import make_mesh
+
+TYPES = ["float32", "bfloat16", "float16", "int32", "uint32", "int8", "uint8", "bool"]
+WIDE = ["float64", "int64", "uint64"]
+
+
+def reference(x: np.ndarray) -> int:
+    """The digest, in Python's integers, from the bytes alone."""
+    size = min(x.dtype.itemsize, 4)
+    data = np.ascontiguousarray(x).tobytes()
+    total = 0
+    for n in range(len(data) // size):
+        word = int.from_bytes(data[n * size : (n + 1) * size], "little")
+        h = (word + (n + 1) * 0x9E3779B9) % 2**32
+        h = (h ^ (h >> 16)) * 0x85EBCA6B % 2**32
+        h = (h ^ (h >> 13)) * 0xC2B2AE35 % 2**32
+        total += h ^ (h >> 16)
+    return total % 2**32
+
+
+def example(dtype: str, shape=(4, 3)) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, shape).astype(jnp.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_known_answer(dtype, strict_dtypes):
+    x = example(dtype)
+    assert digests([jnp.asarray(x), jnp.asarray(x[0, 0])]) == [reference(x), reference(x[0, 0])]
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+def test_known_answer_of_two_words(dtype, strict_dtypes, x64):
+    x = example(dtype)
+    assert digests([jnp.asarray(x)]) == [reference(x)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_any_bit_and_any_exchange_shows(dtype):
+    x = example(dtype, (6,))
+    flips = []
+    for bit in range(8 * x.nbytes):
+        changed = bytearray(x.tobytes())
+        changed[bit // 8] ^= 1 << bit % 8
+        flips.append(np.frombuffer(bytes(changed), x.dtype))
+    exchanged = [np.array(x[list(order)]) for order in ((1, 0, 2, 3, 4, 5), (0, 1, 5, 3, 4, 2))]
+    everything = digests([jnp.asarray(v) for v in (x, *flips, *exchanged)])
+    assert len(set(everything)) == len(everything)
+
+
+def test_exchanged_signs_show():
+    # The sum of bits times odd weights is blind to all of these.
+    rows = [[0.0, -0.0, 2.0], [-0.0, 0.0, 2.0], [1.0, -1.0, 2.0], [-1.0, 1.0, 2.0]]
+    rows += [[1.0, 1.0, 2.0], [-1.0, -1.0, 2.0]]
+    assert len(set(digests([jnp.asarray(row) for row in rows]))) == len(rows)
+
+
+@pytest.mark.parametrize("spec", [("data",), (None, "data"), ()])
+def test_sharding_changes_nothing(spec):
+    x = example("float32", (8, 4, 3))
+    mesh = make_mesh()
+    assert mesh.size == 4
+    sharded = jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec(*spec)))
+    one = jax.device_put(x, jax.devices()[0])
+    assert digests([sharded]) == digests([one]) == [reference(x)]

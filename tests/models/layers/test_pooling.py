@@ -1,0 +1,127 @@
+"""Pooling by hand, at the borders and in every dtype."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.layers.pooling import average_pool, global_average_pool, max_pool
+
+SERIES = jnp.array([3.0, 1, -2, 5, 4]).reshape(1, 5, 1)
+PICTURE = jnp.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]).reshape(1, 3, 3, 1)
+NEGATIVE = -PICTURE
+
+
+def real(x, *args, **kwargs):
+    return average_pool(x, *args, **kwargs, count_include_pad=False)
+
+
+@pytest.mark.parametrize(
+    ("pool", "x", "window", "strides", "padding", "expected"),
+    [
+        (max_pool, SERIES, (2,), 1, "VALID", [3, 1, 5, 5]),
+        (max_pool, SERIES, (2,), 2, "VALID", [3, 5]),
+        (max_pool, SERIES, (2,), 2, "SAME", [3, 5, 4]),
+        (max_pool, SERIES, (3,), 2, 1, [3, 5, 5]),
+        (max_pool, -SERIES, (3,), 2, 1, [-1, 2, -4]),
+        (max_pool, SERIES, (3,), 3, [(2, 0)], [3, 5]),
+        (max_pool, PICTURE, (2, 2), 1, "VALID", [[5, 6], [8, 9]]),
+        (max_pool, NEGATIVE, (3, 3), 2, 1, [[-1, -2], [-4, -5]]),
+        (max_pool, PICTURE, (2, 1), (1, 2), "VALID", [[4, 6], [7, 9]]),
+        (max_pool, PICTURE, (2, 2), 2, [(1, 0), 0], [[2], [8]]),
+        (average_pool, SERIES, (2,), 1, "VALID", [2, -0.5, 1.5, 4.5]),
+        (average_pool, SERIES, (2,), 2, "SAME", [2, 1.5, 2]),
+        (real, SERIES, (2,), 2, "SAME", [2, 1.5, 4]),
+        (average_pool, SERIES, (3,), 2, [(0, 2)], [2 / 3, 7 / 3, 4 / 3]),
+        (real, SERIES, (3,), 2, [(0, 2)], [2 / 3, 7 / 3, 4]),
+        (average_pool, PICTURE, (2, 2), 1, "VALID", [[3, 4], [6, 7]]),
+        (average_pool, PICTURE, (2, 2), 2, 1, [[0.25, 1.25], [2.75, 7]]),
+        (real, PICTURE, (2, 2), 2, 1, [[1, 2.5], [5.5, 7]]),
+        (real, PICTURE, (3, 2), (2, 1), [1, (0, 1)], [[3, 4, 4.5], [6, 7, 7.5]]),
+        (real, PICTURE, (5, 5), 1, 2, [[5, 5, 5]] * 3),
+    ],
+)
+def test_by_hand(pool, x, window, strides, padding, expected):
+    y = pool(x, window, strides=strides, padding=padding)
+    np.testing.assert_allclose(y[0, ..., 0], expected, rtol=1e-6)
+
+
+def test_channels_and_examples_do_not_mix():
+    x = np.random.default_rng(0).normal(size=(3, 4, 4, 5)).astype(np.float32)
+    blocks = x.reshape(3, 2, 2, 2, 2, 5)
+    x = jnp.asarray(x)
+    np.testing.assert_array_equal(max_pool(x, (2, 2), strides=2), blocks.max((2, 4)))
+    np.testing.assert_allclose(average_pool(x, (2, 2), strides=2), blocks.mean((2, 4)), rtol=1e-5)
+    np.testing.assert_allclose(global_average_pool(x), x.mean((1, 2)), rtol=1e-5)
+    assert global_average_pool(x[:, 0]).shape == (3, 5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
+def test_integers_do_not_overflow(dtype):
+    top, low = np.iinfo(dtype).max, np.iinfo(dtype).min
+    x = jnp.full((1, 4, 1), top, dtype)
+    for mean in (average_pool(x, (4,), strides=1), global_average_pool(x)):
+        assert mean.dtype == jnp.float32
+        np.testing.assert_allclose(mean.ravel(), [top], rtol=1e-6)
+    lowest = max_pool(jnp.full((1, 4, 1), low, dtype), (3,), strides=2, padding=1)
+    assert lowest.dtype == dtype
+    assert lowest.ravel().tolist() == [low, low]
+
+
+def test_bfloat16_is_summed_in_float32():
+    x = jnp.concatenate([jnp.full((1, 1, 1), 256), jnp.ones((1, 255, 1))], 1).astype(jnp.bfloat16)
+    # In bfloat16, 256 + 1 = 256: the sum would stay there.
+    for mean in (average_pool(x, (256,), strides=1), global_average_pool(x)):
+        assert mean.dtype == jnp.bfloat16
+        assert float(mean.ravel()[0]) == float(jnp.bfloat16(511 / 256))
+
+
+@pytest.mark.usefixtures("x64")
+def test_float64_stays_float64():
+    x = PICTURE.astype(jnp.float64) + 1e-12
+    pooled = [pool(x, (2, 2), strides=1, padding=1) for pool in (max_pool, average_pool, real)]
+    assert {y.dtype for y in [*pooled, global_average_pool(x)]} == {np.dtype(np.float64)}
+    assert float(pooled[0][0, 0, 0, 0]) == 1 + 1e-12
+
+
+def test_infinities_and_nan_stay_what_they_are():
+    x = jnp.array([-jnp.inf, -jnp.inf, 1, jnp.nan]).reshape(1, 4, 1)
+    y = max_pool(x, (2,), strides=1).ravel()
+    assert y[0] == -jnp.inf
+    assert y[1] == 1
+    assert jnp.isnan(y[2])
+
+
+@pytest.mark.parametrize("padding", ["SAME", 1])
+def test_gradients_are_finite_and_add_up(padding):
+    for pool in (max_pool, average_pool, real):
+
+        def total(x, pool=pool):
+            return pool(x, (3, 3), strides=2, padding=padding).sum()
+
+        gradient = jax.grad(total)(NEGATIVE)
+        assert bool(jnp.isfinite(gradient).all())
+        if pool is not average_pool:
+            assert float(gradient.sum()) == pytest.approx(4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "window", "padding", "message"),
+    [
+        (PICTURE, (2,), "VALID", r"\(1, 3, 3, 1\) under a window of \(2,\): expected 3 axes"),
+        (SERIES, (2,), 2, "padding=2 leaves a window of 2 with padding alone"),
+        (SERIES, (2,), "CIRCULAR", "padding='CIRCULAR' is not"),
+        (SERIES, (2,), "FULL", "padding='FULL' is none of"),
+        (SERIES, (0,), "VALID", "kernel=0"),
+    ],
+)
+def test_bad_arguments_are_named(x, window, padding, message):
+    for pool in (max_pool, average_pool):
+        with pytest.raises(ValueError, match=message):
+            pool(x, window, strides=1, padding=padding)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 0, 3)])
+def test_no_positions_are_refused(shape):
+    with pytest.raises(ValueError, match="no positions"):
+        global_average_pool(jnp.zeros(shape))

@@ -1,11 +1,12 @@
 """Example: what a source gives, checked and brought to a shape in which examples stack."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from train.data.source import Example, Source
+from train.data.subset import read
 from train.refusal import Refused
 
 TYPES = {"label": np.int32, "boxes": np.float32, "box_label": np.int32}
@@ -33,17 +34,21 @@ class Shaper:
             raise Refused(f"source={_name(source)} has no examples")
         self.source = source
         self.capacity = capacity
-        self.first = {k: (v.shape, v.dtype) for k, v in self._complete(0).items()}
+        self.first = {k: (v.shape, v.dtype) for k, v in self._complete(0, source[0]).items()}
         """Key -> (shape, type) of every example once completed."""
 
-    def __getitem__(self, i: int) -> Example:
-        """Example i, its boxes padded to the capacity and `box_valid` beside them.
+    def take(self, indices: Sequence[int]) -> list[Example]:
+        """The examples at `indices`, boxes padded to the capacity and `box_valid` beside them.
 
         Raises:
             Refused: a label outside the classes, more boxes than capacity, an image of the wrong
                 rank, or an example of other keys, shapes or types than the first.
         """
-        example = self._complete(i)
+        given = read(self.source, indices)
+        return [self._like_first(i, one) for i, one in zip(indices, given, strict=True)]
+
+    def _like_first(self, i: int, given: Example) -> Example:
+        example = self._complete(i, given)
         if example.keys() != self.first.keys():
             raise self._refused(i, f"has keys {sorted(example)}, example 0 {sorted(self.first)}")
         for key, value in example.items():
@@ -54,8 +59,8 @@ class Shaper:
                 )
         return example
 
-    def _complete(self, i: int) -> Example:
-        example = {k: np.asarray(v, dtype=TYPES.get(k)) for k, v in self.source[i].items()}
+    def _complete(self, i: int, given: Example) -> Example:
+        example = {k: np.asarray(v, dtype=TYPES.get(k)) for k, v in given.items()}
         image = example.get("image")
         if image is not None and image.ndim != 3:
             raise self._refused(

@@ -139,8 +139,9 @@ class _Decoded:
         extent = batch["index"].shape
         for key, (shape, dtype) in self.examples.first.items():
             batch[key] = np.empty((*extent, *shape), dtype)
-        for where in np.ndindex(extent):
-            for key, value in self.examples[int(batch["index"][where])].items():
+        examples = self.examples.take(batch["index"].ravel().tolist())
+        for where, example in zip(np.ndindex(extent), examples, strict=True):
+            for key, value in example.items():
                 batch[key][where] = value
         return batch
 

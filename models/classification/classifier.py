@@ -36,10 +36,8 @@ class Classifier(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         last = self.backbone(x, train=train)[-1]  # type: ignore[operator]
         wide = np.promote_types(last.dtype, np.float32)
-        mean = global_average_pool(last.astype(wide))
-        return nn.Dense(
-            self.num_classes, dtype=wide, param_dtype=self.param_dtype, name="head"
-        )(mean)  # fmt: skip
+        head = nn.Dense(self.num_classes, dtype=wide, param_dtype=self.param_dtype, name="head")
+        return head(global_average_pool(last.astype(wide)))
 
 
 def classifier(

@@ -1,7 +1,8 @@
 """Padding forms of a convolution, and the size of what comes out.
 
 The convolution itself is `flax.linen.Conv` (1-D: (B, L, C); 2-D: (B, H, W, C)), whose `padding`
-takes these forms as they are: one for all axes, or a pair (before, after) for each axis.
+takes these forms as they are: a name or a number for all axes, or a list with a number or a pair
+(before, after) for each axis. Here a form is that of one axis.
 
 | form | the axis is extended by |
 |---|---|

@@ -94,8 +94,7 @@ class BatchNorm(nn.Module):
 
     def moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
         """The running statistic one step on, in its own dtype."""
-        batch = jax.lax.stop_gradient(batch.astype(running.dtype))
-        return self.momentum * running + (1 - self.momentum) * batch
+        return self.momentum * running + (1 - self.momentum) * batch.astype(running.dtype)
 
 
 def along_channels(value: jax.Array, x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models.layers.conv import Padding, output_size, pad_width
+from models.layers.conv import output_size, pad_width
 
 Pads = str | int | Sequence[int | tuple[int, int]]
 """One form for all spatial axes, or one for each; "VALID", "SAME" or numbers."""
@@ -92,12 +92,11 @@ def along_axes(
     """For each spatial axis of x: window, stride, and padding before and after."""
     rank = len(window)
     if x.ndim != rank + 2:
-        raise ValueError(f"x of shape {x.shape} under a window of {tuple(window)}: expected "
-                         f"{rank + 2} axes, (B, spatial…, C)")  # fmt: skip
+        raise ValueError(
+            f"x of shape {x.shape} under a window of {tuple(window)}: expected {rank + 2} axes"
+        )
     steps = [strides] * rank if isinstance(strides, int) else list(strides)
-    forms: list[Padding] = (
-        [padding] * rank if isinstance(padding, str | int) else list(padding)  # type: ignore
-    )
+    forms = [padding] * rank if isinstance(padding, str | int) else list(padding)
     axes = []
     for size, kernel, stride, form in zip(x.shape[1:-1], window, steps, forms, strict=True):
         if form in ("CIRCULAR", "REFLECT"):

@@ -118,7 +118,7 @@ class Reference:
 def test_the_forward_pass_is_the_papers(definition, case):
     groups = {"bottleneck": 1, "groups": 2}.get(case)
     imagenet = case not in "ABC"
-    shape = (1, 13, 10, 3) if imagenet else (1, 5, 6, 3)
+    shape = (1, 15, 10, 3) if imagenet else (1, 5, 6, 3)
     network = tiny(case, dtype="float64", param_dtype="float64")
     variables = variables_of(network, shape, jnp.float64)
     x = np.random.default_rng(5).normal(size=shape)
@@ -173,11 +173,15 @@ def test_shortcut_options_have_their_parameters(option, more):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 269_722 + more
 
 
-def test_a_block_that_widens_at_stride_1_projects():
-    network = ResNet((1,), (6,), BasicBlock, stem=CIFARStem, stem_features=4)
-    _, variables = tree(network)
-    kernel = variables["params"]["stage1_block1"]["shortcut"]["conv"]["kernel"]
-    assert kernel.shape == (1, 1, 4, 6)
+@pytest.mark.parametrize(
+    ("channels", "projects"), [((4, 4), (0, 1)), ((6, 6), (1, 1)), ((4, 6), (0, 1)), ((4,), (0,))]
+)
+def test_either_a_stride_or_a_width_makes_a_block_project(channels, projects):
+    stages = (1,) * len(channels)
+    network = ResNet(stages, channels, BasicBlock, stem=CIFARStem, stem_features=4)
+    params = tree(network)[1]["params"]
+    blocks = [params[f"stage{stage}_block1"] for stage in range(1, len(stages) + 1)]
+    assert tuple("shortcut" in block for block in blocks) == projects
 
 
 def test_convolutions_start_as_he_et_al_say():

@@ -35,7 +35,8 @@ def shift(x, y):
         (shift(0, 20), (0, 0, 4, 4), (0, 8, 4, 8), False),
         # Nothing is no box, and a corner behind the horizon has no place.
         (IDENTITY, (3, 3, 3, 5), (3, 3, 3, 5), False),
-        ([[1, 0, 0], [0, 1, 0], [-0.5, 0, 1]], (0, 0, 4, 4), None, False),
+        (-np.eye(3), (1, 2, 4, 6), None, False),
+        ([[1, 0, -3], [0, 1, -3], [-0.5, 0, 1]], (0, 0, 4, 4), None, False),
     ],
 )
 def test_box(matrix, box, expected, visible):

@@ -53,7 +53,8 @@ EXACT = {
     "mirror": (MIRROR, lambda image: image[:, ::-1]),
     "half turn": (HALF, lambda image: np.rot90(image, 2)),
     "mirror, then right": (shift(2, 1) @ MIRROR, lambda image: shifted(image[:, ::-1], 2, 1)),
-    "another scale of the matrix": (-3 * shift(1, 1) * -1, lambda image: shifted(image, 1, 1)),
+    "another scale of the matrix": (3 * shift(1, 1), lambda image: shifted(image, 1, 1)),
+    "out of sight": (-IDENTITY, lambda image: shifted(image, WIDTH, 0)),
     "singular": (np.zeros((3, 3), np.float32), lambda image: shifted(image, WIDTH, 0)),
     "not a number": (IDENTITY * np.nan, lambda image: shifted(image, WIDTH, 0)),
 }

@@ -14,7 +14,9 @@ from typing import Any
 import tyro
 
 from train import workdir as directory
+from train.checkpoints import NoneSound, SaveFailed
 from train.loop import NonFinite
+from train.record import Differs
 from train.refusal import Refused
 from train.run import Stopped
 
@@ -28,8 +30,8 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         argv: arguments; the process's by default.
 
     Returns:
-        Exit code: 0; 2 for a request that can't be met; 1 for a run that diverged; 128 and the
-        signal's number for one that a signal stopped.
+        Exit code: 0; 2 for a request that can't be met; 1 for a run that diverged or lost its
+        checkpoints; 128 and the signal's number for one that a signal stopped.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     module = importlib.import_module(experiment)
@@ -38,7 +40,7 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NonFinite as error:
+    except (NonFinite, SaveFailed, NoneSound, Differs) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Stopped as stopped:
@@ -51,10 +53,10 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
 def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     """The recipe that the arguments choose, or the one of the run they resume, and the rest."""
     chosen = first_look(argv, [*inspect.signature(module.recipe).parameters, "workdir"])
-    path = chosen.pop("workdir", None)
+    path = pathlib.Path(chosen.pop("workdir", ""))
     earlier = None
-    if path is not None:
-        earlier = directory.read_config(pathlib.Path(path), module.__name__, module.Config)
+    if path.name:
+        earlier = directory.read_config(path, module.__name__, module.Config)
     default = module.recipe(**chosen) if earlier is None else earlier
     config = tyro.cli(
         module.Config,
@@ -66,7 +68,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     if config.data == "auto":
         config = dataclasses.replace(config, data=default.data)
     if earlier is not None:
-        directory.refuse_changes(pathlib.Path(path), earlier, config)
+        directory.refuse_changes(path, earlier, config)
     return config
 
 

@@ -125,7 +125,8 @@ class Window:
     def reset(self) -> None:
         """Begin anew."""
         self.total: Sums = {}
-        self.steps, self.seconds, self.since = 0, 0.0, None
+        self.steps, self.seconds = 0, 0.0
+        self.since: float | None = None
 
     def resume(self) -> None:
         """The clock runs only while training does."""

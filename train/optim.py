@@ -36,12 +36,12 @@ def warmed(shape: Shape, steps: int) -> Shape:
 class RateState(NamedTuple):
     """What `scale_by_rate` keeps: the step logs `learning_rate` from here."""
 
-    count: jax.Array
+    step: jax.Array
     learning_rate: jax.Array
 
 
 def scale_by_rate(shape: Shape, peak: jax.Array) -> optax.GradientTransformation:
-    """Multiply updates by -peak * shape(count), and keep the rate used, for the log."""
+    """Multiply updates by -peak * shape(step), and keep the rate used, for the log."""
 
     def init(params: Any) -> RateState:
         del params
@@ -49,9 +49,9 @@ def scale_by_rate(shape: Shape, peak: jax.Array) -> optax.GradientTransformation
 
     def update(updates: Any, state: RateState, params: Any = None):
         del params
-        rate = jnp.asarray(peak * shape(state.count), jnp.float32)
+        rate = jnp.asarray(peak * shape(state.step), jnp.float32)
         updates = jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates)
-        return updates, RateState(state.count + 1, rate)
+        return updates, RateState(state.step + 1, rate)
 
     return optax.GradientTransformation(init, update)
 

@@ -17,7 +17,7 @@ def choose(field: str, value: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     if value in names:
         return value
-    near = difflib.get_close_matches(value, names, n=4, cutoff=0.5)
+    near = difflib.get_close_matches(value.lower(), names, n=4, cutoff=0.5)
     if not near and len(names) <= 12:
         near = names
     hint = f"; nearest: {', '.join(near)}" if near else ""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from train import workdir as directory
-from train.checkpoints import Checkpoints
+from train.checkpoints import Checkpoints, Damaged
 from train.data.loader import Loader
 from train.data.named import Splits
 from train.data.order import once
@@ -87,10 +87,18 @@ def run(
         directory.refuse_changes(path, earlier, config)
     mesh = make_mesh(first_devices(config.devices))
     data = splits(config)
-    kinds = {"resident": Resident, "streaming": partial(Streaming, workers=config.workers)}
+    kinds: dict[str, Callable[..., Loader]] = {
+        "resident": Resident,
+        "streaming": partial(Streaming, workers=config.workers),
+    }
     load = partial(kinds[config.loader], mesh=mesh, batch_size=config.batch_size)
     about = measured(data.train)
     parts = build(config, about)
+    if config.batch_size % (config.accumulation * mesh.shape["data"]):
+        raise Refused(
+            f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
+            f"divide batch_size={config.batch_size}"
+        )
     loader = load(data.train, transform=parts.transform, seed=config.seed)
     directory.make(path)
     record = provenance(
@@ -132,12 +140,8 @@ def run(
                 logs.say(f"Stopped and saved at step {host_step(state)}. To go on:")
                 logs.say(f"  {again(experiment, path)}")
                 raise Stopped(stop.signal)
-            best = checkpoints.best()
-            variables = state.evaluated
-            if best is not None and best != config.steps:
-                variables = checkpoints.restore_variables(jax.tree.map(like, variables), step=best)
+            at, variables = chosen(checkpoints, state, logs)
             summary = assess(parts, load, mesh, data.test)(variables)
-            at = config.steps if best is None else best
             logs.evaluation(config.steps, "test", summary.scalars)
             directory.write(
                 path / "summary.json",
@@ -185,7 +189,7 @@ def initial_state(parts: Parts, loader: Loader, mesh: Mesh, seed: int) -> State:
 
     def init(key: jax.Array) -> dict[str, Any]:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
-        return parts.network.init(key, zeros, train=False)
+        return dict(parts.network.init(key, zeros, train=False))
 
     start = partial(initial, init, parts.optimizer, parts.hyper, averaged=parts.average is not None)
     return compiled_initial(lambda seed: start(seed=seed), mesh)(jnp.uint32(seed))
@@ -237,6 +241,19 @@ def validation(
         return scalars[rank]
 
     return of
+
+
+def chosen(checkpoints: Checkpoints, state: State, logs: Logs) -> tuple[int, dict[str, Any]]:
+    """Step and variables of the best checkpoint; those of `state` where none is ranked."""
+    last, best = host_step(state), checkpoints.best()
+    if best is None or best == last:
+        return last, state.evaluated
+    try:
+        target = jax.tree.map(like, state.evaluated)
+        return best, checkpoints.restore_variables(target, step=best)
+    except Damaged as error:
+        logs.say(f"{error}. The last weights stand in for the best.")
+        return last, state.evaluated
 
 
 def describe(config: Any, about: About, data: Splits, mesh: Mesh) -> str:

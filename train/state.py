@@ -16,8 +16,7 @@ INIT = 2**32 - 1
 """Folded into the seed's key to initialise; no step has this number."""
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """What a step takes and gives. What is absent is None or {}, never an empty array.
 
     Attributes:

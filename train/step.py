@@ -14,7 +14,7 @@ from train.tasks.task import Ratio, Sums, Task
 Loss = Callable[[dict, dict, jax.Array], tuple[jax.Array, Any]]
 Gradient = Callable[[Loss], Callable]
 """loss -> ((params, collections, batch, key) -> ((loss, Aux), gradients of params))."""
-Average = Callable[[dict, dict, jax.Array], dict]
+Average = Callable[[Any, dict, jax.Array], dict]
 """(averages, variables, step) -> averages."""
 
 

@@ -233,7 +233,9 @@ def test_a_finished_run_says_its_result_again(whole):
 
 def test_cifar10_is_strict_where_there_is_no_network():
     began = time.monotonic()
-    out = run("--data", "cifar10", https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    out = run(
+        "--data", "cifar10", https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9"
+    )
     assert out.returncode == 2
     assert "prepare" in out.stderr
     assert "TFDS_DATA_DIR" in out.stderr

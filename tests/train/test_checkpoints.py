@@ -300,17 +300,44 @@ def test_files_cut_short(written, tmp_path, how):
     assert noticed > 5
 
 
-def test_a_metric_that_was_changed(written, tmp_path):
+RECORD = {
+    "the metric": ("0.5", "0.9"),
+    "a form": ("float32(64, 8)", "float32(64, 9)"),
+    "a path": ("params/conv", "params/cone"),
+    "the step": ('"step": 10', '"step": 20'),
+    "an item": ('"variables"', '"wariables"'),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), RECORD.values(), ids=RECORD)
+def test_a_record_that_was_changed(written, tmp_path, said, old, new):
     copy = tmp_path / "checkpoints"
     shutil.copytree(written, copy)
     for name in ("record/metadata", "metrics/metrics"):
         path = copy / "10" / name
-        text = path.read_text()
-        path.write_text(text.replace("0.5", "0.9"))
-        said = []
-        assert Checkpoints(copy, say=said.append).best() is None
-        assert "step 10 is damaged" in said[0]
-        path.write_text(text)
+        path.write_text(path.read_text().replace(old, new))
+    checkpoints = Checkpoints(copy, say=said.append)
+    assert checkpoints.best() is None
+    assert said == [
+        "the checkpoint of step 10 is damaged: record: not as it was sealed; it can't be ranked"
+    ]
+    with pytest.raises(NoneSound):  # and not Differs
+        checkpoints.restore(make_state())
+
+
+def test_the_metric_that_orbax_ranks_by(written, tmp_path, said):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(written, copy)
+    (copy / "10" / "metrics" / "metrics").write_text('{"metric": 0.9}')
+    assert Checkpoints(copy, say=said.append).best() is None
+    assert len(said) == 1
+
+
+def test_a_folder_under_another_number(written, tmp_path):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(written / "10", copy / "20")
+    with pytest.raises(NoneSound):
+        Checkpoints(copy).restore(make_state())
 
 
 def replaced(state: State, kernel) -> State:
@@ -423,8 +450,8 @@ TOLD = {
 
 @abandoned
 @pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
-def test_a_failed_save_is_an_error_that_names_its_step(checkpoints, said, capfd, told):
-    for step, metric in ((10, 0.9), (20, 0.1)):
+def test_a_failed_save_is_an_error_that_names_its_step(checkpoints, said, capfd, caplog, told):
+    for step, metric in ((10, 0.9), (15, 0.1), (20, 0.1)):
         save(checkpoints, step, metric)
     checkpoints.wait()
     with full_disk():
@@ -434,8 +461,8 @@ def test_a_failed_save_is_an_error_that_names_its_step(checkpoints, said, capfd,
     assert caught.value.step == 30
     checkpoints.wait()  # said once
     settle()
-    # Nothing that was sound is lost, and saving can go on, at the same step too.
-    assert kept(checkpoints.directory) == [10, 20]
+    # What a success would have deleted is there, and is deleted by the next success.
+    assert kept(checkpoints.directory) == [10, 15, 20]
     assert same(checkpoints.restore(make_state()).state, make_state(20))
     for step in (30, 40):
         save(checkpoints, step, 0.3)
@@ -444,6 +471,7 @@ def test_a_failed_save_is_an_error_that_names_its_step(checkpoints, said, capfd,
     assert same(checkpoints.restore(make_state()).state, make_state(40))
     assert not list(checkpoints.directory.glob("*tmp*"))
     assert said == []
+    assert [r for r in caplog.records if r.name == "absl"] == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -513,9 +541,9 @@ def test_a_process_killed_as_it_saves(tmp_path, said):
     with Checkpoints(directory, say=said.append) as checkpoints:
         restored = checkpoints.restore(target)
         assert restored.step == 1
-        checkpoints.save(2, restored.state, {"y": restored.state["x"][:3]})
+        checkpoints.save(3, restored.state, {"y": restored.state["x"][:3]})
         assert same(checkpoints.restore(target).state, restored.state)
-    assert sorted(path.name for path in directory.iterdir()) == ["1", "2"]
+    assert sorted(path.name for path in directory.iterdir()) == ["1", "3"]
     assert said == []
 
 

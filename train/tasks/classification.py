@@ -1,7 +1,7 @@
 """Classification: one label an image; cross-entropy, and what follows from a confusion matrix."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -55,12 +55,15 @@ def classification(
         }
         return total / jnp.maximum(weight, 1), Aux(dict(updated), sums)
 
+    def logits_of(variables: dict, x: jax.Array) -> jax.Array:
+        return cast(jax.Array, network.apply(variables, x, train=False))
+
     def predict(variables: dict, x: jax.Array) -> jax.Array:
-        return jax.nn.softmax(network.apply(variables, x, train=False))
+        return jax.nn.softmax(logits_of(variables, x))
 
     def measure(variables: dict, batch: dict) -> Measured:
         labels, valid = batch["label"], batch["valid"]
-        logits = network.apply(variables, inputs(batch), train=False)
+        logits = logits_of(variables, inputs(batch))
         losses = optax.softmax_cross_entropy(logits, distributions(labels, num_classes))
         predicted = jnp.argmax(logits, -1)
         sums: Sums = {

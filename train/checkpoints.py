@@ -256,7 +256,7 @@ class Checkpoints:
             except Exception as error:  # any that a wrong byte can cause
                 failure = brief(error)
             if failure:
-                time.sleep(0.02)
+                time.sleep(0.05)
                 gc.collect()
         if failure:
             raise Damaged(step, f"{item}: {failure}")

@@ -23,6 +23,8 @@ from train.record import Differs
 from train.state import State
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Where one read or write fails, Orbax closes its event loop on those that are under way.
+abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def make_state(step: int = 0, *, ema: bool = False, width: int = 8) -> State:
@@ -260,6 +262,7 @@ def outcome(directory: pathlib.Path) -> dict[str, str]:
     return found
 
 
+@abandoned
 def test_flipped_bytes(written, tmp_path):
     rng = np.random.default_rng(0)
     names = [path.relative_to(written) for path in files(written)]
@@ -283,6 +286,7 @@ def test_flipped_bytes(written, tmp_path):
                 assert found[other] == "same", name
 
 
+@abandoned
 @pytest.mark.parametrize("how", ["truncated", "deleted"])
 def test_files_cut_short(written, tmp_path, how):
     noticed = 0
@@ -437,8 +441,6 @@ def settle():
     gc.collect()
 
 
-# Where a save fails, Orbax closes its event loop on writes that are under way.
-abandoned = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TOLD = {
     "wait": lambda c: c.wait(),
     "save": lambda c: save(c, 40, 0.4),
@@ -463,7 +465,8 @@ def test_a_failed_save_is_an_error_that_names_its_step(checkpoints, said, capfd,
     settle()
     # What a success would have deleted is there, and is deleted by the next success.
     assert kept(checkpoints.directory) == [10, 15, 20]
-    assert same(checkpoints.restore(make_state()).state, make_state(20))
+    target = make_state().evaluated
+    assert same(checkpoints.restore_variables(target), make_state(20).evaluated)
     for step in (30, 40):
         save(checkpoints, step, 0.3)
     assert checkpoints.best() == 10

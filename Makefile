@@ -19,15 +19,16 @@ train: .venv/installed/$(DEVICE) ## install, then train a ResNet on what data th
 	$(RUN) experiments/resnet_cifar.py $(ARGS)
 
 cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare ## prepare the real CIFAR-10 and train on it
+	$(RUN) -m train.data.prepare cifar10
 	$(RUN) experiments/resnet_cifar.py --data cifar10 $(ARGS)
 
 test: lint ## lint, format check, types, and all tests but the slow ones
-	$(RUN) -m pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(RUN) -m pytest -n $(WORKERS) -m "not slow"
 
 tests: test
 
 test-slow: .venv/installed/test ## the tests that train for minutes
-	$(RUN) -m pytest -m "slow and not gpu"
+	$(RUN) -m pytest -m slow
 
 lint: .venv/installed/test ## lint, format check, types
 	$(RUN) -m ruff check

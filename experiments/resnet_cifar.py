@@ -94,7 +94,7 @@ CIFAR10 = Config()
 
 DIGITS = Config(
     data="digits",
-    steps=500,
+    steps=380,
     batch_size=64,
     schedule="cosine",
     warmup_steps=50,
@@ -107,7 +107,7 @@ DIGITS = Config(
 
 FASHION_MNIST = Config(
     data="fashion_mnist",
-    steps=6_000,
+    steps=4_000,
     schedule="cosine",
     warmup_steps=300,
     nesterov=True,

@@ -6,6 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "jax"
 # Before JAX is imported, and inherited by every process that a test starts.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")

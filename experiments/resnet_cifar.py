@@ -119,7 +119,7 @@ FASHION_MNIST = Config(
 
 NOTE = """\
 This run trains on the embedded digits (scikit-learn's 1,797 handwritten digits), not on CIFAR-10, \
-with a short recipe of their own. `make cifar10` gets CIFAR-10 and trains on it."""
+with a short recipe of their own. The command make cifar10 gets CIFAR-10 and trains on it."""
 
 
 def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:

@@ -117,6 +117,7 @@ def run(
         restored = checkpoints.restore(jax.tree.map(like, first))
         state = first if restored is None else restored.state
         logs = Logs(path, steps=config.steps, resume_step=restored and restored.step)
+        checkpoints.say = logs.say
         try:
             for line in (note, describe(config, about, data, mesh), *messages):
                 if line:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ def classification(
         label_smoothing: in the training loss, of the target that is spread evenly over all classes
             (Szegedy et al. 2015, section 7). The loss that is measured is without.
 
-    `loss` reports `loss` and `accuracy`; `measure` yields `loss`, `confusion` and, for more than 5
+    `loss` reports `loss` and `accuracy`; `measure` yields `loss`, `confusion` and, for more than 10
     classes, `top5`. Labels are (B,) int32, or (B, num_classes) distributions in training.
     """
     shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -44,6 +45,7 @@ def classification(
         logits, updated = network.apply(
             variables, inputs(batch), train=True, mutable=collections, rngs={"dropout": key}
         )
+        chex.assert_shape(logits, (None, num_classes))
         targets = distributions(batch["label"], num_classes)
         smooth = optax.smooth_labels(targets, label_smoothing)
         losses = optax.softmax_cross_entropy(logits, smooth)
@@ -56,7 +58,9 @@ def classification(
         return total / jnp.maximum(weight, 1), Aux(dict(updated), sums)
 
     def logits_of(variables: dict, x: jax.Array) -> jax.Array:
-        return cast(jax.Array, network.apply(variables, x, train=False))
+        logits = cast(jax.Array, network.apply(variables, x, train=False))
+        chex.assert_shape(logits, (None, num_classes))
+        return logits
 
     def predict(variables: dict, x: jax.Array) -> jax.Array:
         return jax.nn.softmax(logits_of(variables, x))
@@ -70,7 +74,7 @@ def classification(
             "loss": Ratio(*over_valid(losses, valid)),
             "confusion": confusion(labels, predicted, num_classes, valid),
         }
-        if num_classes > 5:
+        if num_classes > 10:
             top = in_top_k(logits, labels, 5).astype(losses.dtype)
             sums["top5"] = Ratio(*over_valid(top, valid))
         confidence = jnp.max(jax.nn.softmax(logits), -1)

@@ -101,9 +101,9 @@ def test_measure_counts_and_records():
     np.testing.assert_allclose(records["confidence"], 0.5, rtol=1e-6)
 
 
-def test_top5_where_there_are_more_than_5_classes():
-    logits = np.arange(6.0)[None].repeat(3, 0)  # class 0 is the sixth of six
-    (sums, _) = task(6).measure(VARIABLES, batch(logits, [0, 1, 5]))
+def test_top5_where_there_are_more_than_10_classes():
+    logits = np.arange(11.0)[None].repeat(3, 0)  # class 5 is the sixth of eleven
+    (sums, _) = task(11).measure(VARIABLES, batch(logits, [5, 6, 10]))
     assert sums["top5"] == Ratio(2, 3)
 
 
@@ -131,4 +131,11 @@ def test_summary_and_its_tables():
 
 @pytest.mark.usefixtures("strict_dtypes")
 def test_measuring_promotes_nothing():
-    task(6).measure(VARIABLES, batch(np.zeros((2, 6)), np.array([0, 1], np.int32)))
+    task(11).measure(VARIABLES, batch(np.zeros((2, 11)), np.array([0, 1], np.int32)))
+
+
+@pytest.mark.parametrize("function", ["loss", "measure"])
+def test_a_network_of_other_classes_is_refused(function):
+    arguments = (jax.random.key(0),) if function == "loss" else ()
+    with pytest.raises(AssertionError, match="4"):
+        getattr(task(4), function)(VARIABLES, batch(LOGITS, [0, 1, 2]), *arguments)

@@ -22,7 +22,7 @@ from train.data import tfds
 from train.data.named import Splits, named
 from train.data.source import About
 from train.data.subset import cut
-from train.experiment import Parts, Runtime, choice, fraction, nonnegative, positive
+from train.experiment import Parts, Runtime, below, choice, fraction, nonnegative, positive
 from train.report.classification import classification_part
 from train.run import run
 from train.step import gradient
@@ -85,6 +85,7 @@ class Config(Runtime):
         choice(self, "model", models.names())
         positive(self, "steps", "batch_size", "learning_rate", "start", "accumulation")
         positive(self, "evaluate_every")
+        below(self, seed=2**32)
         nonnegative(self, "seed", "warmup_steps", "weight_decay", "clip_norm", "pad")
         fraction(self, "momentum", "label_smoothing", "ema", "validation")
 

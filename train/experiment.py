@@ -91,6 +91,13 @@ def nonnegative(config: Any, *names: str) -> None:
             raise Refused(f"{name}={getattr(config, name)} must not be below 0")
 
 
+def below(config: Any, **limits: float) -> None:
+    """Refuse a field that reaches its limit."""
+    for name, limit in limits.items():
+        if not getattr(config, name) < limit:
+            raise Refused(f"{name}={getattr(config, name)} must be below {limit}")
+
+
 def fraction(config: Any, *names: str) -> None:
     """Refuse a field outside [0, 1)."""
     for name in names:

@@ -106,20 +106,19 @@ def run(
         convolution="xla",
         fingerprints={s.about.split: s.fingerprint for s in data if s is not None},
     )
-    directory.refuse_other_data(path, record["data"])
+    directory.write_provenance(path, record)
     directory.write_config(path, experiment, config)
     directory.write(path / "about.json", dataclasses.asdict(about))
-    directory.write(path / "provenance.json", record)
 
     first = initial_state(parts, loader, mesh, config.seed)
     messages: list[str] = []
-    with Checkpoints(path / "checkpoints", say=messages.append) as checkpoints, Stop() as stop:
+    with Checkpoints(path / "checkpoints", say=messages.append) as checkpoints:
         restored = checkpoints.restore(jax.tree.map(like, first))
         state = first if restored is None else restored.state
         logs = Logs(path, steps=config.steps, resume_step=restored and restored.step)
         checkpoints.say = logs.say
         try:
-            for line in (note, describe(config, about, data, mesh), *messages):
+            for line in (note, describe(config, data, mesh, record["cpu"]), *messages):
                 if line:
                     logs.say(line)
             if restored is not None:
@@ -127,37 +126,25 @@ def run(
             step = training_step(
                 parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
             )
-            state = fit(
-                state,
-                step=compiled_step(step, mesh),
-                loader=loader,
-                rhythm=rhythm(config),
-                evaluate=validation(parts, load, mesh, data.validation, rank, logs),
-                checkpoints=checkpoints,
-                logs=logs,
-                stopping=stop,
-            )
+            with Stop() as stop:
+                state = fit(
+                    state,
+                    step=compiled_step(step, mesh),
+                    loader=loader,
+                    rhythm=rhythm(config),
+                    evaluate=validation(parts, load, mesh, data.validation, rank, logs),
+                    checkpoints=checkpoints,
+                    logs=logs,
+                    stopping=stop,
+                )
             if stop.signal is not None and host_step(state) < config.steps:
                 logs.say(f"Stopped and saved at step {host_step(state)}. To go on:")
                 logs.say(f"  {again(experiment, path)}")
                 raise Stopped(stop.signal)
-            at, variables = chosen(checkpoints, state, logs)
-            summary = assess(parts, load, mesh, data.test)(variables)
-            logs.evaluation(config.steps, "test", summary.scalars)
-            directory.write(
-                path / "summary.json",
-                {
-                    "experiment": experiment,
-                    "data": config.data,
-                    "model": config.model,
-                    "seed": config.seed,
-                    "steps": config.steps,
-                    "images": config.steps * config.batch_size,
-                    "evaluated_step": at,
-                    **{f"test/{name}": finite(v) for name, v in summary.scalars.items()},
-                    "seconds": round(time.perf_counter() - began, 1),
-                },
-            )
+            summary, at = assess_best(parts, load, mesh, data.test, checkpoints, state, logs)
+            found = outcome(experiment, config, at, summary)
+            seconds = round(time.perf_counter() - began, 1)
+            directory.write(path / "summary.json", {**found, "seconds": seconds})
             title = f"{config.model} on {config.data}"
             page = write_report(path, title, summary, data.test.about, data.test, report, lead=note)
             logs.say(f"Test {rank} {summary.scalars[rank]:.4f}, weights of step {at}.")
@@ -244,26 +231,57 @@ def validation(
     return of
 
 
-def chosen(checkpoints: Checkpoints, state: State, logs: Logs) -> tuple[int, dict[str, Any]]:
-    """Step and variables of the best checkpoint; those of `state` where none is ranked."""
+def assess_best(
+    parts: Parts,
+    load: Callable[..., Loader],
+    mesh: Mesh,
+    source: Source,
+    checkpoints: Checkpoints,
+    state: State,
+    logs: Logs,
+) -> tuple[Summary, int]:
+    """The summary of the test split at the best checkpoint, and its step.
+
+    Where none is ranked the weights are those of `state`, which is the last.
+    """
     last, best = host_step(state), checkpoints.best()
-    if best is None or best == last:
-        return last, state.evaluated
-    try:
-        target = jax.tree.map(like, state.evaluated)
-        return best, checkpoints.restore_variables(target, step=best)
-    except Damaged as error:
-        logs.say(f"{error}. The last weights stand in for the best.")
-        return last, state.evaluated
+    at, variables = last, state.evaluated
+    if best is not None and best != last:
+        try:
+            target = jax.tree.map(like, variables)
+            at, variables = best, checkpoints.restore_variables(target, step=best)
+        except Damaged as error:
+            logs.say(f"{error}. The last weights stand in for the best.")
+    summary = assess(parts, load, mesh, source)(variables)
+    logs.evaluation(last, source.about.split, summary.scalars)
+    return summary, at
 
 
-def describe(config: Any, about: About, data: Splits, mesh: Mesh) -> str:
+def outcome(experiment: str, config: Any, at: int, summary: Summary) -> dict[str, Any]:
+    """What `summary.json` says."""
+    return {
+        "experiment": experiment,
+        "data": config.data,
+        "model": config.model,
+        "seed": config.seed,
+        "steps": config.steps,
+        "images": config.steps * config.batch_size,
+        "evaluated_step": at,
+        **{f"test/{name}": finite(value) for name, value in summary.scalars.items()},
+    }
+
+
+def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
     """What runs on what, in two lines."""
-    device = mesh.devices.flat[0]
+    about = data.train.about
     sizes = ", ".join(f"{len(s):,} {s.about.split}" for s in data if s is not None)
+    device = mesh.devices.flat[0]
+    kind = device.device_kind
+    if device.platform == "cpu":
+        kind = f"CPU ({cpu['model']}, {cpu['class']}, {cpu['cores']} cores)"
     return (
         f"{config.model} on {about.name}: {sizes} images, {len(about.classes)} classes.\n"
-        f"Device: {mesh.devices.size} x {device.device_kind} ({device.platform})."
+        f"Device: {mesh.devices.size} x {kind}."
     )
 
 

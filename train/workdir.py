@@ -85,18 +85,22 @@ def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     write(path / "config.json", {"experiment": experiment, **values})
 
 
-def refuse_other_data(path: pathlib.Path, data: dict[str, str]) -> None:
-    """A run goes on with the data it began with.
+def write_provenance(path: pathlib.Path, record: dict[str, Any]) -> None:
+    """What the run was made of; of a run that goes on, under `resumed`, beside what it began as.
 
     Raises:
-        Refused: a fingerprint differs from the one that `path` records.
+        Refused: it goes on with other data: a fingerprint is not the recorded one.
     """
     file = path / "provenance.json"
-    if not file.exists():
-        return
-    before = json.loads(file.read_text())["data"]
-    if before != data:
-        raise Refused(f"workdir={str(path)!r} began with other data: {before} there, {data} here")
+    if file.exists():
+        first = json.loads(file.read_text())
+        if first["data"] != record["data"]:
+            raise Refused(
+                f"workdir={str(path)!r} began with other data: "
+                f"{first['data']} there, {record['data']} here"
+            )
+        record = {**first, "resumed": [*first.get("resumed", []), record]}
+    write(file, record)
 
 
 def refuse_changes(path: pathlib.Path, earlier: Any, config: Any) -> None:

@@ -1,5 +1,6 @@
 """The first experiment as its users meet it: processes, their files, their errors."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from tfds_set import write_set
 
 from experiments import resnet_cifar
 from train import workdir
@@ -97,7 +99,7 @@ def test_a_run_says_what_it_is_and_what_it_found(whole):
     assert "embedded digits" in out
     assert "not on CIFAR-10" in out
     assert "make cifar10" in out
-    assert "cpu" in out.lower()
+    assert "Device: 1 x CPU" in out
     assert "1,262 train" in out
     assert str(path / "report.html") in out.split()[-1]
     summary = json.loads((path / "summary.json").read_text())
@@ -154,6 +156,67 @@ def test_killed_and_resumed_is_the_same_run_bit_for_bit(whole, tmp_path):
     assert numbers == sorted(set(numbers))
 
 
+def test_the_streaming_loader_gives_the_same_run(whole, tmp_path):
+    out = run(
+        *SMALL, "--steps", 60, "--evaluate-every", 25, "--workdir", tmp_path,
+        "--loader", "streaming", "--workers", 1,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    one, other = final(whole[0], 60), final(tmp_path, 60)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_other_choice_of_the_recipe_on_a_prepared_set(tmp_path):
+    """8x8 colour images of a TFDS set, no validation split, on two devices."""
+    labels = [i % 3 for i in range(24)]
+    write_set(tmp_path, "tiny", splits={"train": labels, "test": labels[:7]}, shape=(8, 8, 3))
+    path = tmp_path / "run"
+    out = run(
+        "--data", "tiny", "--model", "resnet32", "--steps", 3, "--batch-size", 8, "--devices", 2,
+        "--schedule", "cosine", "--nesterov", "True", "--clip-norm", 1, "--label-smoothing", 0.1,
+        "--accumulation", 2, "--dtype", "bfloat16", "--start", 0.1, "--validation", 0, "--pad", 1,
+        "--log-every", 1, "--workdir", path,
+        TFDS_DATA_DIR=str(tmp_path), JAX_NUM_CPU_DEVICES="2",
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert "digits" not in out.stdout
+    assert "2 x CPU" in out.stdout
+    summary = json.loads((path / "summary.json").read_text())
+    assert (summary["data"], summary["test/count"], summary["evaluated_step"]) == ("tiny", 7, 3)
+    lines = read_metrics(path)
+    rates = [line["learning_rate"] for line in lines if line["kind"] == "train"]
+    assert rates == pytest.approx([0.01, 0.01 * 0.75, 0.01 * 0.25])  # gently: a tenth of 0.1
+    assert {line["split"] for line in lines if line["kind"] == "evaluation"} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), resnet_cifar.DIGITS),
+        (("digits",), resnet_cifar.DIGITS),
+        (("cifar10",), resnet_cifar.CIFAR10),
+        (("fashion_mnist",), resnet_cifar.FASHION_MNIST),
+        (("cifar100",), dataclasses.replace(resnet_cifar.CIFAR10, data="cifar100")),
+        (
+            ("cifar10", "resnet110"),
+            dataclasses.replace(resnet_cifar.CIFAR10, model="resnet110", start=0.1),
+        ),
+    ],
+)
+def test_recipes(arguments, expected, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "/nonexistent")
+    assert resnet_cifar.recipe(*arguments) == expected
+
+
+def test_the_papers_recipe():
+    paper = resnet_cifar.CIFAR10
+    assert (paper.steps, paper.batch_size, paper.learning_rate) == (64_000, 128, 0.1)
+    assert (paper.momentum, paper.weight_decay, paper.pad) == (0.9, 1e-4, 4)
+    assert (paper.schedule, paper.validation) == ("steps", 0.1)
+    assert not (paper.nesterov or paper.warmup_steps or paper.ema or paper.label_smoothing)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
     process = start(*SMALL, "--steps", 100_000, "--log-every", 1, "--workdir", tmp_path)
@@ -190,6 +253,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
         (["--data", "cifar01"], ["data='cifar01'", "cifar10"]),
         (["--steps", "0"], ["steps=0"]),
         (["--steps", "-3"], ["steps=-3"]),
+        (["--seed", str(2**32)], ["seed=4294967296"]),
         (["--batch-size", "0"], ["batch_size=0"]),
         (["--batch-size", "1263"], ["batch_size=1263", "1262"]),
         (["--learning-rate", "-1"], ["learning_rate=-1.0"]),

@@ -52,12 +52,15 @@ def test_a_run_may_change_its_runtime_fields_alone(tmp_path):
         workdir.refuse_changes(tmp_path, earlier, Config(steps=11, sizes=(3,)))
 
 
-def test_other_data_are_refused(tmp_path):
-    workdir.refuse_other_data(tmp_path, {"train": "a"})
-    workdir.write(tmp_path / "provenance.json", {"data": {"train": "a"}})
-    workdir.refuse_other_data(tmp_path, {"train": "a"})
+def test_a_run_goes_on_with_its_data_alone(tmp_path):
+    workdir.write_provenance(tmp_path, {"data": {"train": "a"}, "started": 1})
+    workdir.write_provenance(tmp_path, {"data": {"train": "a"}, "started": 2})
+    workdir.write_provenance(tmp_path, {"data": {"train": "a"}, "started": 3})
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert record["started"] == 1
+    assert [one["started"] for one in record["resumed"]] == [2, 3]
     with pytest.raises(Refused, match="began with other data"):
-        workdir.refuse_other_data(tmp_path, {"train": "b"})
+        workdir.write_provenance(tmp_path, {"data": {"train": "b"}})
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -48,6 +48,9 @@ def write_report(
     workdir = pathlib.Path(workdir)
     lines = read_metrics(workdir)
     config = _read(workdir / "config.json")
+    record = _read(workdir / "provenance.json")
+    if "resumed" in record:
+        record["resumed"] = [part["started"] for part in record["resumed"]]
     page = render(
         "page.html",
         title=title,
@@ -62,7 +65,7 @@ def write_report(
             for heading, rows in (
                 ("Configuration", flat(config)),
                 ("Data", flat(_read(workdir / "about.json"))),
-                ("Provenance", flat(_read(workdir / "provenance.json"))),
+                ("Provenance", flat(record)),
             )
             if rows
         ],

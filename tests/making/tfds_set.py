@@ -1,0 +1,98 @@
+"""A TFDS set written by hand: `import tfds_set` in a test (pytest's `pythonpath`)."""
+
+import io
+import json
+import struct
+
+import numpy as np
+import tensorflow_datasets as tfds_library
+from array_record.python import array_record_module
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
+
+F = tfds_library.features
+CLASSES = ("cat", "dog", "owl")
+
+
+def png(pixels, mode):
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if mode == "L" else pixels, mode=None).save(file, "PNG")
+    return file.getvalue()
+
+
+def tfrecord(path, records):
+    with open(path, "wb") as file:
+        for record in records:
+            file.write(struct.pack("<QI", len(record), 0) + record + struct.pack("<I", 0))
+
+
+def array_record(path, records):
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+
+
+def write_set(
+    root,
+    name="tiny",
+    splits=None,
+    file_format="array_record",
+    features=None,
+    shape=(5, 4, 3),
+    keys=("image", "label"),
+    supervised=True,
+    images=None,
+):
+    """A set as TFDS leaves it on disk, written without TFDS's own generation.
+
+    splits: name -> labels, in two shards where there are more than two.
+    """
+    splits = {"train": [0, 1, 2, 0, 1, 2, 0], "test": [2, 1]} if splits is None else splits
+    folder = root / name / "1.0.0"
+    folder.mkdir(parents=True)
+    features = features or F.FeaturesDict(
+        {
+            keys[0]: F.Image(shape=shape, encoding_format="png"),
+            keys[1]: F.ClassLabel(names=CLASSES),
+            "note": F.Text(),
+        }
+    )
+    features.save_config(folder)
+    described = []
+    for split, labels in splits.items():
+        records = []
+        for i, label in enumerate(labels):
+            example = tf_example_pb2.Example()
+            pixels = images[i] if images else pixels_of(i, shape)
+            mode = "L" if pixels.shape[-1] == 1 else None
+            example.features.feature[keys[0]].bytes_list.value.append(png(pixels, mode))
+            example.features.feature[keys[1]].int64_list.value.append(label)
+            example.features.feature["note"].bytes_list.value.append(b"n")
+            records.append(example.SerializeToString())
+        shards = [records[:2], records[2:]] if len(records) > 2 else [records]
+        write = {"array_record": array_record, "tfrecord": tfrecord}[file_format]
+        for s, shard in enumerate(shards):
+            write(folder / f"{name}-{split}.{file_format}-{s:05}-of-{len(shards):05}", shard)
+        described.append(
+            {
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "name": split,
+                "numBytes": str(sum(map(len, records))),
+                "shardLengths": [str(len(shard)) for shard in shards],
+            }
+        )
+    info = {
+        "name": name,
+        "version": "1.0.0",
+        "fileFormat": file_format,
+        "splits": described,
+    }
+    if supervised:
+        info["supervisedKeys"] = {"tuple": {"items": [{"featureKey": key} for key in keys]}}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def pixels_of(i, shape):
+    return np.random.default_rng(i).integers(0, 256, shape, np.uint8)

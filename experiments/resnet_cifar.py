@@ -7,6 +7,7 @@ python experiments/resnet_cifar.py --workdir DIR         goes on with the run in
 
 """
 
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,7 +23,7 @@ from train.data import tfds
 from train.data.named import Splits, named
 from train.data.source import About
 from train.data.subset import cut
-from train.experiment import Parts, Runtime, below, choice, fraction, nonnegative, positive
+from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
 from train.report.classification import classification_part
 from train.run import run
 from train.step import gradient
@@ -31,50 +32,43 @@ from train.tasks.task import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Runtime):
+class Config(Recipe):
     """The recipe.
 
     Attributes:
         data: "cifar10", "digits", or any TFDS set of one-label images; "auto" takes CIFAR-10 where
             it is prepared and the embedded digits elsewhere.
         model: a name of `models.names()`.
-        seed: of initialisation, order and augmentation.
-        steps: optimiser updates.
-        batch_size: examples an update.
         learning_rate: at its peak.
         schedule: "steps" divides it by 10 at 1/2 and 3/4 of the steps; "cosine" takes it to 0.
         warmup_steps: updates over which the rate rises to its peak.
-        start: factor of the rate until the training error is under 80 % (ResNet-110: 0.1).
+        gentle_start: factor of the rate until the training error is under 80 % (ResNet-110: 0.1).
         momentum: of SGD, 0..1.
         nesterov: whether the momentum looks ahead.
         weight_decay: of kernels, in the gradient.
         clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         label_smoothing: 0..1.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
-        accumulation: slices of a batch, one after the other, for memory.
         pad: pixels of padding around the random crop.
         dtype: of the network's arithmetic; parameters and logits are float32.
         validation: share of the training split that ranks checkpoints, where the set has no
             validation split; 0 trains on all of it and takes the last weights.
-        evaluate_every: steps from one validation to the next.
     """
 
     data: str = "cifar10"
     model: str = "resnet20"
-    seed: int = 0
     steps: int = 64_000
     batch_size: int = 128
     learning_rate: float = 0.1
     schedule: Literal["steps", "cosine"] = "steps"
     warmup_steps: int = 0
-    start: float = 1.0
+    gentle_start: float = 1.0
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
     clip_norm: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
-    accumulation: int = 1
     pad: int = 4
     dtype: Literal["float32", "bfloat16"] = "float32"
     validation: float = 0.1
@@ -83,10 +77,8 @@ class Config(Runtime):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "model", models.names())
-        positive(self, "steps", "batch_size", "learning_rate", "start", "accumulation")
-        positive(self, "evaluate_every")
-        below(self, seed=2**32)
-        nonnegative(self, "seed", "warmup_steps", "weight_decay", "clip_norm", "pad")
+        positive(self, "learning_rate", "gentle_start")
+        nonnegative(self, "warmup_steps", "weight_decay", "clip_norm", "pad")
         fraction(self, "momentum", "label_smoothing", "ema", "validation")
 
 
@@ -128,10 +120,10 @@ def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:
     if data == "auto":
         data = "cifar10" if tfds.prepared("cifar10") else "digits"
     known = {config.data: config for config in (CIFAR10, DIGITS, FASHION_MNIST)}
-    config = known.get(data, CIFAR10)
+    config = known.get(re.split("[/:]", data)[0], CIFAR10)  # without configuration and version
     # Section 4.2: 0.1 is "slightly too large to start converging" at 110 layers.
-    start = 0.1 if model == "resnet110" else config.start
-    return replace(config, data=data, model=model, start=start)
+    gentle = 0.1 if model == "resnet110" else config.gentle_start
+    return replace(config, data=data, model=model, gentle_start=gentle)
 
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Parts:
@@ -158,13 +150,14 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Par
     shape = optim.warmed(shapes[config.schedule], config.warmup_steps)
 
     def optimizer(hyper):
+        rate = optim.scale_by_rate(shape, hyper["learning_rate"])
+        if config.gentle_start != 1:
+            rate = optim.gentle_until_learning(rate, config.gentle_start)
         return optax.chain(
             optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
             optax.add_decayed_weights(hyper["weight_decay"], optim.kernels),
             optax.trace(config.momentum, config.nesterov),
-            optim.gentle_until_learning(
-                optim.scale_by_rate(shape, hyper["learning_rate"]), config.start
-            ),
+            rate,
         )
 
     stages = [pad_and_crop(config.pad), *([flip()] if about.mirror else [])]

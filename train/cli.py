@@ -34,8 +34,8 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         checkpoints; 128 and the signal's number for one that a signal stopped.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    module = importlib.import_module(experiment)
     try:
+        module = importlib.import_module(experiment)
         module.main(configure(module, argv))
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
@@ -53,10 +53,11 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
 def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     """The recipe that the arguments choose, or the one of the run they resume, and the rest."""
     chosen = first_look(argv, [*inspect.signature(module.recipe).parameters, "workdir"])
-    path = pathlib.Path(chosen.pop("workdir", ""))
-    earlier = None
-    if path.name:
-        earlier = directory.read_config(path, module.__name__, module.Config)
+    path, earlier = chosen.pop("workdir", None), None
+    if path == "":
+        raise Refused("workdir='' names no directory")
+    if path is not None:
+        earlier = directory.read_config(pathlib.Path(path), module.__name__, module.Config)
     default = module.recipe(**chosen) if earlier is None else earlier
     config = tyro.cli(
         module.Config,
@@ -68,7 +69,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     if config.data == "auto":
         config = dataclasses.replace(config, data=default.data)
     if earlier is not None:
-        directory.refuse_changes(path, earlier, config)
+        directory.refuse_changes(config.workdir, earlier, config)
     return config
 
 

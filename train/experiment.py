@@ -1,19 +1,18 @@
 """Experiment: what a recipe builds, and which of its fields belong to a run and not to it."""
 
 import dataclasses
+import math
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
-import jax
 
+from train.data.batch import Transform
 from train.refusal import Refused, choose
 from train.state import Optimizer
 from train.step import Average, Gradient, gradient
 from train.tasks.task import Task
-
-Transform = Callable[[jax.Array, dict], dict]
 
 
 class Parts(NamedTuple):
@@ -67,6 +66,37 @@ class Runtime:
         if self.devices is not None:
             positive(self, "devices")
         nonnegative(self, "workers")
+        if self.workers and self.loader != "streaming":
+            raise Refused(f"workers={self.workers} read for loader='streaming' alone")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(Runtime):
+    """What a run reads of every `Config`, which adds the rest of its recipe.
+
+    Attributes:
+        data: name of the data set.
+        model: name of the network.
+        seed: of initialisation, order and augmentation, 0 .. 2^32 - 1.
+        steps: optimiser updates.
+        batch_size: examples an update.
+        accumulation: slices of a batch, one after the other, for memory.
+        evaluate_every: steps from one validation to the next.
+    """
+
+    data: str
+    model: str
+    seed: int = 0
+    steps: int
+    batch_size: int
+    accumulation: int = 1
+    evaluate_every: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "steps", "batch_size", "accumulation", "evaluate_every")
+        nonnegative(self, "seed")
+        below(self, seed=2**32)
 
 
 RUNTIME = frozenset(field.name for field in dataclasses.fields(Runtime))
@@ -80,14 +110,14 @@ def choice(config: Any, name: str, valid: Iterable[str]) -> None:
 def positive(config: Any, *names: str) -> None:
     """Refuse a field that is not above 0."""
     for name in names:
-        if not getattr(config, name) > 0:
+        if not 0 < getattr(config, name) < math.inf:
             raise Refused(f"{name}={getattr(config, name)} must be above 0")
 
 
 def nonnegative(config: Any, *names: str) -> None:
     """Refuse a field that is below 0."""
     for name in names:
-        if not getattr(config, name) >= 0:
+        if not 0 <= getattr(config, name) < math.inf:
             raise Refused(f"{name}={getattr(config, name)} must not be below 0")
 
 

@@ -22,7 +22,7 @@ Step = Callable[[State, Any, Any], tuple[State, Sums]]
 
 
 class NonFinite(RuntimeError):
-    """The loss or the gradient of a step is not finite; its weights are not saved.
+    """Loss, gradient or weights of a step are not finite; nothing from there on is saved.
 
     Attributes:
         step: the first such step, counted from 1.
@@ -32,7 +32,7 @@ class NonFinite(RuntimeError):
     def __init__(self, step: int, sums: Sums):
         bad = np.flatnonzero(np.ravel(sums["nonfinite"]))
         who = "" if np.ndim(sums["nonfinite"]) == 0 else f" in the runs {bad.tolist()}"
-        super().__init__(f"loss or gradient is not finite at step {step}{who}")
+        super().__init__(f"loss, gradient or weights are not finite at step {step}{who}")
         self.step, self.sums = step, sums
 
 

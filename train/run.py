@@ -1,5 +1,6 @@
 """A run: what every experiment repeats, from a recipe and its data to a report in a directory."""
 
+import contextlib
 import dataclasses
 import math
 import shlex
@@ -24,8 +25,8 @@ from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.evaluate import evaluate, evaluation_step
 from train.experiment import Parts
-from train.logs import Logs
-from train.loop import Rhythm, fit, host_step
+from train.logs import Logs, read_metrics
+from train.loop import NonFinite, Rhythm, fit, host_step
 from train.mesh import compiled_evaluation, compiled_initial, compiled_step, make_mesh
 from train.provenance import provenance
 from train.refusal import Refused
@@ -80,53 +81,59 @@ def run(
         NonFinite: training diverged; the last good checkpoint stays.
         Stopped: by a signal.
     """
-    began = time.perf_counter()
-    path = config.workdir or directory.default(experiment, config.data)
-    earlier = directory.read_config(path, experiment, type(config))
+    began = time.monotonic()
+    if jax.process_count() > 1:
+        raise Refused(f"processes={jax.process_count()}: a run is one process, for now")
+    path = config.workdir
+    earlier = None if path is None else directory.read_config(path, experiment, type(config))
     if earlier is not None:
         directory.refuse_changes(path, earlier, config)
     mesh = make_mesh(first_devices(config.devices))
     data = splits(config)
-    kinds: dict[str, Callable[..., Loader]] = {
-        "resident": Resident,
-        "streaming": partial(Streaming, workers=config.workers),
-    }
-    load = partial(kinds[config.loader], mesh=mesh, batch_size=config.batch_size)
     about = measured(data.train)
     parts = build(config, about)
+    load = loaders(config, mesh)
+    loader = load(data.train, transform=parts.transform, seed=config.seed, workers=config.workers)
     if config.batch_size % (config.accumulation * mesh.shape["data"]):
         raise Refused(
             f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
             f"divide batch_size={config.batch_size}"
         )
-    loader = load(data.train, transform=parts.transform, seed=config.seed)
+    path = directory.claim(experiment, config.data) if path is None else path
     directory.make(path)
     record = provenance(
         seed=config.seed,
         convolution="xla",
         fingerprints={s.about.split: s.fingerprint for s in data if s is not None},
+        devices=mesh.devices.ravel().tolist(),
     )
     directory.write_provenance(path, record)
     directory.write_config(path, experiment, config)
     directory.write(path / "about.json", dataclasses.asdict(about))
 
     first = initial_state(parts, loader, mesh, config.seed)
-    messages: list[str] = []
-    with Checkpoints(path / "checkpoints", say=messages.append) as checkpoints:
+    said: list[str] = []
+    with Checkpoints(path / "checkpoints", say=said.append) as checkpoints, Stop() as stop:
         restored = checkpoints.restore(jax.tree.map(like, first))
         state = first if restored is None else restored.state
-        logs = Logs(path, steps=config.steps, resume_step=restored and restored.step)
+        logs = Logs(
+            path,
+            steps=config.steps,
+            resume_step=None if restored is None else restored.step,
+            began=began,
+        )
         checkpoints.say = logs.say
-        try:
-            for line in (note, describe(config, data, mesh, record["cpu"]), *messages):
-                if line:
-                    logs.say(line)
+        title = f"{config.model} on {config.data}"
+        page = partial(write_report, path, title, about=data.test.about, source=data.test)
+        with contextlib.closing(logs):
+            for line in filter(None, [note, describe(config, data, mesh, record["cpu"]), *said]):
+                logs.say(line)
             if restored is not None:
                 logs.say(f"Going on from step {restored.step} of {path}.")
             step = training_step(
                 parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
             )
-            with Stop() as stop:
+            try:
                 state = fit(
                     state,
                     step=compiled_step(step, mesh),
@@ -137,21 +144,46 @@ def run(
                     logs=logs,
                     stopping=stop,
                 )
-            if stop.signal is not None and host_step(state) < config.steps:
-                logs.say(f"Stopped and saved at step {host_step(state)}. To go on:")
-                logs.say(f"  {again(experiment, path)}")
-                raise Stopped(stop.signal)
-            summary, at = assess_best(parts, load, mesh, data.test, checkpoints, state, logs)
+                go_on(stop, experiment, path, checkpoints, logs)
+            except NonFinite as error:
+                where = page(summary=None, parts=report, lead=f"{note} Stopped: {error}.".strip())
+                logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
+                raise
+            summary, at = assess_best(parts, load, mesh, data.test, checkpoints, state, logs, path)
+            go_on(stop, experiment, path, checkpoints, logs)
             found = outcome(experiment, config, at, summary)
-            seconds = round(time.perf_counter() - began, 1)
-            directory.write(path / "summary.json", {**found, "seconds": seconds})
-            title = f"{config.model} on {config.data}"
-            page = write_report(path, title, summary, data.test.about, data.test, report, lead=note)
-            logs.say(f"Test {rank} {summary.scalars[rank]:.4f}, weights of step {at}.")
-            logs.say(f"  {page}")
+            directory.write(path / "summary.json", {**found, "seconds": round(logs.seconds, 1)})
+            where = page(summary=summary, parts=report, lead=note)
+            logs.say(f"Test {rank} {summary.scalars[rank]:.4f}, weights of step {at}.\n  {where}")
             return summary
-        finally:
-            logs.close()
+
+
+def go_on(stop: Stop, experiment: str, path: Path, checkpoints: Checkpoints, logs: Logs) -> None:
+    """Where a signal came: say how to go on, and end the run.
+
+    Raises:
+        Stopped: it came.
+    """
+    if stop.signal is None:
+        return
+    saved = checkpoints.latest()
+    at = "before the first step" if saved is None else f"and saved at step {saved}"
+    logs.say(f"Stopped {at}. To go on:\n  {again(experiment, path)}")
+    raise Stopped(stop.signal)
+
+
+def loaders(config: Any, mesh: Mesh) -> Callable[..., Loader]:
+    """(source, order=…, transform=…, seed=…, workers=…) -> the loader that the config names."""
+
+    def load(source: Source, *, workers: int = 0, **how: Any) -> Loader:
+        # Starting processes costs more than reading a split once: evaluation reads in threads.
+        if config.loader == "streaming":
+            return Streaming(
+                source, mesh=mesh, batch_size=config.batch_size, workers=workers, **how
+            )
+        return Resident(source, mesh=mesh, batch_size=config.batch_size, **how)
+
+    return load
 
 
 def first_devices(count: int | None) -> list[jax.Device]:
@@ -168,11 +200,7 @@ def first_devices(count: int | None) -> list[jax.Device]:
 
 def initial_state(parts: Parts, loader: Loader, mesh: Mesh, seed: int) -> State:
     """The state before the first step, on the mesh."""
-    payloads = loader.payloads(0)
-    try:
-        batch = jax.eval_shape(loader.device, loader.data, next(payloads), 0, jax.random.key(0))
-    finally:
-        payloads.close()
+    batch = jax.eval_shape(loader.device, loader.data, loader.payload, 0, jax.random.key(0))
     inputs = jax.eval_shape(parts.task.inputs, batch)
 
     def init(key: jax.Array) -> dict[str, Any]:
@@ -239,6 +267,7 @@ def assess_best(
     checkpoints: Checkpoints,
     state: State,
     logs: Logs,
+    path: Path,
 ) -> tuple[Summary, int]:
     """The summary of the test split at the best checkpoint, and its step.
 
@@ -253,7 +282,9 @@ def assess_best(
         except Damaged as error:
             logs.say(f"{error}. The last weights stand in for the best.")
     summary = assess(parts, load, mesh, source)(variables)
-    logs.evaluation(last, source.about.split, summary.scalars)
+    split = source.about.split
+    if not any(line.get("split") == split and line["step"] == at for line in read_metrics(path)):
+        logs.evaluation(at, split, summary.scalars)
     return summary, at
 
 
@@ -280,7 +311,7 @@ def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
     if device.platform == "cpu":
         kind = f"CPU ({cpu['model']}, {cpu['class']}, {cpu['cores']} cores)"
     return (
-        f"{config.model} on {about.name}: {sizes} images, {len(about.classes)} classes.\n"
+        f"{config.model} on {about.name}: {sizes} examples, {len(about.classes)} classes.\n"
         f"Device: {mesh.devices.size} x {kind}."
     )
 

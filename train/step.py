@@ -37,8 +37,9 @@ def training_step(
 ) -> Callable[[State, Any, Any], tuple[State, Sums]]:
     """`step(state, data, payload) -> (state, sums)`: one optimiser update.
 
-    The sums are the loss's own and `gradient_norm` (before clipping), `learning_rate` (where the
-    optimiser's state tells it) and `nonfinite`: 1 where the loss or the gradient is not finite.
+    The sums are the loss's own and `gradient_norm` (before clipping), `weight_norm` (after the
+    update), `learning_rate` (where the optimiser's state tells it) and `nonfinite`: 1 where the
+    loss or one of the norms is not finite.
     """
 
     def step(state: State, data: Any, payload: Any) -> tuple[State, Sums]:
@@ -50,18 +51,22 @@ def training_step(
         updates, opt_state = transform.update(
             grads, state.opt_state, state.params, value=loss, sums=aux.sums
         )
-        norm = optax.tree.norm(grads)
+        params = optax.apply_updates(state.params, updates)
+        # The weights too: a finite gradient may carry them beyond what is finite.
+        norm, weights = optax.tree.norm(grads), optax.tree.norm(params)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(weights)
         sums = {
             **aux.sums,
             "gradient_norm": Ratio(norm, jnp.ones_like(norm)),
-            "nonfinite": (~(jnp.isfinite(loss) & jnp.isfinite(norm))).astype(jnp.int32),
+            "weight_norm": Ratio(weights, jnp.ones_like(weights)),
+            "nonfinite": (~finite).astype(jnp.int32),
         }
         rates = optax.tree.get_all_with_path(opt_state, "learning_rate")
         if len(rates) == 1:
             sums["learning_rate"] = Ratio(rates[0][1], jnp.ones_like(rates[0][1]))
         state = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             collections=aux.collections,
             opt_state=opt_state,
         )

@@ -2,9 +2,11 @@
 
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import pathlib
+import re
 from typing import Any, TypeVar
 
 from train.experiment import RUNTIME
@@ -13,14 +15,26 @@ from train.refusal import Refused
 Config = TypeVar("Config")
 
 
-def default(experiment: str, data: str) -> pathlib.Path:
-    """runs/<experiment>/<time>-<data>, which does not exist yet."""
-    name = experiment.rpartition(".")[2]
+def claim(experiment: str, data: str) -> pathlib.Path:
+    """Make runs/<experiment>/<time>-<data>, which is nobody else's.
+
+    Raises:
+        Refused: it can't be made.
+    """
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = base = pathlib.Path("runs") / name / f"{now}-{data}"
-    number = 2
-    while path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    name = f"{now}-{re.sub('[^a-z0-9_.-]+', '-', data.lower())}"
+    for number in itertools.count(1):
+        path = pathlib.Path("runs") / experiment.rpartition(".")[2] / name
+        path = path if number == 1 else path.with_name(f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if path.is_dir():
+                continue
+            raise Refused(f"workdir={str(path)!r} can't be made: a file is in the way") from None
+        except OSError as error:
+            raise Refused(f"workdir={str(path)!r} can't be made: {error.strerror}") from None
+        break
     return path
 
 
@@ -60,12 +74,12 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Config]) -> Conf
         Refused: it is another experiment's, or not one of today's.
     """
     file = path / "config.json"
-    if not file.exists():
-        return None
     try:
         values = dict(json.loads(file.read_text()))
         name = values.pop("experiment")
-    except (ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"workdir={str(path)!r}: config.json can't be read: {error!r}") from None
     if name != experiment:
         raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
@@ -76,7 +90,10 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Config]) -> Conf
             f"fields that differ: {', '.join(strange)}"
         )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**{**values, "workdir": path})
+    try:
+        return kind(**{**values, "workdir": path})
+    except TypeError as error:
+        raise Refused(f"workdir={str(path)!r}: config.json holds a wrong value: {error}") from None
 
 
 def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
@@ -93,7 +110,10 @@ def write_provenance(path: pathlib.Path, record: dict[str, Any]) -> None:
     """
     file = path / "provenance.json"
     if file.exists():
-        first = json.loads(file.read_text())
+        try:
+            first = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise Refused(f"workdir={str(path)!r}: {file.name} can't be read: {error}") from None
         if first["data"] != record["data"]:
             raise Refused(
                 f"workdir={str(path)!r} began with other data: "

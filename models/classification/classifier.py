@@ -15,12 +15,17 @@ class Classifier(nn.Module):
     """Images to logits: (B, H, W, C) -> (B, num_classes).
 
     The head and its logits are float32 where the backbone computes in bfloat16, and of the
-    backbone's dtype where that is wider.
+    backbone's dtype where that is wider. Its product keeps all digits of that type; by default
+    accelerators round the factors (recent GPUs to TF32).
 
     Attributes:
         backbone: `(x, *, train)` -> tuple of maps (B, h, w, c).
         num_classes: at least 1.
         param_dtype: of the head.
+
+    Raises:
+        TypeError: `num_classes` is no whole number.
+        ValueError: it is below 1.
     """
 
     backbone: nn.Module
@@ -28,6 +33,8 @@ class Classifier(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
+        if not isinstance(self.num_classes, int | np.integer):
+            raise TypeError(f"num_classes={self.num_classes!r} is not a whole number")
         if self.num_classes < 1:
             raise ValueError(f"num_classes={self.num_classes} must be at least 1")
         super().__post_init__()
@@ -36,7 +43,13 @@ class Classifier(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         last = self.backbone(x, train=train)[-1]  # type: ignore[operator]
         wide = np.promote_types(last.dtype, np.float32)
-        head = nn.Dense(self.num_classes, dtype=wide, param_dtype=self.param_dtype, name="head")
+        head = nn.Dense(
+            self.num_classes,
+            dtype=wide,
+            param_dtype=self.param_dtype,
+            precision="highest",
+            name="head",
+        )
         return head(global_average_pool(last.astype(wide)))
 
 

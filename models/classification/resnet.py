@@ -82,6 +82,9 @@ class Bottleneck(nn.Module):
         features: channels that come out.
         groups: of the 3x3 convolution (ResNeXt's cardinality).
         width: channels of each group where 256 come out; it grows with `features`.
+
+    Raises:
+        ValueError: `groups` or `width` is below 1, or width * features / 256 is not whole.
     """
 
     features: int
@@ -91,6 +94,16 @@ class Bottleneck(nn.Module):
     norm: ModuleDef
     groups: int = 1
     width: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.groups, self.width) < 1:
+            raise ValueError(f"groups={self.groups} and width={self.width} must be at least 1")
+        if self.width * self.features % 256:
+            raise ValueError(
+                f"width={self.width} and features={self.features}: "
+                f"width * features / 256 must be whole"
+            )
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -155,9 +168,15 @@ class ResNet(nn.Module):
         shortcut: "A", "B" or "C", see `Shortcut`.
         norm: `BatchNorm`, or what has its call and its parameters.
         conv_general_dilated: the convolution, with the signature of JAX's.
-        dtype: of the arithmetic and the maps; inferred from input and parameters by default.
+        dtype: of the arithmetic and the maps; inferred from input and parameters by default. How
+            many digits a convolution's float32 factors keep on an accelerator is
+            `jax_default_matmul_precision`'s to say.
         param_dtype: of the parameters.
         remat: whether a block's activations are computed again in the backward pass.
+
+    Raises:
+        ValueError: `shortcut` is none of the three; `stages` and `channels` are empty, not as many
+            or not above 0; `stem_features` is below 1.
     """
 
     stages: tuple[int, ...]
@@ -175,10 +194,14 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.shortcut not in ("A", "B", "C"):
             raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C'")
-        if len(self.stages) != len(self.channels) or min(*self.stages, *self.channels, 1) < 1:
+        as_many = len(self.stages) == len(self.channels) > 0
+        if not as_many or min(self.stages + self.channels) < 1:
             raise ValueError(
-                f"stages={self.stages} and channels={self.channels} must be as many, each above 0"
+                f"stages={self.stages} and channels={self.channels} must be as many, "
+                f"at least one, each above 0"
             )
+        if self.stem_features < 1:
+            raise ValueError(f"stem_features={self.stem_features} must be at least 1")
         super().__post_init__()
 
     @property
@@ -248,7 +271,8 @@ ResNet152 = partial(Deep, stages=(3, 8, 36, 3))
 # ResNet-18 for images of 32x32.
 ResNet18CIFAR = partial(ResNet18, stem=CIFARStem)
 
-# Xie et al. 2016, table 1 and section 5.1: groups x width.
+# Groups x width: Xie et al. 2016, table 1; the wider one is Mahajan et al. 2018's (section 2) and
+# torchvision's.
 ResNeXt50_32x4d = partial(ResNet50, block=partial(Bottleneck, groups=32, width=4))
 ResNeXt101_32x8d = partial(ResNet101, block=partial(Bottleneck, groups=32, width=8))
 

@@ -15,6 +15,9 @@ keep the size at stride 1; an odd one goes after |
 SciPy's mode "same" puts the odd one of an even kernel *before*: that is (k // 2, (k - 1) // 2).
 """
 
+import operator
+from typing import Any
+
 Padding = str | int | tuple[int, int]
 """Of one axis."""
 
@@ -30,13 +33,14 @@ def pad_width(
         padding: see the table above.
 
     Raises:
-        ValueError: names the argument that is below 1, or the padding that is no form.
+        ValueError: names the argument that is no whole number or below 1, or the padding that is
+            no form.
     """
-    arguments = {"size": size, "kernel": kernel, "stride": stride, "dilation": dilation}
-    for name, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
+    size, kernel = at_least_one("size", size), at_least_one("kernel", kernel)
+    stride, dilation = at_least_one("stride", stride), at_least_one("dilation", dilation)
     reach = dilation * (kernel - 1)
+    if not isinstance(padding, str):
+        return before_and_after(padding)
     if padding == "VALID":
         return 0, 0
     if padding == "SAME":
@@ -44,12 +48,7 @@ def pad_width(
         return total // 2, total - total // 2
     if padding in ("CIRCULAR", "REFLECT"):
         return reach // 2, reach - reach // 2
-    if isinstance(padding, str):
-        raise ValueError(f"padding={padding!r} is none of VALID, SAME, CIRCULAR, REFLECT")
-    before, after = (padding, padding) if isinstance(padding, int) else padding
-    if before < 0 or after < 0:
-        raise ValueError(f"padding={padding} must not be negative")
-    return before, after
+    raise ValueError(f"padding={padding!r} is none of VALID, SAME, CIRCULAR, REFLECT")
 
 
 def output_size(
@@ -62,3 +61,26 @@ def output_size(
     """
     padded = size + sum(pad_width(size, kernel, stride, padding, dilation))
     return max((padded - dilation * (kernel - 1) - 1) // stride + 1, 0)
+
+
+def before_and_after(padding: Any) -> tuple[int, int]:
+    """A padding given as one number for both sides, or as one for each."""
+    try:
+        sides = padding if isinstance(padding, tuple | list) else (padding, padding)
+        before, after = map(operator.index, sides)
+    except (TypeError, ValueError):
+        raise ValueError(f"padding={padding!r} is neither a whole number nor two") from None
+    if before < 0 or after < 0:
+        raise ValueError(f"padding={padding!r} must not be negative")
+    return before, after
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """The value as an int, NumPy's included; refused under its name where it is no such number."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+    return number

@@ -13,8 +13,9 @@ class BatchNorm(nn.Module):
     """Per channel, over all other axes: (x - mean) / sqrt(variance + epsilon) * scale + bias.
 
     In training the statistics are the batch's (under jit the global batch's, however it is
-    sharded), else the running ones. They are at least float32, and the variance takes a second
-    pass over x - mean: E[x^2] - E[x]^2 loses all its digits where the mean is large.
+    sharded), else the running ones. They and all arithmetic have the widest type of x, `dtype` and
+    float32, and the variance takes a second pass over x - mean: E[x^2] - E[x]^2 loses all its
+    digits where the mean is large.
 
     Parameters `scale`, `bias` and batch statistics `mean`, `var` are (C,), named as Flax's.
 
@@ -58,10 +59,11 @@ class BatchNorm(nn.Module):
             ValueError: in training, x has one value a channel (variance 0: all would become the
                 bias) or none.
         """
-        features, wide = x.shape[-1], np.promote_types(x.dtype, np.float32)
+        features = x.shape[-1]
         scale = self.param("scale", self.scale_init, (features,), self.param_dtype)
         bias = self.param("bias", self.bias_init, (features,), self.param_dtype)
         dtype = nn.dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        wide = np.promote_types(np.promote_types(x.dtype, np.float32), dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), wide)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), wide)
 

@@ -5,13 +5,14 @@ would leave a window with none of them is refused.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models.layers.conv import output_size, pad_width
+from models.layers.conv import at_least_one, output_size, pad_width
 
 Pads = str | int | Sequence[int | tuple[int, int]]
 """One form for all spatial axes, or one for each; "VALID", "SAME" or numbers."""
@@ -29,7 +30,8 @@ def max_pool(
         padding: see `Pads`; padded positions count as lower than any value.
 
     Raises:
-        ValueError: `x` has other axes than `window`; a window would hold padding alone.
+        ValueError: `x`, `strides` or `padding` has other axes than `window`; a size or a stride is
+            no whole number above 0; a padding is no form, or a window would hold it alone.
     """
     floating = jnp.issubdtype(x.dtype, jnp.floating)
     lowest = np.asarray(-np.inf if floating else np.iinfo(x.dtype).min, x.dtype)
@@ -95,17 +97,27 @@ def along_axes(
         raise ValueError(
             f"x of shape {x.shape} under a window of {tuple(window)}: expected {rank + 2} axes"
         )
-    steps = [strides] * rank if isinstance(strides, int) else list(strides)
-    forms = [padding] * rank if isinstance(padding, str | int) else list(padding)
+    kernels = [at_least_one("window", kernel) for kernel in window]
+    steps = [at_least_one("strides", stride) for stride in one_an_axis("strides", strides, rank)]
+    forms = one_an_axis("padding", padding, rank)
     axes = []
-    for size, kernel, stride, form in zip(x.shape[1:-1], window, steps, forms, strict=True):
-        if form in ("CIRCULAR", "REFLECT"):
+    for size, kernel, stride, form in zip(x.shape[1:-1], kernels, steps, forms, strict=True):
+        if isinstance(form, str) and form in ("CIRCULAR", "REFLECT"):
             raise ValueError(f"padding={form!r} is not a form of padding for pooling")
         pads = pad_width(size, kernel, stride, form)
         if max(pads) >= kernel:
             raise ValueError(f"padding={form} leaves a window of {kernel} with padding alone")
         axes.append((kernel, stride, pads))
     return axes
+
+
+def one_an_axis(name: str, value: Any, rank: int) -> list[Any]:
+    """A list or tuple as it is, if it has one value for each axis; else the value for all axes."""
+    if not isinstance(value, tuple | list):
+        return [value] * rank
+    if len(value) != rank:
+        raise ValueError(f"{name}={value!r} has {len(value)} values for {rank} spatial axes")
+    return list(value)
 
 
 def summing_dtype(x: jax.Array) -> np.dtype:

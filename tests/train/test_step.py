@@ -53,9 +53,17 @@ def test_one_step_by_hand():
     assert sums["gradient_norm"] == Ratio(70, 1)
     assert sums["learning_rate"].total == np.float32(0.01)
     assert sums["loss"] == Ratio(8 * 4 * 17.5, 8)
+    assert sums["weight_norm"].total == state.params["w"]
     assert sums["nonfinite"] == 0
     assert (int(state.step), int(state.collections["count"]["n"])) == (1, 1)
     assert state.ema is None
+
+
+def test_weights_that_leave_what_is_finite_are_counted():
+    _, sums = jax.jit(training_step(TASK, optimizer, Fixed()))(start(rate=1e38), {}, 1.0)
+    assert np.isfinite(sums["loss"].total)
+    assert np.isfinite(sums["gradient_norm"].total)
+    assert sums["nonfinite"] == 1
 
 
 @pytest.mark.parametrize("payload", [np.inf, np.nan])

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from models.layers.norm import BatchNorm
+from train.accumulate import accumulated
 from train.augment import chain, flip
 from train.checkpoints import Checkpoints
 from train.data.arrays import Arrays
@@ -289,7 +290,7 @@ def test_one_and_four_devices_in_float32(tmp_path, record_property):
     assert difference < 2e-2
 
 
-@pytest.mark.parametrize(
+MESHES = pytest.mark.parametrize(
     "mesh",
     [
         pytest.param(one_device, id="vmap on one device"),
@@ -297,6 +298,9 @@ def test_one_and_four_devices_in_float32(tmp_path, record_property):
         pytest.param(lambda: make_mesh(seeds=2), id="seed axis of two, data axis of two"),
     ],
 )
+
+
+@MESHES
 def test_two_seeds_at_once_are_two_runs(mesh, tmp_path):
     pair = Run(mesh(), seed=(0, 7))
     both = pair.fit(tmp_path / "both", 20)
@@ -321,16 +325,26 @@ def test_two_seeds_at_once_are_two_runs(mesh, tmp_path):
     assert again.step.tolist() == [30, 30]
 
 
-def test_finiteness_is_per_seed(tmp_path):
-    run = Run(one_device(), seed=(0, 7))
+def test_a_restored_state_needs_no_compilation_of_its_own(tmp_path):
+    Run(make_mesh()).fit(tmp_path, 10)
+    run = Run(make_mesh())
+    run.fit(tmp_path, 20)
+    run.step(run.initial(), run.loader.data, next(run.loader.payloads(0)))
+    assert run.step._cache_size() == len({run.loader.shape(step) for step in range(20)}) == 1
+
+
+@MESHES
+def test_finiteness_is_per_seed(mesh, tmp_path):
+    run = Run(mesh(), seed=(0, 7))
     state = run.initial()
-    state = state.replace(hyper={"learning_rate": jnp.array([0.02, np.nan], jnp.float32)})
-    with pytest.raises(NonFinite, match=r"step 2 in the runs \[1\]"):
+    rates = jax.device_put(np.float32([0.02, np.nan]), state.hyper["learning_rate"].sharding)
+    state = state.replace(hyper={"learning_rate": rates})
+    with pytest.raises(NonFinite, match=r"step 1 in the runs \[1\]"):
         run.fit(tmp_path, 20, state)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     last = {line["seed"]: line for line in lines[-2:]}
-    assert last[7]["loss"] is None
-    assert last[0]["loss"] > 0
+    assert last[7]["weight_norm"] is None
+    assert last[0]["weight_norm"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -342,12 +356,30 @@ def sharded():
     return run, state, payload, run.step.lower(state, run.loader.data, payload).compile().as_text()
 
 
-def test_no_device_holds_the_whole_batch(sharded):
-    *_, text = sharded
+def is_shared_out(text):
     # 16 examples on four devices: four each; with 16 the batch was silently replicated.
     assert "f32[4,16,16,1]" in text
     assert "f32[16,16,16,1]" not in text
     assert "u8[16,16,16,1]" not in text
+    assert "all-gather" not in text
+
+
+def test_no_device_holds_the_whole_batch(sharded):
+    run, state, payload, text = sharded
+    is_shared_out(text)
+    payload = next(run.tests.payloads(0))
+    evaluation = run.measure.lower(state.evaluated, run.tests.data, payload)
+    is_shared_out(evaluation.compile().as_text())
+
+
+def test_accumulation_gathers_nothing(sharded):
+    run, state, payload, _ = sharded
+    step = training_step(
+        run.task, optimizer, run.loader, gradient=accumulated(2), average=moving_average(0.9)
+    )
+    compiled = compiled_step(step, run.mesh).lower(state, run.loader.data, payload).compile()
+    text = compiled.as_text()
+    assert "f32[2,16,16,1]" in text  # 16 examples, four devices, two slices
     assert "all-gather" not in text
 
 

@@ -34,6 +34,12 @@ def test_there_is_no_config_in_an_empty_directory(tmp_path):
     [
         ("{", "config.json can't be read"),
         ("[]", "config.json can't be read"),
+        (
+            '{"experiment": "experiments.toy", "data": "digits", "steps": 1, "sizes": [], '
+            '"workdir": null, "devices": "many", "loader": "resident", "workers": 0, '
+            '"log_every": 1, "save_every": 1}',
+            "holds a wrong value",
+        ),
         ('{"steps": 1}', "config.json can't be read"),
         ('{"experiment": "experiments.other"}', "belongs to experiments.other"),
         ('{"experiment": "experiments.toy", "width": 3}', "fields that differ: data, .*, width"),
@@ -47,7 +53,9 @@ def test_what_is_no_config_of_ours_is_refused(tmp_path, text, message):
 
 def test_a_run_may_change_its_runtime_fields_alone(tmp_path):
     earlier = Config()
-    workdir.refuse_changes(tmp_path, earlier, Config(log_every=1, workers=2, devices=1))
+    workdir.refuse_changes(
+        tmp_path, earlier, Config(log_every=1, loader="streaming", workers=2, devices=1)
+    )
     with pytest.raises(Refused, match=r"steps: 10 there, 11 asked; sizes: \(1, 2\) there"):
         workdir.refuse_changes(tmp_path, earlier, Config(steps=11, sizes=(3,)))
 
@@ -76,11 +84,12 @@ def test_a_directory_is_made_and_left_clean(tmp_path):
 
 def test_default_names_say_the_data_and_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = workdir.default("experiments.toy", "digits")
+    first = workdir.claim("experiments.toy", "digits")
     assert first.parent == pathlib.Path("runs/toy")
     assert first.name.endswith("-digits")
-    first.mkdir(parents=True)
-    assert workdir.default("experiments.toy", "digits") != first
+    assert first.is_dir()
+    assert len({first, *(workdir.claim("experiments.toy", "digits") for _ in range(3))}) == 4
+    assert workdir.claim("experiments.toy", "emnist/letters:3.1.0").parent == first.parent
 
 
 def test_json_is_whole_or_not_there(tmp_path):

@@ -1,18 +1,18 @@
 """Chain: many stages, one reading of the pixels."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.augment.coordinates import moved
+from train.augment.coordinates import UNMOVABLE, moved
 from train.augment.homography import product
-from train.augment.kinds import Batch, Geometric, Pixel
+from train.augment.kinds import Geometric, Pixel
 from train.augment.warp import warp
-
-Transform = Callable[[jax.Array, Batch], Batch]
-"""(key, batch) -> batch."""
+from train.data.batch import Batch, Transform
 
 
 def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Transform:
@@ -28,8 +28,11 @@ def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Tr
             where they are integers); with the mean colour it is 0 once the mean is subtracted.
 
     Raises:
-        TypeError: a stage is of neither kind.
-        ValueError: a geometric stage comes after one of pixels; `fill` is not in 0..255.
+        TypeError: a stage is of neither kind: a number, or a function of other arguments, such as
+            `flip` for `flip()`.
+        ValueError: a geometric stage comes after one of pixels; `fill` is not in 0..255. Once
+            traced: the image has other axes, or channels than `fill`; the batch holds what geometry
+            ought to move and cannot yet (`train.augment.coordinates.UNMOVABLE`).
     """
     border = np.asarray(fill, np.float32)
     if border.ndim > 1 or not ((border >= 0) & (border <= 255)).all():
@@ -40,6 +43,11 @@ def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Tr
         if not isinstance(stage, Geometric):
             if not callable(stage):
                 raise TypeError(f"stages[{k}]={stage!r} is neither Geometric nor a function")
+            if not takes_key_and_batch(stage):
+                raise TypeError(
+                    f"stages[{k}]={stage!r} does not take (key, batch); a stage is what its "
+                    f"constructor returns: flip(), not flip"
+                )
             pixel.append(stage)
         elif pixel:
             raise ValueError(f"stages[{k}] is geometric and comes after a stage of pixels")
@@ -47,6 +55,9 @@ def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Tr
             geometric.append(stage)
 
     def move(key: jax.Array, batch: Batch) -> Batch:
+        for name in UNMOVABLE:
+            if name in batch:
+                raise ValueError(f"{name!r} in the batch: no geometric stage can move it yet")
         image = batch["image"]
         if image.ndim != 4:
             raise ValueError(f"image has shape {image.shape}, not (B, H, W, C)")
@@ -57,7 +68,7 @@ def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Tr
         current = batch
         for k, stage in enumerate(geometric):
             pixels = (size, *shape, image.shape[3])
-            view = {**current, "image": jax.ShapeDtypeStruct(pixels, image.dtype)}
+            view: dict[str, Any] = {**current, "image": jax.ShapeDtypeStruct(pixels, image.dtype)}
             matrix = product(stage.draw(jax.random.fold_in(key, k), view), matrix)
             shape = stage.shape(shape)
             # Always from the source's coordinates: what is clipped here may come back.
@@ -72,3 +83,17 @@ def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Tr
         return batch
 
     return transform
+
+
+def takes_key_and_batch(stage: Pixel) -> bool:
+    """Whether a function can be called with two arguments, as far as Python can tell."""
+    try:
+        signature = inspect.signature(stage)
+    except ValueError:
+        # Some compiled functions do not say.
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from train.augment.homography import product, project
-from train.augment.kinds import Batch, Shape
-from train.data.batch import COORDINATES
+from train.augment.kinds import Shape
+from train.data.batch import COORDINATES, Batch
 
 VALID = {"boxes": "box_valid"}
 """Which key says whether a row of a coordinate key is a box."""
+
+UNMOVABLE = ("mask", "proposals")
+"""Keys that belong to the pixels and that nothing here moves: refused, not left behind."""
 
 VISIBLE = 0.25
 """The least share of a box's area that must stay inside the image."""
@@ -36,7 +39,8 @@ def move_boxes(boxes: jax.Array, matrix: jax.Array, shape: Shape) -> tuple[jax.A
     """The box around each box's moved corners, clipped to the image; whether it is still a box.
 
     It is while a quarter of its moved area (`VISIBLE`) is inside the image, that is not nothing,
-    and all corners are in sight of the map. A row that is none keeps its clipped coordinates.
+    and all corners are in sight of the map. A row that is none becomes 0 0 0 0: a corner that is
+    not in sight has no finite place.
 
     Args:
         boxes: (B, N, 4) float32, x0 y0 x1 y1.
@@ -56,4 +60,4 @@ def move_boxes(boxes: jax.Array, matrix: jax.Array, shape: Shape) -> tuple[jax.A
     x0, x1, y0, y1 = x0.clip(0, width), x1.clip(0, width), y0.clip(0, height), y1.clip(0, height)
     inside = (x1 - x0) * (y1 - y0)
     visible = (inside > 0) & (inside >= VISIBLE * area) & in_sight.all(-1)
-    return jnp.stack([x0, y0, x1, y1], axis=-1), visible
+    return jnp.where(visible[..., None], jnp.stack([x0, y0, x1, y1], axis=-1), 0), visible

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from train.augment.kinds import Batch, Geometric
+from train.augment.kinds import Geometric
+from train.data.batch import Batch
 
 
 def pad_and_crop(pad: int) -> Geometric:

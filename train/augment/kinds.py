@@ -1,15 +1,16 @@
 """The two kinds of augmentation: one says where pixels go, the other what they become."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-Batch = dict[str, Any]
+from train.data.batch import Batch, Transform
+
 Shape = tuple[int, int]
 """Height and width in pixels."""
 
-Pixel = Callable[[jax.Array, Batch], Batch]
+Pixel = Transform
 """(key, batch) -> batch: changes values, moves nothing."""
 
 

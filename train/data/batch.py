@@ -10,11 +10,18 @@
 | `size` | (B, 2) int32 | height and width of the source image |
 | `index` | (B,) int32 | where in the source the example stands |
 | `valid` | (B,) bool | False: padding of the last evaluation batch, or unreadable |
-| `replaced` | (B,) bool | in training, stands in for an example that could not be read |
 
 In a source's example the axis B is absent, `boxes` has as many rows as there are boxes, and
-`matrix`, `size`, `index`, `valid`, `replaced` are added by the loader.
+`matrix`, `size`, `index` and `valid` are added by the loader.
 """
+
+from collections.abc import Callable
+
+import jax
+
+Batch = dict[str, jax.Array]
+Transform = Callable[[jax.Array, Batch], Batch]
+"""(key, batch) -> batch, traced: augmentation."""
 
 COORDINATES = ("boxes",)
 """Keys that every geometric augmentation moves by the matrix that moves the pixels."""

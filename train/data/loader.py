@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import jax
 
-Batch = dict[str, jax.Array]
+from train.data.batch import Batch
 
 
 class Payloads(Iterator[Any], Protocol):
@@ -26,6 +26,9 @@ class Loader(Protocol):
     """Examples in the source: `batch_size * step / length` is the epoch."""
     data: Any
     """Pytree of device arrays that is an argument of the compiled step; {} if nothing stays."""
+
+    payload: Any
+    """Pytree of `jax.ShapeDtypeStruct`: a payload's shapes, known before the first is made."""
 
     def payloads(self, start: int) -> Payloads:
         """From step `start` on; without end in training, to the end of the split in evaluation."""

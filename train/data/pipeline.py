@@ -1,21 +1,18 @@
 """Pipeline: what both loaders share, which is all but how the examples reach the device."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from train.data.batch import Batch, Transform
 from train.data.example import Shaper
-from train.data.loader import Batch
 from train.data.order import Order, position
 from train.data.source import Source
 from train.mesh import shard_batch
 from train.refusal import Refused
-
-Transform = Callable[[jax.Array, Batch], Batch]
-"""(key, batch) -> batch, traced."""
 
 
 class Pipeline:
@@ -48,6 +45,8 @@ class Pipeline:
         # An order that ends is the same for all seeds: one batch serves them.
         self.axes = () if isinstance(seed, int) or self.steps is not None else ("seed",)
         """Names of the axes that a payload's leaves have before B."""
+        self.lead = (len(self.seeds),) if self.axes else ()
+        """Sizes of these axes."""
         devices = mesh.shape["data"]
         if batch_size < 1:
             raise Refused(f"batch_size={batch_size} is not positive")
@@ -75,7 +74,7 @@ class Pipeline:
     def finish(self, batch: Batch, index: jax.Array, valid: jax.Array, key: jax.Array) -> Batch:
         """What the loader adds, then the transform, then the constraint to `data`; traced."""
         size = self.batch_size
-        batch = dict(batch, index=index, valid=valid, replaced=jnp.zeros(size, bool))
+        batch = dict(batch, index=index, valid=valid)
         if "image" in batch:
             batch["matrix"] = jnp.broadcast_to(jnp.eye(3, dtype=np.float32), (size, 3, 3))
             extent = jnp.stack([jnp.full(size, n, np.int32) for n in batch["image"].shape[1:3]], 1)

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from train.data.batch import Batch, Transform
 from train.data.example import Shaper
-from train.data.loader import Batch
 from train.data.order import Order, shuffled
-from train.data.pipeline import Pipeline, Transform
+from train.data.pipeline import Pipeline
 from train.data.source import Source
 from train.mesh import replicated
 
@@ -59,17 +59,18 @@ class Resident(Pipeline):
             seed=seed,
             capacity=capacity,
         )
+        place = jax.ShapeDtypeStruct(self.lead, np.uint32)
+        self.payload = (place, place)
         arrays = _load(self.examples, self.length)
         self.data = jax.make_array_from_process_local_data(replicated(mesh), arrays)
 
     def payloads(self, start: int) -> Generator[Any, None, None]:
         """From step `start` on: (epoch, slot), each with a leading axis N in a run of N seeds."""
         sharding = self.sharding()
-        lead = (len(self.seeds),) if self.axes else ()
         step = start
         while self.steps is None or step < self.steps:
-            place = tuple(np.full(lead, n % 2**32, np.uint32) for n in self.place(step))
-            yield jax.make_array_from_process_local_data(sharding, place, lead)
+            place = tuple(np.full(self.lead, n % 2**32, np.uint32) for n in self.place(step))
+            yield jax.make_array_from_process_local_data(sharding, place, self.lead)
             step += 1
 
     def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:

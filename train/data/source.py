@@ -20,7 +20,6 @@ class About:
         shape: (height, width, channels) of every image, or None where it varies.
         mean, std: channel statistics of the training pixels, 0..255; None until measured
             (`train.data.statistics`).
-        colours: RGB colour of each class in pictures of masks, or None.
     """
 
     name: str
@@ -30,7 +29,6 @@ class About:
     shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    colours: tuple[tuple[int, int, int], ...] | None = None
 
 
 class Source(Protocol):

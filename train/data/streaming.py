@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import signal
 import sys
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding
 
+from train.data.batch import Batch, Transform
 from train.data.example import Shaper
-from train.data.loader import Batch
 from train.data.order import Order, position, shuffled
-from train.data.pipeline import Pipeline, Transform
+from train.data.pipeline import Pipeline
 from train.data.source import Source
 from train.refusal import Refused
 
@@ -70,6 +71,12 @@ class Streaming(Pipeline):
             if value < 0:
                 raise Refused(f"{field}={value} is negative")
         self.data: dict[str, jax.Array] = {}
+        extent = (*self.lead, batch_size)
+        kinds = {**self.examples.first, "index": ((), np.int32), "valid": ((), np.bool_)}
+        self.payload = {
+            key: jax.ShapeDtypeStruct((*extent, *shape), dtype)
+            for key, (shape, dtype) in kinds.items()
+        }
         self.workers = workers
         self.threads = threads
 
@@ -78,7 +85,7 @@ class Streaming(Pipeline):
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
         sharding = self.sharding("data")
-        extent = (len(self.seeds), self.batch_size) if self.axes else (self.batch_size,)
+        extent = (*self.lead, self.batch_size)
         local = _local(sharding, extent)
         seeds = np.array(self.seeds)[local[0]] if self.axes else np.array(self.seeds[0])
         last = sys.maxsize if self.steps is None else self.steps
@@ -89,7 +96,10 @@ class Streaming(Pipeline):
         batches = grain.MapDataset.source(decoded).to_iter_dataset(reading)
         if self.workers:
             batches = batches.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=AHEAD)
+                grain.MultiprocessingOptions(
+                    num_workers=self.workers, per_worker_buffer_size=AHEAD
+                ),
+                worker_init_fn=_leave_ctrl_c_to_the_parent,
             )
         placed = batches.map(
             lambda batch: {
@@ -144,6 +154,12 @@ class _Decoded:
             for key, value in example.items():
                 batch[key][where] = value
         return batch
+
+
+def _leave_ctrl_c_to_the_parent(worker: int, workers: int) -> None:
+    """A terminal sends Ctrl-C to every process; the training process ends the workers itself."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _local(sharding: NamedSharding, extent: tuple[int, ...]) -> list[np.ndarray]:

@@ -137,16 +137,19 @@ def test_bfloat16_keeps_its_statistics_in_float32(train):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dtype", [None, "float64"])
-def test_float64_is_float64_throughout(dtype):
-    norm = BatchNorm(dtype=dtype, param_dtype="float64")
-    x = jnp.float64(X)
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_float64_is_float64_throughout(dtype, given):
+    norm = BatchNorm(dtype=dtype, param_dtype="float64", momentum=0.0)
+    x = jnp.asarray(X, given)
     variables = norm.init(jax.random.key(0), x, train=False)
     y, after = apply(norm, x, variables, train=True)
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, after, y))} == {np.dtype(np.float64)}
-    expected = (x - x.mean((0, 1, 2), keepdims=True)) / np.sqrt(
-        x.var((0, 1, 2), keepdims=True) + 1e-5
-    )
-    np.testing.assert_allclose(y, expected, atol=1e-13)
+    mean, var = np.float64(X).mean((0, 1, 2)), np.float64(X).var((0, 1, 2))
+    np.testing.assert_allclose(y, (np.float64(X) - mean) / np.sqrt(var + 1e-5), atol=1e-13)
+    np.testing.assert_allclose(after["mean"], mean, rtol=1e-13)
+    # By the running statistics, which are now the batch's.
+    running, _ = apply(norm, x, {**variables, "batch_stats": after}, train=False)
+    np.testing.assert_allclose(running, y, atol=1e-13)
 
 
 @pytest.mark.usefixtures("x64")

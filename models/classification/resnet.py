@@ -195,7 +195,7 @@ class ResNet(nn.Module):
         if self.shortcut not in ("A", "B", "C"):
             raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C'")
         as_many = len(self.stages) == len(self.channels) > 0
-        if not as_many or min(self.stages + self.channels) < 1:
+        if not as_many or min(*self.stages, *self.channels) < 1:
             raise ValueError(
                 f"stages={self.stages} and channels={self.channels} must be as many, "
                 f"at least one, each above 0"
@@ -271,8 +271,7 @@ ResNet152 = partial(Deep, stages=(3, 8, 36, 3))
 # ResNet-18 for images of 32x32.
 ResNet18CIFAR = partial(ResNet18, stem=CIFARStem)
 
-# Groups x width: Xie et al. 2016, table 1; the wider one is Mahajan et al. 2018's (section 2) and
-# torchvision's.
+# Groups x width: 32x4d from Xie et al. 2016, table 1; 32x8d from Mahajan et al. 2018 and torchvision.
 ResNeXt50_32x4d = partial(ResNet50, block=partial(Bottleneck, groups=32, width=4))
 ResNeXt101_32x8d = partial(ResNet101, block=partial(Bottleneck, groups=32, width=8))
 

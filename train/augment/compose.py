@@ -10,7 +10,7 @@ import numpy as np
 
 from train.augment.coordinates import UNMOVABLE, moved
 from train.augment.homography import product
-from train.augment.kinds import Geometric, Pixel
+from train.augment.kinds import Geometric, Pixel, Shape
 from train.augment.warp import warp
 from train.data.batch import Batch, Transform
 
@@ -63,11 +63,12 @@ def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Tr
             raise ValueError(f"image has shape {image.shape}, not (B, H, W, C)")
         if border.size not in (1, image.shape[3]):
             raise ValueError(f"fill={fill!r} for an image with {image.shape[3]} channels")
-        size, shape = image.shape[0], image.shape[1:3]
+        size, height, width, channels = image.shape
+        shape: Shape = (height, width)
         matrix = jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (size, 3, 3))
         current = batch
         for k, stage in enumerate(geometric):
-            pixels = (size, *shape, image.shape[3])
+            pixels = (size, *shape, channels)
             view: dict[str, Any] = {**current, "image": jax.ShapeDtypeStruct(pixels, image.dtype)}
             matrix = product(stage.draw(jax.random.fold_in(key, k), view), matrix)
             shape = stage.shape(shape)

@@ -339,11 +339,35 @@ def test_remat_renames_nothing(name):
         ({"stages": (3, 3)}, r"stages=\(3, 3\) and channels=\(16, 32, 64\)"),
         ({"stages": (3, 0, 3)}, r"stages=\(3, 0, 3\)"),
         ({"channels": (16, -32, 64)}, r"channels=\(16, -32, 64\)"),
+        ({"stages": (), "channels": ()}, r"stages=\(\) and channels=\(\)"),
+        ({"stem_features": 0}, "stem_features=0 must be at least 1"),
     ],
 )
 def test_bad_fields_are_refused_at_construction(fields, message):
     with pytest.raises(ValueError, match=message):
         models.create("resnet20", **({"num_classes": 10} | fields))
+
+
+@pytest.mark.parametrize("num_classes", ["10", 10.0, None])
+def test_a_number_of_classes_that_is_none_is_refused(num_classes):
+    with pytest.raises(TypeError, match=f"num_classes={num_classes!r} is not a whole number"):
+        models.create("resnet20", num_classes=num_classes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 4, "groups": 32, "channels": (96,)}, "width=4 and features=96: "),
+        ({"width": 1, "channels": (8,)}, "width=1 and features=8: "),
+        ({"width": 0}, "groups=1 and width=0 must"),
+        ({"groups": 0}, "groups=0 and width=64 must"),
+    ],
+)
+def test_a_bottleneck_of_part_of_a_channel_is_refused(fields, message):
+    block = partial(Bottleneck, **{k: v for k, v in fields.items() if k != "channels"})
+    network = ResNet((1,), fields.get("channels", (256,)), block, stem=CIFARStem)
+    with pytest.raises(ValueError, match=message):
+        tree(network)
 
 
 @pytest.mark.parametrize(

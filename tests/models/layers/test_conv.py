@@ -109,6 +109,9 @@ def test_output_size_is_that_of_real_outputs(padding):
         ((10, 3, 1, "VALID", 4), 2),
         ((10, 3, 1, (1, 2), 1), 11),
         ((3, 5, 1, "VALID", 1), 0),
+        ((32, 3, 1, np.int64(1), 1), 32),
+        ((10, 3, 1, [np.int32(1), 2], 1), 11),
+        (tuple(np.int64([33, 3, 2, 1, 1])), 17),
     ],
 )
 def test_output_size_by_hand(arguments, size):
@@ -118,12 +121,21 @@ def test_output_size_by_hand(arguments, size):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 3), "size=0 must be at least 1"),
+        ((0, 3), "size=0 must be a whole number, at least 1"),
         ((8, 0), "kernel=0"),
         ((8, 3, 0), "stride=0"),
         ((8, 3, 1, "SAME", -1), "dilation=-1"),
         ((8, 3, 1, "same"), "padding='same' is none of VALID, SAME"),
         ((8, 3, 1, (1, -2)), r"padding=\(1, -2\) must not be negative"),
+        ((8, 3, 1, -1), "padding=-1 must not be negative"),
+        ((8, 3, 1, (1, 2, 3)), r"padding=\(1, 2, 3\) is neither a whole number nor two"),
+        ((8, 3, 1, (1,)), r"padding=\(1,\) is neither"),
+        ((8, 3, 1, None), "padding=None is neither"),
+        ((8, 3, 1, 0.5), "padding=0.5 is neither"),
+        ((8, 3, 1, (1, "SAME")), r"padding=\(1, 'SAME'\) is neither"),
+        ((8, 3.0), "kernel=3.0 must be a whole number"),
+        ((8, 3, None), "stride=None"),
+        ((8, 3, (1, 2)), r"stride=\(1, 2\)"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

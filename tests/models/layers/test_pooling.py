@@ -39,6 +39,7 @@ def real(x, *args, **kwargs):
         (real, PICTURE, (2, 2), 2, 1, [[1, 2.5], [5.5, 7]]),
         (real, PICTURE, (3, 2), (2, 1), [1, (0, 1)], [[3, 4, 4.5], [6, 7, 7.5]]),
         (real, PICTURE, (5, 5), 1, 2, [[5, 5, 5]] * 3),
+        (max_pool, PICTURE, np.int64([2, 1]), np.int64(2), np.int64(0), [[4, 6]]),
     ],
 )
 def test_by_hand(pool, x, window, strides, padding, expected):
@@ -106,19 +107,26 @@ def test_gradients_are_finite_and_add_up(padding):
 
 
 @pytest.mark.parametrize(
-    ("x", "window", "padding", "message"),
+    ("x", "window", "strides", "padding", "message"),
     [
-        (PICTURE, (2,), "VALID", r"\(1, 3, 3, 1\) under a window of \(2,\): expected 3 axes"),
-        (SERIES, (2,), 2, "padding=2 leaves a window of 2 with padding alone"),
-        (SERIES, (2,), "CIRCULAR", "padding='CIRCULAR' is not"),
-        (SERIES, (2,), "FULL", "padding='FULL' is none of"),
-        (SERIES, (0,), "VALID", "kernel=0"),
+        (PICTURE, (2,), 1, "VALID", r"\(1, 3, 3, 1\) under a window of \(2,\): expected 3 axes"),
+        (SERIES, (2,), 1, 2, "padding=2 leaves a window of 2 with padding alone"),
+        (SERIES, (2,), 1, "CIRCULAR", "padding='CIRCULAR' is not"),
+        (SERIES, (2,), 1, "FULL", "padding='FULL' is none of"),
+        (SERIES, (0,), 1, "VALID", "window=0 must be a whole number, at least 1"),
+        (SERIES, (2,), 0, "VALID", "strides=0 must be a whole number, at least 1"),
+        (SERIES, (2,), None, "VALID", "strides=None must"),
+        (SERIES, (2,), 1, None, "padding=None is neither"),
+        (PICTURE, (2, 2), (1,), "VALID", r"strides=\(1,\) has 1 values for 2 spatial axes"),
+        (PICTURE, (2, 2), (1, 1, 1), "VALID", r"strides=\(1, 1, 1\) has 3 values for 2"),
+        (PICTURE, (2, 2), 1, (0, 0, 0), r"padding=\(0, 0, 0\) has 3 values for 2"),
+        (PICTURE, (2, 2), 1, [1, (0, 0, 1)], r"padding=\(0, 0, 1\) is neither"),
     ],
 )
-def test_bad_arguments_are_named(x, window, padding, message):
+def test_bad_arguments_are_named(x, window, strides, padding, message):
     for pool in (max_pool, average_pool):
         with pytest.raises(ValueError, match=message):
-            pool(x, window, strides=1, padding=padding)
+            pool(x, window, strides=strides, padding=padding)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 0, 3)])

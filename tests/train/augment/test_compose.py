@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from train.augment import Geometric, chain, flip, pad_and_crop
+from train.augment.coordinates import UNMOVABLE
 from train.augment.warp import warp
 from train.mesh import make_mesh, replicated, shard_batch
 
@@ -78,8 +79,11 @@ def test_boxes_are_the_bounding_boxes_of_their_pixels():
             rows, columns = np.nonzero(np.asarray(after["image"])[i, :, :, 0])
             before = np.asarray(batch["image"])[i, :, :, 0] > 0
             share = len(rows) / before.sum()
-            assert bool(after["box_valid"][i, 0]) == (share >= 0.25)
-            if len(rows):
+            visible = share >= 0.25
+            assert bool(after["box_valid"][i, 0]) == visible
+            if not visible:
+                assert not after["boxes"][i, 0].any()
+            else:
                 box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                 assert after["boxes"][i, 0].tolist() == box
                 seen += share < 1
@@ -208,6 +212,9 @@ def test_four_devices_give_the_same_batch_without_gathering_it():
     [
         ((lambda key, batch: batch, flip()), 0, ValueError, r"stages\[1\] is geometric"),
         ((flip(), 3), 0, TypeError, r"stages\[1\]=3"),
+        ((flip,), 0, TypeError, r"stages\[0\]=<function flip .* does not take \(key, batch\)"),
+        ((pad_and_crop, flip()), 0, TypeError, r"stages\[0\]=<function pad_and_crop "),
+        ((flip(), lambda *, key, batch: batch), 0, TypeError, r"stages\[1\]=.*<lambda>"),
         ((flip(),), -1, ValueError, "fill=-1"),
         ((flip(),), (0, 256, 0), ValueError, "fill=.*256"),
         ((flip(),), float("nan"), ValueError, "fill=nan"),
@@ -226,3 +233,22 @@ def test_refused_at_construction(stages, fill, error, message):
 def test_refused_where_the_image_is_seen(shape, fill, message):
     with pytest.raises(ValueError, match=message):
         chain(flip(), fill=fill)(jax.random.key(0), {"image": jnp.zeros(shape, jnp.uint8)})
+
+
+@pytest.mark.parametrize("name", UNMOVABLE)
+def test_what_geometry_cannot_move_is_refused(name):
+    batch = {**make_batch(), name: jnp.zeros((SIZE, HEIGHT, WIDTH), jnp.uint8)}
+    with pytest.raises(ValueError, match=f"'{name}' in the batch"):
+        chain(flip())(jax.random.key(0), batch)
+    # Steps of pixels move nothing.
+    assert chain(lambda key, batch: batch)(jax.random.key(0), batch) is batch
+
+
+def test_any_function_of_key_and_batch_is_a_stage():
+    def bright(key, batch, *, amount=3):
+        return {**batch, "image": batch["image"] + jnp.uint8(amount)}
+
+    batch = make_batch()
+    for stage in (bright, jax.jit(bright), functools.partial(bright, amount=3), chain(bright)):
+        after = chain(stage)(jax.random.key(0), batch)
+        np.testing.assert_array_equal(after["image"], batch["image"] + 3)

@@ -9,6 +9,7 @@ from train.augment.homography import inverse, product, project
 from train.data.batch import COORDINATES
 
 WIDTH, HEIGHT = 10, 8
+GONE = (0, 0, 0, 0)
 IDENTITY = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 MIRROR = [[-1, 0, WIDTH], [0, 1, 0], [0, 0, 1]]
 
@@ -30,13 +31,18 @@ def shift(x, y):
         ([[1, 0, 0], [0, 1, 0], [0, 0.5, 1]], (0, 0, 4, 2), (0, 0, 4, 1), True),
         # A quarter of the area stays in sight, and less.
         (shift(-3, 0), (0, 0, 4, 4), (0, 0, 1, 4), True),
-        (shift(-3.125, 0), (0, 0, 4, 4), (0, 0, 0.875, 4), False),
+        (shift(-3.125, 0), (0, 0, 4, 4), GONE, False),
         (shift(0, 7), (0, 0, 4, 4), (0, 7, 4, 8), True),
-        (shift(0, 20), (0, 0, 4, 4), (0, 8, 4, 8), False),
+        (shift(0, 20), (0, 0, 4, 4), GONE, False),
         # Nothing is no box, and a corner behind the horizon has no place.
-        (IDENTITY, (3, 3, 3, 5), (3, 3, 3, 5), False),
-        (-np.eye(3), (1, 2, 4, 6), None, False),
-        ([[1, 0, -3], [0, 1, -3], [-0.5, 0, 1]], (0, 0, 4, 4), None, False),
+        (IDENTITY, (3, 3, 3, 5), GONE, False),
+        (-np.eye(3), (1, 2, 4, 6), GONE, False),
+        ([[1, 0, -3], [0, 1, -3], [-0.5, 0, 1]], (0, 0, 4, 4), GONE, False),
+        # Corners on the horizon: 0 / 0, and a number / 0.
+        ([[1, 0, 0], [0, 1, 0], [-0.25, 0, 1]], (0, 0, 4, 4), GONE, False),
+        ([[1, 0, -4], [0, 1, 0], [-0.25, 0, 1]], (0, 0, 4, 4), GONE, False),
+        (IDENTITY, (np.nan, 0, 4, 4), GONE, False),
+        (IDENTITY, (0, 0, np.inf, 4), GONE, False),
     ],
 )
 def test_box(matrix, box, expected, visible):
@@ -44,8 +50,8 @@ def test_box(matrix, box, expected, visible):
         jnp.array([[box]], jnp.float32), jnp.array([matrix], jnp.float32), (HEIGHT, WIDTH)
     )
     assert bool(seen[0, 0]) == visible
-    if expected is not None:
-        assert tuple(np.asarray(boxes)[0, 0].tolist()) == expected
+    assert np.isfinite(boxes).all()
+    assert tuple(np.asarray(boxes)[0, 0].tolist()) == expected
 
 
 def test_moved_touches_coordinates_and_matrix_alone(strict_dtypes):
@@ -58,7 +64,7 @@ def test_moved_touches_coordinates_and_matrix_alone(strict_dtypes):
     }
     after = moved(batch, jnp.array([shift(-2, 0)], jnp.float32), (HEIGHT, WIDTH))
     assert after["box_valid"].tolist() == [[True, False, False]]
-    assert after["boxes"].tolist() == [[[0, 0, 2, 4], [0, 0, 2, 4], [0, 0, 0, 4]]]
+    assert after["boxes"].tolist() == [[[0, 0, 2, 4], [0, 0, 2, 4], [0, 0, 0, 0]]]
     # New @ old: the shift is of pixels of the image, after the zoom.
     assert after["matrix"].tolist() == [[[2, 0, -2], [0, 2, 0], [0, 0, 1]]]
     assert after["label"] is batch["label"]

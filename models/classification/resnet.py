@@ -271,7 +271,7 @@ ResNet152 = partial(Deep, stages=(3, 8, 36, 3))
 # ResNet-18 for images of 32x32.
 ResNet18CIFAR = partial(ResNet18, stem=CIFARStem)
 
-# Groups x width: 32x4d from Xie et al. 2016, table 1; 32x8d from Mahajan et al. 2018 and torchvision.
+# Groups x width: Xie et al. 2016, table 1; 32x8d is Mahajan et al. 2018's and torchvision's.
 ResNeXt50_32x4d = partial(ResNet50, block=partial(Bottleneck, groups=32, width=4))
 ResNeXt101_32x8d = partial(ResNet101, block=partial(Bottleneck, groups=32, width=8))
 

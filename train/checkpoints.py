@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -19,6 +20,8 @@ from train.record import Differs, compare, describe, flat, intact, record, short
 
 ASIDE = "damaged"
 """Where damaged steps go: inside the directory, so that a rename never crosses file systems."""
+RAISED_TOO = {"async_checkpointer.py", "checkpoint_manager.py", "future.py"}
+"""Files of Orbax that log the errors of a save, each with its traceback; `wait` raises them too."""
 
 
 class SaveFailed(RuntimeError):
@@ -60,6 +63,7 @@ class Checkpoints:
     None, {} or a tuple is a matter of the target that it is restored into. The newest `keep` steps
     and the best are kept.
 
+    For runs of one process: records are made of whole arrays, and each process would write them.
     One process writes to a directory at a time: `save` and `restore` are for the run that owns it.
     `restore_variables`, `best` and `latest` change nothing on the disk.
 
@@ -76,9 +80,7 @@ class Checkpoints:
         self.keep, self.say = keep, say
         self._manager: ocp.CheckpointManager | None = None
         self._saving = -1
-        # Orbax tells of its progress, and of errors that it raises besides; what else logs through
-        # absl is left alone.
-        logging.getLogger("absl").addFilter(not_from_orbax)
+        logging.getLogger("absl").addFilter(worth_hearing)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -256,6 +258,7 @@ class Checkpoints:
             except Exception as error:  # any that a wrong byte can cause
                 failure = brief(error)
             if failure:
+                # The other reads end in threads a little later, and complain when collected.
                 time.sleep(0.05)
                 gc.collect()
         if failure:
@@ -353,9 +356,10 @@ def brief(error: BaseException) -> str:
 def abandoned_unheard() -> Iterator[None]:
     """Where one array can't be read, Orbax closes its event loop on the reads of all others.
 
-    What these complain of as they end, each with a page of text, is not heard.
+    What these complain of as they end, each with a page of text, is not heard; anything else is.
     """
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if from_a_read(what) else hook(what)
     logging.getLogger("asyncio").addFilter(nothing)
     try:
         yield
@@ -369,6 +373,17 @@ def nothing(record: logging.LogRecord) -> bool:
     return False
 
 
-def not_from_orbax(record: logging.LogRecord) -> bool:
-    """A filter: everything but what Orbax logs."""
-    return "orbax" not in Path(record.pathname).parts
+def from_a_read(what: "sys.UnraisableHookArgs") -> bool:
+    """Whether a coroutine or an event loop of Orbax's complains."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(what.exc_traceback)]
+    if (coroutine := getattr(what.object, "cr_code", None)) is not None:
+        codes.append(coroutine)
+    return any({"orbax", "asyncio"} & {*Path(code.co_filename).parts} for code in codes)
+
+
+def worth_hearing(record: logging.LogRecord) -> bool:
+    """A filter: of what Orbax logs, the errors that it doesn't raise besides; all from others."""
+    path = Path(record.pathname)
+    if "orbax" not in path.parts:
+        return True
+    return record.levelno >= logging.ERROR and path.name not in RAISED_TOO

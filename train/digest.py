@@ -33,9 +33,10 @@ def digest(x: jax.Array) -> jax.Array:
     Integers that wrap around add up to the same sum in any order, so how `x` is sharded changes
     nothing.
 
-    For a given index `mix` is a bijection of the bits, so a change of one element always shows.
-    That it isn't linear matters: of "bits times an odd weight" the sign bit adds 2^31 whatever the
-    weight, and x, -x exchanged, or two signs flipped, would not be seen.
+    For a given index `mix` is a bijection of the bits, so a change within one word always shows.
+    One in several words, be they the two of one 8-byte element, is missed by chance alone, once in
+    2^32. That `mix` isn't linear matters: of "bits times an odd weight" the sign bit adds 2^31
+    whatever the weight, and x, -x exchanged, or two signs flipped, would not be seen.
     """
     bits = words(x)
     index = jnp.zeros(bits.shape, jnp.uint32)

@@ -28,7 +28,6 @@ from train.terminal import Terminal, Value
 
 METRICS = "metrics.jsonl"
 RESERVED = {"kind", "split", "step", "epoch", "seconds", "seed"}
-SECONDS_BETWEEN_FLUSHES = 30.0
 
 
 class Logs:
@@ -38,9 +37,12 @@ class Logs:
         workdir: created where it is missing.
         steps: that the run will take, for the time left.
         resume_step: the step restored from a checkpoint: what earlier lines say of later steps is
-            cut. None: the run begins, and whatever stood there is removed.
+            cut, and TensorBoard hides it. None: the run begins, and the lines and events that
+            stood there are removed.
         console: to print to; the standard output by default.
         seeds: of a run of several, in the order of the lists that are logged.
+        began: `time.monotonic()` when this process began to work on the run, so that its start-up
+            counts; now by default.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Logs:
         resume_step: int | None = None,
         console: Console | None = None,
         seeds: Sequence[int] | None = None,
+        began: float | None = None,
     ):
+        self._began = time.monotonic() if began is None else began
         self._writes = jax.process_index() == 0
         self._seeds = None if seeds is None else [int(seed) for seed in seeds]
         if not self._writes:
@@ -59,15 +63,24 @@ class Logs:
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         kept = -1 if resume_step is None else resume_step
-        before = _cut(workdir / METRICS, kept)
-        self._began = time.monotonic() - before
+        self._began -= _cut(workdir / METRICS, kept)
+        if resume_step is None:
+            for old in (workdir / "tensorboard").rglob("events.out.tfevents.*"):
+                old.unlink()
         self._file = (workdir / METRICS).open("a", encoding="utf-8")
         folders = [""] if self._seeds is None else [f"seed_{seed}" for seed in self._seeds]
         self._events = [
             Events(workdir / "tensorboard" / folder, purge_step=kept + 1) for folder in folders
         ]
-        self._flushed = time.monotonic()
         self._terminal = Terminal(console or Console(), steps)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time that the run has taken so far, as the lines have it.
+
+        Earlier parts count up to the step that was resumed from; in process 0, which knows them.
+        """
+        return time.monotonic() - self._began
 
     def say(self, text: str) -> None:
         """Plain paragraphs; a line that begins with a space (a command, a path) is not broken."""
@@ -93,7 +106,6 @@ class Logs:
         if self._writes:
             scalars = _plain(scalars)
             self._write({"kind": "evaluation", "split": split, "step": step}, split, scalars)
-            self._flush()
             self._terminal.evaluation(step, split, scalars)
 
     def close(self) -> None:
@@ -107,7 +119,7 @@ class Logs:
     def _write(self, head: dict[str, Any], tag: str, values: dict[str, Value]) -> None:
         if clash := RESERVED & values.keys():
             raise ValueError(f"a quantity may not be called {sorted(clash)[0]!r}")
-        head["seconds"] = round(time.monotonic() - self._began, 3)
+        head["seconds"] = round(self.seconds, 3)
         lines = []
         for i, events in enumerate(self._events):
             seed = {} if self._seeds is None else {"seed": self._seeds[i]}
@@ -117,8 +129,6 @@ class Logs:
             events.scalars(head["step"], {f"{tag}/{name}": v for name, v in mine.items()})
         self._file.write("".join(lines))
         self._file.flush()
-        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
-            self._flush()
 
     def _of_seed(self, name: str, value: Value, i: int) -> float | int:
         if not isinstance(value, Sequence):
@@ -128,16 +138,12 @@ class Logs:
             raise ValueError(f"{name} has {len(value)} values in a run of {count} seeds")
         return value[i]
 
-    def _flush(self) -> None:
-        self._flushed = time.monotonic()
-        for events in self._events:
-            events.flush()
-
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, in order; none if there is no file.
 
-    A line that is not whole, as a killed process leaves behind, is passed over.
+    A line that is not whole, as a killed process leaves behind, is passed over, and one that is
+    not from here: each has its `kind` and its `step`.
     """
     path = pathlib.Path(workdir) / METRICS
     if not path.exists():
@@ -148,7 +154,9 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+        if not isinstance(entry, dict):
+            continue
+        if isinstance(entry.get("kind"), str) and isinstance(entry.get("step"), int):
             entries.append(entry)
     return entries
 

@@ -31,6 +31,7 @@ def provenance(
     seed: int | Sequence[int],
     convolution: str,
     fingerprints: Mapping[str, str],
+    devices: Sequence[jax.Device] | None = None,
     argv: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Versions, devices, processor, commit, data, seed, backend, command and time of the start.
@@ -39,12 +40,15 @@ def provenance(
         seed: of the run, or those of a run of several.
         convolution: name of the backend that computes the convolutions.
         fingerprints: split -> `Source.fingerprint`.
+        devices: that the run uses; all by default.
         argv: the command line; that of this process by default.
 
     Returns:
         What `json.dumps` takes as it is. What cannot be found out is None; nothing raises.
+        `matmul_precision` is that of JAX's configuration; None leaves it to the device, and a GPU
+        or TPU then multiplies float32 in fewer bits.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     model, kind = processor(_cpuinfo())
     commit, dirty = revision(pathlib.Path(__file__))
     return {
@@ -52,10 +56,11 @@ def provenance(
         "command": shlex.join(sys.argv if argv is None else argv),
         "seed": [int(one) for one in seed] if isinstance(seed, Sequence) else int(seed),
         "convolution": convolution,
+        "matmul_precision": jax.default_matmul_precision.value,
         "data": dict(fingerprints),
         "git": {"commit": commit, "dirty": dirty},
         "device": {
-            "platform": jax.default_backend(),
+            "platform": devices[0].platform,
             "kind": devices[0].device_kind,
             "count": len(devices),
             "processes": jax.process_count(),

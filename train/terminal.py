@@ -11,14 +11,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from train.metrics import FRACTIONS
+
 Value = float | int | Sequence[float | int]
 """A number, or one a seed."""
 
 SECONDS_BETWEEN_LINES = 5.0
 """Plain lines of training come no faster than this."""
 
-PERCENT = {"accuracy", "top5"}
-"""Fractions that are shown as percentages."""
 SHORT = {"accuracy": "acc", "learning_rate": "lr", "images_per_second": "img/s"}
 """Labels on the lines of training; other quantities keep their names."""
 # Where the line is too narrow, what stands first here goes first.
@@ -143,22 +143,22 @@ def show(name: str, value: Value, *, digits: int) -> str:
     """A number as people read it: `digits` significant, percent where the name says so.
 
     Seeds become "mean±standard deviation" over those that are finite (n - 1 in the denominator),
-    and the count of those that are not.
+    the mean alone where all are equal, and the count of those that are not finite.
     """
     many = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)]
-    scale, unit = (100.0, "%") if name in PERCENT else (1.0, "")
+    scale, unit = (100.0, "%") if name in FRACTIONS else (1.0, "")
     finite = [scale * v for v in many if math.isfinite(v)]
     if not finite:
         return "not finite"
     mean = statistics.fmean(finite)
+    deviation = statistics.stdev(finite) if len(set(finite)) > 1 else None
     if unit:
         text = f"{mean:.{digits - 2}f}"
-        spread = f"±{statistics.stdev(finite):.{digits - 2}f}" if len(finite) > 1 else ""
-    elif isinstance(value, int) or (mean.is_integer() and abs(mean) >= 10):
-        text, spread = f"{mean:.0f}", ""
+        spread = "" if deviation is None else f"±{deviation:.{digits - 2}f}"
     else:
-        text = f"{mean:.0f}" if abs(mean) >= 10**digits else f"{mean:.{digits}g}"
-        spread = f"±{statistics.stdev(finite):.2g}" if len(finite) > 1 else ""
+        # Not 1e+04 where there are more digits, or come to be by rounding.
+        text = f"{mean:.0f}" if abs(mean) >= 10**digits - 0.5 else f"{mean:.{digits}g}"
+        spread = "" if deviation is None else f"±{deviation:.2g}"
     lost = len(many) - len(finite)
     return f"{text}{spread}{unit}" + (f" ({lost} of {len(many)} not finite)" if lost else "")
 

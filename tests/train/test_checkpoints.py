@@ -1,5 +1,7 @@
+import asyncio
 import contextlib
 import gc
+import logging
 import pathlib
 import resource
 import shutil
@@ -8,16 +10,25 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import absl.logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import PartitionSpec, SingleDeviceSharding
 
-from train.checkpoints import Checkpoints, Damaged, NoneSound, SaveFailed
+from train.checkpoints import (
+    Checkpoints,
+    Damaged,
+    NoneSound,
+    SaveFailed,
+    abandoned_unheard,
+    worth_hearing,
+)
 from train.mesh import make_mesh, replicated
 from train.record import Differs
 from train.state import State
@@ -555,3 +566,61 @@ def test_what_else_logs_through_absl_is_heard(checkpoints, caplog):
     save(checkpoints, 10)
     checkpoints.wait()
     assert [record.message for record in caplog.records] == ["heard"]
+
+
+ORBAX = pathlib.Path(ocp.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("path", "level", "heard"),
+    [
+        (ORBAX / "_src" / "metadata" / "checkpoint.py", logging.WARNING, False),
+        (ORBAX / "_src" / "metadata" / "checkpoint.py", logging.ERROR, True),
+        (ORBAX / "_src" / "checkpointers" / "async_checkpointer.py", logging.ERROR, False),
+        (ORBAX / "_src" / "futures" / "future.py", logging.ERROR, False),
+        (ORBAX / "checkpoint_manager.py", logging.ERROR, False),
+        (ROOT / "train" / "future.py", logging.INFO, True),
+    ],
+)
+def test_of_orbax_the_errors_are_heard_that_it_does_not_raise(path, level, heard):
+    record = logging.LogRecord("absl", level, str(path), 1, "text", None, None)
+    assert worth_hearing(record) == heard
+    assert path.exists() == ("orbax" in path.parts)
+
+
+async def of_ours():
+    pass
+
+
+class Finaliser:
+    def __del__(self):
+        raise ValueError("ours")
+
+
+def test_only_what_orbax_leaves_behind_is_unheard(monkeypatch):
+    heard, loop = [], asyncio.new_event_loop()
+    loop.close()
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: heard.append(str(what.exc_value)))
+
+    def complain(error=None, found=None):
+        trace = None if error is None else error.__traceback__
+        sys.unraisablehook(
+            SimpleNamespace(
+                exc_type=type(error), exc_value=error, exc_traceback=trace, object=found
+            )
+        )
+
+    with abandoned_unheard():
+        Finaliser()
+        gc.collect()
+        try:
+            loop.call_soon_threadsafe(print)
+        except RuntimeError as error:
+            complain(error)
+        ours, theirs = of_ours(), ocp.StandardCheckpointHandler().async_save("", None)
+        complain(found=ours)
+        complain(found=theirs)
+        ours.close()
+        theirs.close()
+    complain(found=loop)
+    assert heard == ["ours", "None", "None"]

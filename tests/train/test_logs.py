@@ -5,6 +5,10 @@ import json
 import math
 import pathlib
 import re
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import jax
@@ -17,6 +21,7 @@ from tensorboardX.proto import event_pb2
 from train.logs import METRICS, Logs, read_metrics
 from train.terminal import Terminal, duration, show
 
+ROOT = pathlib.Path(__file__).parents[2]
 STEP = {"loss": 1.25, "accuracy": 0.5, "learning_rate": 0.1, "images_per_second": 3120.0}
 
 
@@ -113,6 +118,16 @@ def test_a_torn_line_hides_nothing_from_a_reader(tmp_path):
     assert read_metrics(tmp_path / "nowhere") == []
 
 
+@pytest.mark.parametrize(
+    "line", ['{"step": 20}', '{"kind": null, "step": 20}', '{"kind": "train"}']
+)
+def test_a_line_from_elsewhere_is_passed_over(tmp_path, line):
+    run(tmp_path, [10])
+    with (tmp_path / METRICS).open("a") as file:
+        file.write(line + "\n")
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10]
+
+
 def test_seconds_go_on_after_a_resume(tmp_path):
     (tmp_path / METRICS).write_text(
         '{"kind": "train", "step": 5, "seconds": 300.5}\n'
@@ -122,7 +137,54 @@ def test_seconds_go_on_after_a_resume(tmp_path):
     assert 300.5 <= read_metrics(tmp_path)[-1]["seconds"] < 360
 
 
-@pytest.mark.parametrize(("resume_step", "purged"), [(None, 0), (0, 1), (20, 21)])
+@pytest.mark.parametrize(("resume_step", "before"), [(None, 0.0), (5, 300.5)])
+def test_the_clock_runs_from_the_start_of_the_process(tmp_path, resume_step, before):
+    line = '{"kind": "train", "step": 5, "seconds": 300.5}\n'
+    (tmp_path / METRICS).write_text(line)
+    began = time.monotonic() - 1000
+    logs = Logs(tmp_path, steps=10, resume_step=resume_step, console=quiet(), began=began)
+    logs.train(6, STEP, epoch=1)
+    seconds = read_metrics(tmp_path)[-1]["seconds"]
+    logs.close()
+    assert before + 1000 <= seconds <= logs.seconds < before + 1060
+
+
+@pytest.mark.parametrize("seeds", [None, [3, 7]])
+def test_a_run_that_begins_leaves_nothing_of_another(tmp_path, seeds):
+    run(tmp_path, [10, 20], seeds=seeds)
+    mine = tmp_path / "tensorboard" / "notes.txt"
+    mine.write_text("mine")
+    run(tmp_path, [5])
+    assert [line["step"] for line in read_metrics(tmp_path)] == [5]
+    left = [path for path in (tmp_path / "tensorboard").rglob("*") if path.is_file()]
+    assert len(left) == 2
+    assert mine in left
+    assert {step for _, step in scalars(tmp_path / "tensorboard")} == {5}
+
+
+KILLED = """
+import os, signal, sys
+from train.logs import Logs
+logs = Logs(sys.argv[1], steps=100)
+logs.train(10, {"loss": 2.0}, epoch=1)
+logs.evaluation(10, "validation", {"loss": 2.5})
+logs.train(20, {"loss": 1.0}, epoch=2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_has_kept_nothing_back(tmp_path):
+    command = [sys.executable, "-c", KILLED, tmp_path]
+    ended = subprocess.run(command, cwd=ROOT, timeout=100, stdout=subprocess.DEVNULL)
+    assert ended.returncode == -signal.SIGKILL
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10, 10, 20]
+    logged = {("train/loss", 10): 2.0, ("validation/loss", 10): 2.5, ("train/loss", 20): 1.0}
+    assert scalars(tmp_path / "tensorboard") == logged
+    run(tmp_path, [30], resume_step=20, values={"loss": 0.5})
+    assert scalars(tmp_path / "tensorboard") == logged | {("train/loss", 30): 0.5}
+
+
+@pytest.mark.parametrize(("resume_step", "purged"), [(0, 1), (20, 21)])
 def test_tensorboard_reads_events_and_what_to_hide(tmp_path, resume_step, purged):
     run(tmp_path, [10, 20, 30])
     run(tmp_path, [40], resume_step=resume_step)  # within the second: two files all the same
@@ -248,7 +310,7 @@ def test_a_terminal_keeps_evaluations_and_what_is_said(tmp_path):
     logs.close()
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).split("\n")
     (line,) = (line for line in lines if "validation" in line)
-    assert "step 10  validation  loss 0.5  accuracy 98.21%" in line
+    assert "step 10  validation  loss 0.5  accuracy 98.21%  precision 98.00%" in line
     assert len(line.rsplit("\r", 1)[-1]) < 80
     assert any(one.rsplit("\r", 1)[-1].startswith("  word " + "word " * 20) for one in lines)
     assert sum("one two" in one for one in lines) == 2
@@ -289,10 +351,17 @@ def test_a_narrow_encoding_ends_no_run(tmp_path):
         ("loss", 12345.6, 3, "12346"),
         ("accuracy", 0.98765, 3, "98.8%"),
         ("accuracy", [0.9, 0.92, 0.94], 4, "92.00±2.00%"),
+        ("accuracy", [1.0, 1.0], 4, "100.00%"),
+        ("f1", 0.98, 4, "98.00%"),
         ("loss", [1.0, 2.0, 3.0], 3, "2±1"),
         ("loss", [1.0, math.nan, 3.0], 3, "2±1.4 (1 of 3 not finite)"),
         ("loss", math.inf, 3, "not finite"),
         ("count", 10000, 4, "10000"),
+        ("count", 180, 4, "180"),
+        ("count", [180, 180], 4, "180"),
+        ("count", [10, 14], 4, "12±2.8"),
+        ("loss", [10.0, 14.0], 4, "12±2.8"),
+        ("loss", 9999.7, 4, "10000"),
         ("loss", [0.5], 3, "0.5"),
     ],
 )

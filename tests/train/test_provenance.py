@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -42,12 +43,26 @@ def test_what_it_says():
         "count": 4,
         "processes": 1,
     }
+    assert found["matmul_precision"] is None
     versions = found["versions"]
     assert versions.pop("python") == platform.python_version()
     assert versions == {name: importlib.metadata.version(name) for name in room.PACKAGES}
     started = datetime.datetime.fromisoformat(found["started"])
     assert started.utcoffset() == datetime.timedelta(0)
     assert abs(datetime.datetime.now(datetime.UTC) - started).total_seconds() < 60
+
+
+def test_the_devices_are_those_that_the_run_uses():
+    assert provenance(**KNOWN, devices=jax.devices()[:3])["device"]["count"] == 3
+    tpu = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
+    device = provenance(**KNOWN, devices=[tpu])["device"]
+    assert device == {"platform": "tpu", "kind": "TPU v5 lite", "count": 1, "processes": 1}
+
+
+def test_the_precision_of_products():
+    with jax.default_matmul_precision("float32"):
+        found = provenance(**KNOWN)
+    assert json.loads(json.dumps(found))["matmul_precision"] == "float32"
 
 
 def test_several_seeds_are_plain_integers():

@@ -55,7 +55,7 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
     """Sections from `tables`: "confusion" (C, C) counts, rows = truth; "mistakes", surest first.
 
     A mistake is {"index", "label", "predicted", "confidence"}; its picture is
-    `source[index]["image"]`, (H, W, 1 or 3) uint8.
+    `source[index]["image"]`, (H, W, C).
     """
     matrix = np.asarray(summary.tables["confusion"])
     scores = zip(precision(matrix), recall(matrix), f1(matrix), matrix.sum(axis=1), strict=True)

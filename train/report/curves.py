@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from train.logs import RESERVED
+from train.metrics import FRACTIONS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, distinct to colour-blind readers."""
 ORDER = ("loss", "accuracy", "learning_rate", "gradient_norm", "images_per_second")
 """Quantities of training in the order of their charts; others follow."""
-FRACTIONS = {"accuracy", "top5", "precision", "recall", "f1"}
 WORDS = {
     "count": "examples",
     "images_per_second": "images / s",
@@ -157,7 +157,7 @@ def _dress(axes: Axes, chart: Chart, *, marked: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#888888")
     if len({series.group for series in chart.series}) > 1 or marked:
-        legend = axes.legend(fontsize=8, frameon=False, handlelength=1.4)
+        legend = axes.legend(fontsize=8, framealpha=0.8, edgecolor="none", handlelength=1.4)
         for text in legend.get_texts():
             text.set_parse_math(False)
 

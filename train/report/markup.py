@@ -40,8 +40,16 @@ def figure(drawn: Figure, alt: str) -> Markup:
 
 
 def picture(pixels: np.ndarray, alt: str) -> Markup:
-    """An `<img>` of (H, W, 1 or 3) uint8: small ones exact, as PNG, others shrunk, as JPEG."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    """An `<img>` of (H, W, C): small ones exact, as PNG, others shrunk, as JPEG.
+
+    Three channels are colour and so are the first three of four, without the opacity; of any other
+    number the first is shown in grey. What is not uint8 is rounded and clipped to it, NaN is black:
+    a picture is no reason to lose the page of a long run.
+    """
+    if pixels.dtype != np.uint8:
+        wide = np.nan_to_num(pixels.astype(np.float64))
+        pixels = np.clip(np.rint(wide), 0, 255).astype(np.uint8)
+    image = Image.fromarray(pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0])
     small = max(image.size) <= SMALL
     if not small:
         image.thumbnail((SHRUNK, SHRUNK))

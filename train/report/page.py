@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from train.data.source import About, Source
 from train.logs import read_metrics
-from train.report.curves import FRACTIONS, Chart, charts, draw, readable
+from train.metrics import FRACTIONS
+from train.report.curves import Chart, charts, draw, readable
 from train.report.markup import figure, number, percent, render
 from train.tasks.task import Summary
 
@@ -23,7 +24,7 @@ REPORT = "report.html"
 def write_report(
     workdir: str | os.PathLike,
     title: str,
-    summary: Summary,
+    summary: Summary | None,
     about: About,
     source: Source,
     parts: Sequence[Part],
@@ -36,8 +37,9 @@ def write_report(
         workdir: `metrics.jsonl`, `config.json`, `about.json` and `provenance.json` are read from
             it, as far as they are there.
         title: what was trained, in words.
-        summary: of the evaluation that the page is about.
-        about: the data that it was measured on.
+        summary: of the evaluation that the page is about; None for a run that stopped before it,
+            whose page says so and has its curves and records, but no result and no parts.
+        about: the data that it was measured on, or was to be.
         source: the same data; pictures are read from it.
         parts: of the task.
         lead: a paragraph under the title: what a reader must know before the numbers.
@@ -55,19 +57,19 @@ def write_report(
         "page.html",
         title=title,
         lead=lead,
-        facts=_facts(about, source, config, lines),
-        headline=_headline(summary.scalars),
+        facts=_facts(about, None if summary is None else source, config, lines),
+        headline=[] if summary is None else _headline(summary.scalars),
         split=about.split,
         curves=[_figure(chart) for chart in charts(lines)],
-        parts=[part(summary, about, source) for part in parts],
+        parts=[] if summary is None else [part(summary, about, source) for part in parts],
         tables=[
-            (heading, rows)
-            for heading, rows in (
-                ("Configuration", flat(config)),
-                ("Data", flat(_read(workdir / "about.json"))),
-                ("Provenance", flat(record)),
+            (heading, table)
+            for heading, table in (
+                ("Configuration", rows(config)),
+                ("Data", rows(_read(workdir / "about.json"))),
+                ("Provenance", rows(record)),
             )
-            if rows
+            if table
         ],
     )
     path = workdir / REPORT
@@ -75,18 +77,20 @@ def write_report(
     return path
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Rows of a table: nested names joined by dots, lists of values by commas."""
-    rows: list[tuple[str, str]] = []
+def rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Of a table: nested names joined by dots, lists of values by commas."""
+    found: list[tuple[str, str]] = []
     for key, one in value.items():
         if isinstance(one, Mapping):
-            rows += flat(one, f"{prefix}{key}.")
+            found += rows(one, f"{prefix}{key}.")
         else:
-            rows.append((prefix + key, _text(one)))
-    return rows
+            found.append((prefix + key, _text(one)))
+    return found
 
 
-def _facts(about: About, source: Source, config: dict, lines: list[dict]) -> list[tuple[str, str]]:
+def _facts(
+    about: About, measured: Source | None, config: dict, lines: list[dict]
+) -> list[tuple[str, str]]:
     shape = "images of varying size"
     if about.shape is not None:
         height, width, channels = about.shape
@@ -94,12 +98,13 @@ def _facts(about: About, source: Source, config: dict, lines: list[dict]) -> lis
     facts = [("Data", f"{about.name}: {shape}, {len(about.classes)} classes")]
     if "model" in config:
         facts.append(("Model", _text(config["model"])))
-    facts.append(("Measured on", f"the {about.split} split, {len(source):,} examples"))
+    if measured is not None:
+        facts.append(("Measured on", f"the {about.split} split, {len(measured):,} examples"))
     trained = [line for line in lines if line["kind"] == "train"]
     if trained:
         last = trained[-1]
         taken = f"{last['step']:,} steps, {last['epoch']:,.1f} epochs"
-        facts.append(("Trained for", f"{taken}, {_minutes(lines[-1]['seconds'])}"))
+        facts.append(("Trained for", f"{taken}, {_minutes(last['seconds'])}"))
     return facts
 
 

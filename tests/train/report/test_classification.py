@@ -68,6 +68,11 @@ class Cells(HTMLParser):
             self.texts.append(re.sub(r"[ \n]+", " ", data).strip())
 
 
+def opened(markup, kind):
+    content = re.search(rf"data:image/{kind};base64,([^\"]*)", markup)[1]
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
 def part(mistakes, matrix=MATRIX, source=None):
     source = source or Pictures()
     summary = Summary({}, {"confusion": matrix, "mistakes": mistakes})
@@ -186,9 +191,28 @@ def test_a_name_in_any_script_is_drawn_as_text():
     ],
 )
 def test_pictures_small_and_large(shape, size, kind):
-    markup = picture(np.zeros(shape, np.uint8), "p")
-    content = re.search(rf"data:image/{kind};base64,([^\"]*)", markup)[1]
-    assert Image.open(io.BytesIO(base64.b64decode(content))).size == size
+    assert opened(picture(np.zeros(shape, np.uint8), "p"), kind).size == size
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "shown"),
+    [
+        ([7], np.uint8, 7),
+        ([7, 8, 9], np.uint8, [7, 8, 9]),
+        ([7, 8, 9, 0], np.uint8, [7, 8, 9]),
+        ([7, 8], np.uint8, 7),
+        ([7, 8, 9, 10, 11], np.uint8, 7),
+        ([-3.0, 7.6, 300.0], np.float32, [0, 8, 255]),
+        ([np.nan], np.float32, 0),
+        ([300], np.uint16, 255),
+        ([True], np.bool_, 1),
+    ],
+)
+def test_no_kind_of_pixels_loses_the_page(value, dtype, shown):
+    pixels = np.broadcast_to(np.asarray(value, dtype), (2, 3, len(value)))
+    found = np.asarray(opened(picture(pixels, "p"), "png"))
+    assert found.shape[:2] == (2, 3)
+    np.testing.assert_array_equal(found[1, 2], shown)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The page: what a reader must find on it, and that it needs nothing else."""
 
+import base64
 import dataclasses
 import itertools
 import json
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from train.data.source import About
 from train.report.classification import classification_part
-from train.report.page import flat, write_report
+from train.report.page import rows, write_report
 from train.tasks.task import Summary
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -101,8 +102,46 @@ def test_the_page_says_what_it_is_about(workdir):
         *("Data", "digits: 32×32 grey images, 10 classes"),
         *("Model", "resnet20"),
         *("Measured on", "the test split, 1,355 examples"),
-        *("Trained for", "1,000 steps, 50.5 epochs, 5.5 minutes"),
+        *("Trained for", "1,000 steps, 50.5 epochs, 5.0 minutes"),
     ]
+
+
+def test_a_run_without_a_result(workdir):
+    def part(summary, about, source):
+        raise AssertionError("there is nothing to show")
+
+    lead = "The loss is not finite at step 1000."
+    path = write_report(workdir, "t", None, ABOUT, Digits(), [part], lead=lead)
+    page = Page(path.read_text(encoding="utf-8"))
+    texts = page.texts
+    assert ("p", lead) in texts
+    (said,) = (text for _, text in texts if text.startswith("No result"))
+    assert "stopped before it was measured on the test split" in said
+    assert not any(text.startswith("Result") for _, text in texts)
+    facts = [text for tag, text in texts if tag in ("dt", "dd")]
+    assert facts == [
+        *("Data", "digits: 32×32 grey images, 10 classes"),
+        *("Model", "resnet20"),
+        *("Trained for", "1,000 steps, 50.5 epochs, 5.0 minutes"),
+    ]
+    headings = [text for tag, text in texts if tag == "h2"]
+    assert headings == ["Curves", "Configuration", "Data", "Provenance"]
+
+
+@pytest.mark.parametrize("loss", [None, 1.0])
+def test_the_curve_of_a_run_that_diverged_shows_where(workdir, loss):
+    with (workdir / "metrics.jsonl").open("a") as file:
+        line = {"kind": "train", "step": 1100, "epoch": 55.0, "seconds": 340, "loss": loss}
+        file.write(json.dumps(line) + "\n")
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    (workdir / "metrics.jsonl").write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    path = write_report(workdir, "t", None, ABOUT, Digits(), [])
+    found = Page(path.read_text(encoding="utf-8")).attributes
+    (place,) = (i for i, (_, name, value) in enumerate(found) if "loss over steps" in value)
+    assert f"train {'–' if loss is None else '1.0000'} at step 1,100" in found[place][2]
+    (source,) = (value for _, name, value in found[place : place + 4] if name == "src")
+    drawn = base64.b64decode(source.partition(",")[2]).decode()
+    assert ("not finite" in drawn) == (loss is None)
 
 
 def test_the_numbers_stand_at_the_top(workdir):
@@ -175,7 +214,7 @@ def test_an_empty_work_directory_makes_a_page_too(tmp_path):
 
 def test_rows_of_nested_values():
     nested = {"a": {"b": {"c": 1e-4}}, "d": [], "e": [True, None, "x", 2], "f": False, "g": "1"}
-    assert flat(nested) == [
+    assert rows(nested) == [
         ("a.b.c", "0.0001"),
         ("d", ""),
         ("e", "yes, –, x, 2"),

@@ -361,15 +361,15 @@ def is_shared_out(text):
     assert "f32[4,16,16,1]" in text
     assert "f32[16,16,16,1]" not in text
     assert "u8[16,16,16,1]" not in text
-    assert "all-gather" not in text
 
 
 def test_no_device_holds_the_whole_batch(sharded):
     run, state, payload, text = sharded
     is_shared_out(text)
+    assert "all-gather" not in text
     payload = next(run.tests.payloads(0))
     evaluation = run.measure.lower(state.evaluated, run.tests.data, payload)
-    is_shared_out(evaluation.compile().as_text())
+    is_shared_out(evaluation.compile().as_text())  # XLA gathers scores for top_k, no pixels
 
 
 def test_accumulation_gathers_nothing(sharded):

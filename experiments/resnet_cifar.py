@@ -100,15 +100,17 @@ DIGITS = Config(
 
 FASHION_MNIST = Config(
     data="fashion_mnist",
-    steps=4_000,
+    steps=5_000,
     schedule="cosine",
-    warmup_steps=300,
+    warmup_steps=250,
     nesterov=True,
     weight_decay=5e-4,
     ema=0.998,
+    pad=2,
     evaluate_every=1000,
 )
-"""Chosen on a tenth of the training images, for an hour on two CPU cores."""
+"""For an hour on two CPU cores. After 128,000 images a tenth of the training images, held out, \
+gave 90.9 % with this padding, 90.4 % with 4 pixels, and 90.8 % with batches of 64."""
 
 NOTE = """\
 This run trains on the embedded digits (scikit-learn's 1,797 handwritten digits), not on CIFAR-10, \

@@ -4,8 +4,11 @@ import difflib
 from collections.abc import Iterable
 
 
-class Refused(ValueError):
-    """A request that cannot be met. The command line prints it alone and exits with 2."""
+class Refused(Exception):
+    """A request that cannot be met. The command line prints it alone and exits with 2.
+
+    No ValueError: what builds a `Config` from a command line would put that in words of its own.
+    """
 
 
 def choose(field: str, value: str, valid: Iterable[str]) -> str:

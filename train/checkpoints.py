@@ -5,10 +5,8 @@ import gc
 import json
 import logging
 import math
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,12 +14,11 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from train.quiet import abandoned_unheard, worth_hearing
 from train.record import Differs, compare, describe, flat, intact, record, shortened
 
 ASIDE = "damaged"
 """Where damaged steps go: inside the directory, so that a rename never crosses file systems."""
-RAISED_TOO = {"async_checkpointer.py", "checkpoint_manager.py", "future.py"}
-"""Files of Orbax that log the errors of a save, each with its traceback; `wait` raises them too."""
 
 
 class SaveFailed(RuntimeError):
@@ -350,40 +347,3 @@ def brief(error: BaseException) -> str:
     """The type of an error and the first line of its text."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def abandoned_unheard() -> Iterator[None]:
-    """Where one array can't be read, Orbax closes its event loop on the reads of all others.
-
-    What these complain of as they end, each with a page of text, is not heard; anything else is.
-    """
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda what: None if from_a_read(what) else hook(what)
-    logging.getLogger("asyncio").addFilter(nothing)
-    try:
-        yield
-    finally:
-        logging.getLogger("asyncio").removeFilter(nothing)
-        sys.unraisablehook = hook
-
-
-def nothing(record: logging.LogRecord) -> bool:
-    """A filter: nothing passes."""
-    return False
-
-
-def from_a_read(what: "sys.UnraisableHookArgs") -> bool:
-    """Whether a coroutine or an event loop of Orbax's complains."""
-    codes = [frame.f_code for frame, _ in traceback.walk_tb(what.exc_traceback)]
-    if (coroutine := getattr(what.object, "cr_code", None)) is not None:
-        codes.append(coroutine)
-    return any({"orbax", "asyncio"} & {*Path(code.co_filename).parts} for code in codes)
-
-
-def worth_hearing(record: logging.LogRecord) -> bool:
-    """A filter: of what Orbax logs, the errors that it doesn't raise besides; all from others."""
-    path = Path(record.pathname)
-    if "orbax" not in path.parts:
-        return True
-    return record.levelno >= logging.ERROR and path.name not in RAISED_TOO

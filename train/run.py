@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -15,19 +14,18 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from train import workdir as directory
-from train.checkpoints import Checkpoints, Damaged
+from train.assess import assess_best, outcome, validation
+from train.checkpoints import Checkpoints
 from train.data.loader import Loader
 from train.data.named import Splits
-from train.data.order import once
 from train.data.resident import Resident
 from train.data.source import About, Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
-from train.evaluate import evaluate, evaluation_step
 from train.experiment import Parts
-from train.logs import Logs, read_metrics
-from train.loop import NonFinite, Rhythm, fit, host_step
-from train.mesh import compiled_evaluation, compiled_initial, compiled_step, make_mesh
+from train.logs import Logs
+from train.loop import NonFinite, Rhythm, fit
+from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.provenance import provenance
 from train.refusal import Refused
 from train.report.page import Part, write_report
@@ -35,8 +33,6 @@ from train.state import State, initial
 from train.step import training_step
 from train.stop import Stop
 from train.tasks.task import Summary
-
-Assess = Callable[[dict[str, Any]], Summary]
 
 
 class Stopped(Exception):
@@ -114,7 +110,7 @@ def run(
     first = initial_state(parts, loader, mesh, config.seed)
     said: list[str] = []
     with Checkpoints(path / "checkpoints", say=said.append) as checkpoints, Stop() as stop:
-        restored = checkpoints.restore(jax.tree.map(like, first))
+        restored = checkpoints.restore(first)
         state = first if restored is None else restored.state
         logs = Logs(
             path,
@@ -211,11 +207,6 @@ def initial_state(parts: Parts, loader: Loader, mesh: Mesh, seed: int) -> State:
     return compiled_initial(lambda seed: start(seed=seed), mesh)(jnp.uint32(seed))
 
 
-def like(x: jax.Array) -> jax.ShapeDtypeStruct:
-    """What a checkpoint is restored into: the same shape, dtype and sharding."""
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
 def rhythm(config: Any) -> Rhythm:
     """When the loop does what."""
     return Rhythm(
@@ -224,82 +215,6 @@ def rhythm(config: Any) -> Rhythm:
         save_every=config.save_every,
         log_every=config.log_every,
     )
-
-
-def assess(parts: Parts, load: Callable[..., Loader], mesh: Mesh, source: Source) -> Assess:
-    """variables -> the summary of a whole split, in its order, without augmentation."""
-    loader = load(source, order=once)
-    measure = compiled_evaluation(evaluation_step(parts.task, loader), mesh)
-
-    def of(variables: dict[str, Any]) -> Summary:
-        (summary,) = evaluate(measure, parts.task, loader, source, variables)
-        return summary
-
-    return of
-
-
-def validation(
-    parts: Parts,
-    load: Callable[..., Loader],
-    mesh: Mesh,
-    source: Source | None,
-    rank: str,
-    logs: Logs,
-) -> Callable[[int, State], float | None]:
-    """What the loop calls to rank a checkpoint; without a validation split nothing is ranked."""
-    if source is None:
-        return lambda step, state: None
-    summary_of = assess(parts, load, mesh, source)
-
-    def of(step: int, state: State) -> float:
-        scalars = summary_of(state.evaluated).scalars
-        logs.evaluation(step, "validation", scalars)
-        return scalars[rank]
-
-    return of
-
-
-def assess_best(
-    parts: Parts,
-    load: Callable[..., Loader],
-    mesh: Mesh,
-    source: Source,
-    checkpoints: Checkpoints,
-    state: State,
-    logs: Logs,
-    path: Path,
-) -> tuple[Summary, int]:
-    """The summary of the test split at the best checkpoint, and its step.
-
-    Where none is ranked the weights are those of `state`, which is the last.
-    """
-    last, best = host_step(state), checkpoints.best()
-    at, variables = last, state.evaluated
-    if best is not None and best != last:
-        try:
-            target = jax.tree.map(like, variables)
-            at, variables = best, checkpoints.restore_variables(target, step=best)
-        except Damaged as error:
-            logs.say(f"{error}. The last weights stand in for the best.")
-    summary = assess(parts, load, mesh, source)(variables)
-    split = source.about.split
-    if not any(line.get("split") == split and line["step"] == at for line in read_metrics(path)):
-        logs.evaluation(at, split, summary.scalars)
-    return summary, at
-
-
-def outcome(experiment: str, config: Any, at: int, summary: Summary) -> dict[str, Any]:
-    """What `summary.json` says."""
-    return {
-        "experiment": experiment,
-        "data": config.data,
-        "model": config.model,
-        "seed": config.seed,
-        "steps": config.steps,
-        "images": config.steps * config.batch_size,
-        "evaluated_step": at,
-        **{f"test/{name}": finite(value) for name, value in summary.scalars.items()},
-    }
 
 
 def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
@@ -320,8 +235,3 @@ def again(experiment: str, path: Path) -> str:
     """The command that goes on with a run."""
     script = f"{experiment.replace('.', '/')}.py"
     return f"python {script} --workdir {shlex.quote(str(path))}"
-
-
-def finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None

@@ -21,7 +21,7 @@ from train.data.resident import Resident
 from train.data.statistics import measured
 from train.logs import read_metrics
 from train.mesh import make_mesh
-from train.run import initial_state, like
+from train.run import initial_state
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = "experiments/resnet_cifar.py"
@@ -79,7 +79,7 @@ def final(path, step):
     parts = resnet_cifar.build(config, measured(data.train))
     mesh = make_mesh(jax.devices()[:1])
     loader = Resident(data.train, mesh=mesh, batch_size=config.batch_size, seed=config.seed)
-    target = jax.tree.map(like, initial_state(parts, loader, mesh, config.seed))
+    target = initial_state(parts, loader, mesh, config.seed)
     with Checkpoints(path / "checkpoints") as checkpoints:
         restored = checkpoints.restore(target)
     assert restored.step == step

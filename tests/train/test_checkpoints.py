@@ -26,10 +26,9 @@ from train.checkpoints import (
     Damaged,
     NoneSound,
     SaveFailed,
-    abandoned_unheard,
-    worth_hearing,
 )
 from train.mesh import make_mesh, replicated
+from train.quiet import abandoned_unheard, worth_hearing
 from train.record import Differs
 from train.state import State
 

@@ -1,0 +1,48 @@
+"""Quiet: what Orbax says of itself, and of failures that it raises besides, is not printed."""
+
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+RAISED_TOO = {"async_checkpointer.py", "checkpoint_manager.py", "future.py"}
+"""Files of Orbax that log the errors of a save, each with its traceback; `wait` raises them too."""
+
+
+@contextlib.contextmanager
+def abandoned_unheard() -> Iterator[None]:
+    """Where one array can't be read, Orbax closes its event loop on the reads of all others.
+
+    What these complain of as they end, each with a page of text, is not heard; anything else is.
+    """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if from_a_read(what) else hook(what)
+    logging.getLogger("asyncio").addFilter(nothing)
+    try:
+        yield
+    finally:
+        logging.getLogger("asyncio").removeFilter(nothing)
+        sys.unraisablehook = hook
+
+
+def nothing(record: logging.LogRecord) -> bool:
+    """A filter: nothing passes."""
+    return False
+
+
+def from_a_read(what: "sys.UnraisableHookArgs") -> bool:
+    """Whether a coroutine or an event loop of Orbax's complains."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(what.exc_traceback)]
+    if (coroutine := getattr(what.object, "cr_code", None)) is not None:
+        codes.append(coroutine)
+    return any({"orbax", "asyncio"} & {*Path(code.co_filename).parts} for code in codes)
+
+
+def worth_hearing(record: logging.LogRecord) -> bool:
+    """A filter: of what Orbax logs, the errors that it doesn't raise besides; all from others."""
+    path = Path(record.pathname)
+    if "orbax" not in path.parts:
+        return True
+    return record.levelno >= logging.ERROR and path.name not in RAISED_TOO

@@ -63,7 +63,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         module.Config,
         default=default,
         args=list(argv),
-        description=module.__doc__,
+        description=(module.__doc__ or "").partition("\n\n")[0],
         config=(tyro.conf.FlagConversionOff,),
     )
     if config.data == "auto":

@@ -44,7 +44,7 @@ def run(*arguments, **more):
         env={**environment(), **more},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 

@@ -20,7 +20,10 @@ def test_the_first_signal_is_noted(number):
     assert signal.getsignal(number) is before
 
 
-def test_the_second_ctrl_c_interrupts():
+def test_the_second_ctrl_c_interrupts(request):
+    # A shell's background process ignores Ctrl-C, and its children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with Stop() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):

@@ -272,22 +272,21 @@ def test_a_streaming_loader_gives_the_same_run(plain, tmp_path):
 
 
 @pytest.mark.usefixtures("x64")
-def test_one_and_four_devices_agree_in_float64(tmp_path, record_property):
+def test_one_and_four_devices_agree_in_float64(tmp_path):
     one = Run(one_device(), dtype="float64").fit(tmp_path / "one", 40)
     four = Run(make_mesh(), dtype="float64").fit(tmp_path / "four", 40)
     assert jax.tree.leaves(one.params)[0].dtype == np.float64
     difference = largest_difference(numbers(one), numbers(four))
-    record_property("float64_difference", float(difference))
+    print(f"largest difference after 40 steps in float64: {difference:.1e}")
     assert difference < 1e-9
 
 
-def test_one_and_four_devices_in_float32(tmp_path, record_property):
+def test_one_and_four_devices_in_float32(tmp_path):
     one = Run(one_device()).fit(tmp_path / "one", 40)
     four = Run(make_mesh()).fit(tmp_path / "four", 40)
     difference = largest_difference(numbers(one), numbers(four))
-    record_property("float32_difference", float(difference))
     print(f"largest difference after 40 steps in float32: {difference:.1e}")
-    assert difference < 2e-2
+    assert difference < 1e-3
 
 
 MESHES = pytest.mark.parametrize(

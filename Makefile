@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 # One stamp for each set of extras that is installed; `cpu` is the set without any.
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help train cifar10 test tests test-slow lint format clean FORCE
+.PHONY: help train cifar10 prepare test tests test-slow lint format clean FORCE
 .NOTPARALLEL:
 
 help: ## this list
@@ -21,6 +21,9 @@ train: .venv/installed/$(DEVICE) ## install, then train a ResNet on what data th
 cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare ## prepare the real CIFAR-10 and train on it
 	$(RUN) -m train.data.prepare cifar10
 	$(RUN) experiments/resnet_cifar.py --data cifar10 $(ARGS)
+
+prepare: .venv/installed/cpu .venv/installed/prepare ## prepare another data set: make prepare DATA=fashion_mnist
+	$(RUN) -m train.data.prepare $(DATA)
 
 test: lint ## lint, format check, types, and all tests but the slow ones
 	$(RUN) -m pytest -n $(WORKERS) -m "not slow"

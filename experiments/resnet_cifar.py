@@ -10,6 +10,7 @@ python experiments/resnet_cifar.py --workdir DIR         goes on with the run in
 import re
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import optax
@@ -29,6 +30,8 @@ from train.run import run
 from train.step import gradient
 from train.tasks.classification import classification
 from train.tasks.task import Summary
+
+NAME = f"experiments.{Path(__file__).stem}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Par
             optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
             optax.add_decayed_weights(hyper["weight_decay"], optim.kernels),
             optax.trace(config.momentum, config.nesterov),
-            rate,
+            rate,  # the log reads the learning rate in the state of `scale_by_rate`
         )
 
     stages = [pad_and_crop(config.pad), *([flip()] if about.mirror else [])]
@@ -187,7 +190,7 @@ def splits(config: Config) -> Splits:
 def main(config: Config) -> Summary:
     """Train and report."""
     return run(
-        "experiments.resnet_cifar",
+        NAME,
         config,
         build=build,
         splits=splits,
@@ -198,4 +201,4 @@ def main(config: Config) -> Summary:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.command_line("experiments.resnet_cifar"))
+    sys.exit(cli.command_line(NAME))

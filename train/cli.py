@@ -45,7 +45,7 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         return 1
     except Stopped as stopped:
         return 128 + stopped.signal
-    except KeyboardInterrupt:  # a second Ctrl-C, or one before training began
+    except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
 

@@ -81,11 +81,11 @@ def fit(
     try:
         while True:
             last, stop = at >= rhythm.until, stopping()
-            metric, saved = None, at == start
-            if not saved and (last or at % rhythm.evaluate_every == 0):
+            metric, fresh = None, at == start  # where the run begins there is nothing new to save
+            if not fresh and (last or at % rhythm.evaluate_every == 0):
                 window.fetch(at)
                 metric = evaluate(at, state)
-            if not saved and (last or stop or metric is not None or at % rhythm.save_every == 0):
+            if not fresh and (last or stop or metric is not None or at % rhythm.save_every == 0):
                 window.fetch(at)
                 checkpoints.save(at, state, state.evaluated, metric)
             if last or stop:

@@ -21,7 +21,7 @@ def choose(field: str, value: str, valid: Iterable[str]) -> str:
     if value in names:
         return value
     near = difflib.get_close_matches(value.lower(), names, n=4, cutoff=0.5)
-    if not near and len(names) <= 12:
+    if not near and len(names) <= 40:
         near = names
     hint = f"; nearest: {', '.join(near)}" if near else ""
     raise Refused(f"{field}={value!r} is unknown{hint}")

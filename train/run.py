@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -107,25 +108,34 @@ def run(
     directory.write_config(path, experiment, config)
     directory.write(path / "about.json", dataclasses.asdict(about))
 
-    first = initial_state(parts, loader, mesh, config.seed)
-    said: list[str] = []
-    with Checkpoints(path / "checkpoints", say=said.append) as checkpoints, Stop() as stop:
+    # From here on XLA compiles, where an interrupt would end the process without a word.
+    with Stop() as stop, Checkpoints(path / "checkpoints") as checkpoints:
+        said: list[str] = []
+        checkpoints.say = said.append
+        first = initial_state(parts, loader, mesh, config.seed)
         restored = checkpoints.restore(first)
         state = first if restored is None else restored.state
-        logs = Logs(
-            path,
-            steps=config.steps,
-            resume_step=None if restored is None else restored.step,
-            began=began,
-        )
+        begin = None if restored is None else restored.step
+        logs = Logs(path, steps=config.steps, resume_step=begin, began=began)
         checkpoints.say = logs.say
-        title = f"{config.model} on {config.data}"
-        page = partial(write_report, path, title, about=data.test.about, source=data.test)
+        page = partial(
+            write_report,
+            path,
+            f"{config.model} on {config.data}",
+            about=data.test.about,
+            source=data.test,
+            parts=report,
+        )
         with contextlib.closing(logs):
-            for line in filter(None, [note, describe(config, data, mesh, record["cpu"]), *said]):
-                logs.say(line)
-            if restored is not None:
-                logs.say(f"Going on from step {restored.step} of {path}.")
+            whence = "A new run in" if begin is None else f"Going on from step {begin} of"
+            for line in (
+                note,
+                describe(config, data, mesh, record["cpu"]),
+                *said,
+                f"{whence} {path}.",
+            ):
+                if line:
+                    logs.say(line)
             step = training_step(
                 parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
             )
@@ -140,21 +150,21 @@ def run(
                     logs=logs,
                     stopping=stop,
                 )
-                go_on(stop, experiment, path, checkpoints, logs)
+                go_on(stop, path, checkpoints, logs)
             except NonFinite as error:
-                where = page(summary=None, parts=report, lead=f"{note} Stopped: {error}.".strip())
+                where = page(summary=None, lead=f"{note} Stopped: {error}.".strip())
                 logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
                 raise
             summary, at = assess_best(parts, load, mesh, data.test, checkpoints, state, logs, path)
-            go_on(stop, experiment, path, checkpoints, logs)
+            go_on(stop, path, checkpoints, logs)
             found = outcome(experiment, config, at, summary)
             directory.write(path / "summary.json", {**found, "seconds": round(logs.seconds, 1)})
-            where = page(summary=summary, parts=report, lead=note)
+            where = page(summary=summary, lead=note)
             logs.say(f"Test {rank} {summary.scalars[rank]:.4f}, weights of step {at}.\n  {where}")
             return summary
 
 
-def go_on(stop: Stop, experiment: str, path: Path, checkpoints: Checkpoints, logs: Logs) -> None:
+def go_on(stop: Stop, path: Path, checkpoints: Checkpoints, logs: Logs) -> None:
     """Where a signal came: say how to go on, and end the run.
 
     Raises:
@@ -164,7 +174,7 @@ def go_on(stop: Stop, experiment: str, path: Path, checkpoints: Checkpoints, log
         return
     saved = checkpoints.latest()
     at = "before the first step" if saved is None else f"and saved at step {saved}"
-    logs.say(f"Stopped {at}. To go on:\n  {again(experiment, path)}")
+    logs.say(f"Stopped {at}. To go on:\n  {again(path)}")
     raise Stopped(stop.signal)
 
 
@@ -231,7 +241,6 @@ def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
     )
 
 
-def again(experiment: str, path: Path) -> str:
-    """The command that goes on with a run."""
-    script = f"{experiment.replace('.', '/')}.py"
-    return f"python {script} --workdir {shlex.quote(str(path))}"
+def again(path: Path) -> str:
+    """The command that goes on with a run, called as this one was."""
+    return shlex.join([sys.orig_argv[0], sys.argv[0], "--workdir", str(path)])

@@ -5,7 +5,7 @@ from types import FrameType, TracebackType
 
 
 class Stop:
-    """While entered, the first SIGTERM or SIGINT is noted; a second one has its usual effect.
+    """While entered, the first SIGTERM or SIGINT is noted; a second one ends the process.
 
     Attributes:
         signal: the number of the one that came, or None.
@@ -29,13 +29,11 @@ class Stop:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._restore()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before = {}
+        # The next one ends the process at once: an exception inside XLA would crash it instead.
+        for one in self._before:
+            signal.signal(one, signal.SIG_DFL)

@@ -136,4 +136,7 @@ def refuse_changes(path: pathlib.Path, earlier: Any, config: Any) -> None:
         if getattr(earlier, name) != getattr(config, name)
     ]
     if differ:
-        raise Refused(f"workdir={str(path)!r} holds a run of another config: {'; '.join(differ)}")
+        raise Refused(
+            f"workdir={str(path)!r} holds a run of another config: {'; '.join(differ)} "
+            f"(a run that goes on may change {', '.join(sorted(RUNTIME))} alone)"
+        )

@@ -313,7 +313,7 @@ def test_a_workdir_of_another_config_is_refused(whole):
     out = run("--workdir", path, "--steps", "61", "--log-every", "7")
     assert out.returncode == 2
     assert "steps: 60 there, 61 asked" in out.stderr
-    assert "log_every" not in out.stderr
+    assert "log_every:" not in out.stderr
 
 
 def test_a_finished_run_says_its_result_again(whole):

@@ -58,16 +58,16 @@ def prepare(name: str) -> None:
         sets.Layout(builder)
     if builder is None or importlib.util.find_spec("tensorflow") is None:
         raise Refused(
-            f"data={name!r} is not prepared under {folder}, and preparing it needs TensorFlow: "
-            f"pip install 'svertka[prepare]', then `{sets.command(name)}`; or set TFDS_DATA_DIR to "
-            "where a copy prepared elsewhere lies"
+            f"data={name!r} is not prepared under {folder}, and preparing it needs TensorFlow, the "
+            f"extra svertka[prepare]: `{sets.command(name)}` installs it and prepares the set; or "
+            "set TFDS_DATA_DIR to where a copy prepared elsewhere lies"
         )
     silent = unreachable(_urls(builder))
     if silent:
         raise Refused(
             f"data={name!r} is not prepared under {folder}, and there is no network to download "
             f"it: {silent}; set TFDS_DATA_DIR to where a copy prepared elsewhere lies, or run "
-            f"`{sets.command(name)}` (it needs the extra svertka[prepare]) on a connected machine"
+            f"`{sets.command(name)}` (with the extra svertka[prepare]) on a connected machine"
         )
     try:
         builder.download_and_prepare(

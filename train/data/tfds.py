@@ -237,7 +237,7 @@ def _open(name: str) -> tfds.core.DatasetBuilder:
         has = ", ".join(sorted(f.value for f in formats))
         raise NotPrepared(
             f"data={name!r} lies in {builder.data_dir} in the {has} format, which has no random "
-            f"access; `{command(name)}` converts it to {FORMAT.value}"
+            f"access; `python -m train.data.prepare {name}` converts it to {FORMAT.value}"
         )
     if builder.info.file_format != FORMAT:
         builder.info.set_file_format(FORMAT, override=True, override_if_initialized=True)
@@ -269,8 +269,8 @@ def _damaged(builder: tfds.core.DatasetBuilder, what: str) -> Refused:
 
 
 def command(name: str) -> str:
-    """The one command that prepares or converts a set."""
-    return f"make {name}" if name == "cifar10" else f"python -m train.data.prepare {name}"
+    """The one command that installs what it needs and prepares a set."""
+    return f"make {name}" if name == "cifar10" else f"make prepare DATA={name}"
 
 
 def _fingerprint(builder: tfds.core.DatasetBuilder, split: str, classes: tuple[str, ...]) -> str:

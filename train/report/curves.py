@@ -149,6 +149,9 @@ def _dress(axes: Axes, chart: Chart, *, marked: bool) -> None:
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel(chart.title, fontsize=9, parse_math=False)
+    left, right = axes.get_xlim()
+    if right - left < 2:  # one point: its step alone is marked
+        axes.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.tick_params(labelsize=8, length=3, color="#888888")

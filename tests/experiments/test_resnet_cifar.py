@@ -250,6 +250,17 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
     assert "Traceback" not in out
 
 
+def test_an_early_ctrl_c_ends_a_run_that_still_compiles(tmp_path):
+    process = start(*SMALL, "--steps", 60, "--seed", 5, "--workdir", tmp_path)
+    wait_for((tmp_path / "about.json").exists, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 128 + signal.SIGINT  # it was a crash inside XLA
+    assert "Stopped" in out
+    assert "Traceback" not in out
+
+
 def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     out = run(
         *SMALL, "--steps", 50, "--learning-rate", "1e15", "--log-every", 1, "--save-every", 1,

@@ -1,6 +1,7 @@
 """The first experiment as its users meet it: processes, their files, their errors."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from experiments import resnet_cifar
 from train import workdir
 from train.checkpoints import Checkpoints
 from train.data.resident import Resident
+from train.data.source import About
 from train.data.statistics import measured
 from train.logs import read_metrics
 from train.mesh import make_mesh
@@ -225,6 +227,21 @@ def test_every_other_choice_of_the_recipe_on_a_prepared_set(tmp_path):
 def test_recipes(arguments, expected, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "/nonexistent")
     assert resnet_cifar.recipe(*arguments) == expected
+
+
+def test_build_needs_no_data_and_takes_another_convolution():
+    calls = []
+
+    def conv(*arguments, **how):
+        calls.append(how)
+        return jax.lax.conv_general_dilated(*arguments, **how)
+
+    about = About("ten", "train", tuple("0123456789"), mirror=False, mean=(1.0,), std=(2.0,))
+    parts = resnet_cifar.build(resnet_cifar.DIGITS, about, conv=conv)
+    x = jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32)
+    init = functools.partial(parts.network.init, train=False)
+    jax.eval_shape(init, jax.random.key(0), x)
+    assert len(calls) == 19  # and the linear layer makes twenty
 
 
 def test_the_papers_recipe():

@@ -171,9 +171,13 @@ class Tfds:
 
     def _example(self, i: int, record: Any) -> Example:
         label = self._checked(i, record)
-        image = _decode(record[self._image].bytes_list.value[0], self._channels)
+        try:
+            image = _decode(record[self._image].bytes_list.value[0], self._channels)
+        except (OSError, SyntaxError, IndexError) as error:  # Pillow raises the first two
+            what = f"{self.about.name}/{self.about.split}"
+            raise Refused(f"image[{i}] of {what} can't be decoded: {error}") from error
         if self.about.shape is not None and image.shape != self.about.shape:
-            raise ValueError(f"image[{i}] has shape {image.shape}; wanted: {self.about.shape}")
+            raise Refused(f"image[{i}] has shape {image.shape}; wanted: {self.about.shape}")
         return {"image": image, "label": np.asarray(label)}
 
 

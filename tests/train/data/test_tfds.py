@@ -18,6 +18,8 @@ from train.data.statistics import measure
 from train.data.subset import cut
 from train.refusal import Refused
 
+DECODE = tfds._decode
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
@@ -72,8 +74,16 @@ def test_images_of_varying_size_and_mode(root):
 def test_an_image_of_another_shape_than_declared_names_its_index(root):
     images = [pixels_of(0, (5, 4, 3)), pixels_of(1, (4, 5, 3))]
     write_set(root, images=images, splits={"train": [0, 1]})
-    with pytest.raises(ValueError, match=r"image\[1\] has shape \(4, 5, 3\)"):
+    with pytest.raises(Refused, match=r"image\[1\] has shape \(4, 5, 3\)"):
         tfds.source("tiny", "train")[1]
+
+
+def test_an_image_that_cannot_be_decoded_names_its_index(root, monkeypatch):
+    write_set(root)
+    source = tfds.source("tiny", "train")
+    monkeypatch.setattr(tfds, "_decode", lambda encoded, channels: DECODE(encoded[:40], channels))
+    with pytest.raises(Refused, match=r"image\[3\] of tiny/train can't be decoded"):
+        source[3]
 
 
 def test_keys_other_than_image_and_label_are_found(root):

@@ -5,6 +5,8 @@ python experiments/resnet_cifar.py --data cifar10        CIFAR-10, prepared firs
 python experiments/resnet_cifar.py --data fashion_mnist  any TFDS set of one-label images
 python experiments/resnet_cifar.py --workdir DIR         goes on with the run in DIR
 
+ResNet-20 on two CPU cores (AMD EPYC, AVX-512): digits in 2 minutes, 0.9932 ± 0.0015 (5 seeds);
+Fashion-MNIST in 46 minutes, 0.9318 (one seed). CIFAR-10 has not been measured.
 """
 
 import re
@@ -99,7 +101,7 @@ DIGITS = Config(
     ema=0.99,
     evaluate_every=100,
 )
-"""The embedded digits, in minutes on two CPU cores."""
+"""The embedded digits, in two minutes on two CPU cores."""
 
 FASHION_MNIST = Config(
     data="fashion_mnist",

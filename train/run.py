@@ -101,7 +101,7 @@ def run(
     record = provenance(
         seed=config.seed,
         convolution="xla",
-        fingerprints={s.about.split: s.fingerprint for s in data if s is not None},
+        fingerprints={part: s.fingerprint for part, s in data._asdict().items() if s is not None},
         devices=mesh.devices.ravel().tolist(),
     )
     directory.write_provenance(path, record)
@@ -109,9 +109,8 @@ def run(
     directory.write(path / "about.json", dataclasses.asdict(about))
 
     # From here on XLA compiles, where an interrupt would end the process without a word.
-    with Stop() as stop, Checkpoints(path / "checkpoints") as checkpoints:
-        said: list[str] = []
-        checkpoints.say = said.append
+    said: list[str] = []
+    with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
         first = initial_state(parts, loader, mesh, config.seed)
         restored = checkpoints.restore(first)
         state = first if restored is None else restored.state
@@ -230,7 +229,7 @@ def rhythm(config: Any) -> Rhythm:
 def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
     """What runs on what, in two lines."""
     about = data.train.about
-    sizes = ", ".join(f"{len(s):,} {s.about.split}" for s in data if s is not None)
+    sizes = ", ".join(f"{len(s):,} {part}" for part, s in data._asdict().items() if s is not None)
     device = mesh.devices.flat[0]
     kind = device.device_kind
     if device.platform == "cpu":

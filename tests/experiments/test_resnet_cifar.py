@@ -210,6 +210,22 @@ def test_every_other_choice_of_the_recipe_on_a_prepared_set(tmp_path):
     assert {line["split"] for line in lines if line["kind"] == "evaluation"} == {"test"}
 
 
+def test_a_set_that_is_tested_on_what_it_calls_validation(tmp_path):
+    labels = [i % 3 for i in range(30)]
+    write_set(tmp_path, "tiny", splits={"train": labels, "validation": labels[:9]}, shape=(8, 8, 3))
+    path = tmp_path / "run"
+    out = run(
+        "--data", "tiny", "--steps", 2, "--batch-size", 8, "--validation", 0.2, "--workdir", path,
+        TFDS_DATA_DIR=str(tmp_path),
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert "24 train, 6 validation, 9 test" in out.stdout
+    counts = {line["split"]: line["count"] for line in read_metrics(path) if "split" in line}
+    assert counts == {"validation": 6, "test": 9}
+    data = json.loads((path / "provenance.json").read_text())["data"]
+    assert len({*data.values()}) == len(data) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

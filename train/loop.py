@@ -16,7 +16,7 @@ from train.data.loader import Loader
 from train.evaluate import add
 from train.logs import Logs
 from train.state import State
-from train.tasks.task import Ratio, Sums
+from train.tasks.task import Sums, means
 
 Step = Callable[[State, Any, Any], tuple[State, Sums]]
 
@@ -159,13 +159,3 @@ class Window:
             values["images_per_second"] = self.steps * self.batch_size / self.seconds
         self.reset()
         return values
-
-
-def means(sums: Sums) -> dict[str, Any]:
-    """The ratios among sums, divided: a float each, or a list of N for N seeds."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            name: np.divide(value.total, value.weight).tolist()
-            for name, value in sums.items()
-            if isinstance(value, Ratio)
-        }

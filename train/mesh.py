@@ -86,9 +86,9 @@ def compiled_step(step: Callable[..., Any], mesh: Mesh, seeds: int | None = None
 def compiled_evaluation(measure: Callable[..., Any], mesh: Mesh, seeds: int | None = None) -> Any:
     """`measure(variables, data, payload)`, jitted; its payloads have no seed axis."""
     check_seeds(mesh, seeds)
-    return jax.jit(
-        measure if seeds is None else over_seeds(measure, mesh, (0, None, None)),
-    )
+    if seeds is not None:
+        measure = over_seeds(measure, mesh, (0, None, None))
+    return jax.jit(measure)
 
 
 def compiled_initial(initial: Callable[[Any], Any], mesh: Mesh, seeds: int | None = None) -> Any:
@@ -101,7 +101,7 @@ def compiled_initial(initial: Callable[[Any], Any], mesh: Mesh, seeds: int | Non
 
 def per_seed(mesh: Mesh, seeds: int | None) -> NamedSharding:
     """How state and sums lie: the same on every device, or a seed's on its place."""
-    return NamedSharding(mesh, PartitionSpec() if seeds is None else PartitionSpec("seed"))
+    return replicated(mesh) if seeds is None else NamedSharding(mesh, PartitionSpec("seed"))
 
 
 def check_seeds(mesh: Mesh, seeds: int | None) -> None:

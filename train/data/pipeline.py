@@ -34,10 +34,12 @@ class Pipeline:
         Raises:
             Refused: names the field and the value.
         """
+        if batch_size < 1:
+            raise Refused(f"batch_size={batch_size} is not positive")
         self.examples = Shaper(source, capacity)
         self.length = len(source)
         self.batch_size = batch_size
-        self.steps = None if batch_size < 1 else order.steps(batch_size, self.length)
+        self.steps = order.steps(batch_size, self.length)
         self.mesh = mesh
         self.order = order
         self.transform = transform
@@ -48,8 +50,6 @@ class Pipeline:
         self.lead = (len(self.seeds),) if self.axes else ()
         """Sizes of these axes."""
         devices = mesh.shape["data"]
-        if batch_size < 1:
-            raise Refused(f"batch_size={batch_size} is not positive")
         if self.steps is None and batch_size > self.length:
             raise Refused(f"batch_size={batch_size} is larger than the data ({self.length})")
         if batch_size % devices:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from train.metrics.confusion import accuracy, confusion, f1, in_top_k, macro, precision, recall
-from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task
+from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task, means
 
 
 def classification(
@@ -107,7 +107,7 @@ def score(record: dict, truth: dict) -> tuple[Sums, dict[str, Any]]:
 def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
     """Scalars: loss, accuracy, top5, macro precision, recall and F1, count. Tables: see there."""
     matrix = np.asarray(sums["confusion"])
-    scalars = {name: float(total / weight) for name, (total, weight) in ratios(sums)}
+    scalars = means(sums)
     scalars |= {
         "accuracy": accuracy(matrix),
         "precision": macro(precision(matrix)),
@@ -118,8 +118,3 @@ def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
     mistakes = [one for one in kept if one["label"] != one["predicted"]]
     mistakes.sort(key=lambda one: -one["confidence"])
     return Summary(scalars, {"confusion": matrix, "mistakes": mistakes})
-
-
-def ratios(sums: Sums):
-    """The sums that are means."""
-    return ((name, value) for name, value in sums.items() if isinstance(value, Ratio))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 
@@ -17,6 +18,16 @@ class Ratio(NamedTuple):
 
 Sums = dict[str, Any]
 """Name -> integer counts (an array of any shape) or a `Ratio`."""
+
+
+def means(sums: Sums) -> dict[str, Any]:
+    """The ratios among sums, on the host, divided: a float each, or a list of N for N seeds."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            name: np.divide(value.total, value.weight).tolist()
+            for name, value in sums.items()
+            if isinstance(value, Ratio)
+        }
 
 
 class Aux(NamedTuple):

@@ -15,22 +15,22 @@ DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-train: .venv/installed/$(DEVICE) ## install, then train a ResNet on what data there is
+train: .venv/installed/$(DEVICE) .venv/built ## install, then train a ResNet on what data there is
 	$(RUN) experiments/resnet_cifar.py $(ARGS)
 
-cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare ## prepare the real CIFAR-10 and train on it
+cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare .venv/built ## prepare the real CIFAR-10 and train on it
 	$(RUN) -m train.data.prepare cifar10
 	$(RUN) experiments/resnet_cifar.py --data cifar10 $(ARGS)
 
 prepare: .venv/installed/cpu .venv/installed/prepare ## prepare another data set: make prepare DATA=fashion_mnist
 	$(RUN) -m train.data.prepare $(DATA)
 
-test: lint ## lint, format check, types, and all tests but the slow ones
+test: lint .venv/built ## lint, format check, types, and all tests but the slow ones
 	$(RUN) -m pytest -n $(WORKERS) -m "not slow"
 
 tests: test
 
-test-slow: .venv/installed/test ## the tests that train for minutes
+test-slow: .venv/installed/test .venv/built ## the tests that train for minutes
 	$(RUN) -m pytest -m slow
 
 lint: .venv/installed/test ## lint, format check, types
@@ -49,6 +49,14 @@ clean: ## remove the environment and the caches; runs/ stays
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt \
 	    -e '.$(patsubst %,[%],$(filter-out cpu,$*))'
 	@mkdir -p $(@D) && touch $@
+
+# Convolutions on a CPU: a wheel and some seconds of a C++ compiler. Whatever is missing, everything
+# works without.
+.venv/built: .venv/installed/cpu $(wildcard models/backends/onednn/*.cc models/backends/onednn/*.py)
+	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[onednn]' \
+	    || echo "No oneDNN from the package index: convolutions will be slower"
+	@$(RUN) -m models.backends.onednn
+	@touch $@
 
 # Asked each time, and made anew (with it go the stamps) where .venv cannot be used: its Python is
 # gone or of another version, it has no pip, or it was copied here with another checkout's paths.

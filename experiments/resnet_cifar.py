@@ -19,6 +19,7 @@ import optax
 from jax import lax
 
 import models
+from models.layers.norm import BatchNorm
 from train import cli, optim
 from train.accumulate import accumulated
 from train.augment import chain, flip, pad_and_crop
@@ -133,7 +134,7 @@ def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:
     return replace(config, data=data, model=model, gentle_start=gentle)
 
 
-def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Parts:
+def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser and augmentation; needs no data."""
     assert about.mean, "channel statistics have not been measured"
     assert about.std
@@ -142,6 +143,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated) -> Par
         num_classes=len(about.classes),
         dtype=config.dtype,
         conv_general_dilated=conv,
+        norm=norm,
     )
     task = classification(
         network,

@@ -16,6 +16,7 @@ import tyro
 from train import workdir as directory
 from train.checkpoints import NoneSound, SaveFailed
 from train.loop import NonFinite
+from train.memory import keep_pages
 from train.record import Differs
 from train.refusal import Refused
 from train.run import Stopped
@@ -34,6 +35,7 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         checkpoints; 128 and the signal's number for one that a signal stopped.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    keep_pages()
     try:
         module = importlib.import_module(experiment)
         module.main(configure(module, argv))

@@ -16,7 +16,7 @@ from train.tasks.task import Task
 
 
 class Parts(NamedTuple):
-    """What `build(config, about, conv=…)` composes. It needs no data, only what is known of them.
+    """What `build(config, about, conv=…, norm=…)` composes, from what is known of the data.
 
     Attributes:
         network: a Linen module.
@@ -49,6 +49,8 @@ class Runtime:
         devices: how many to use; all by default.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
             it goes. The batches are the same.
+        backend: who computes convolutions and batch normalisation, see `models.backends`; "auto"
+            takes the fastest that is here. Another one changes the numbers by rounding.
         workers: processes that read for the streaming loader; 0 reads in threads.
         log_every: steps from one log line to the next.
         save_every: steps from one checkpoint to the next, beside those after each evaluation.
@@ -57,6 +59,7 @@ class Runtime:
     workdir: pathlib.Path | None = None
     devices: int | None = None
     loader: Literal["resident", "streaming"] = "resident"
+    backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     workers: int = 0
     log_every: int = 20
     save_every: int = 1000

@@ -14,13 +14,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from models import backends
+from models.backends import Backend
 from train import workdir as directory
 from train.assess import assess_best, outcome, validation
 from train.checkpoints import Checkpoints
 from train.data.loader import Loader
 from train.data.named import Splits
 from train.data.resident import Resident
-from train.data.source import About, Source
+from train.data.source import Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.experiment import Parts
@@ -52,7 +54,7 @@ def run(
     experiment: str,
     config: Any,
     *,
-    build: Callable[[Any, About], Parts],
+    build: Callable[..., Parts],
     splits: Callable[[Any], Splits],
     rank: str,
     report: Sequence[Part],
@@ -63,7 +65,7 @@ def run(
     Args:
         experiment: name of the experiment's module.
         config: its `Config`, with no field left open.
-        build: (config, about) -> Parts.
+        build: (config, about, conv=…, norm=…) -> Parts.
         splits: config -> Splits.
         rank: the validation scalar that ranks checkpoints, larger is better.
         report: parts of the report.
@@ -88,7 +90,8 @@ def run(
     mesh = make_mesh(first_devices(config.devices))
     data = splits(config)
     about = measured(data.train)
-    parts = build(config, about)
+    backend = chosen(config.backend, mesh.devices.ravel().tolist())
+    parts = build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
     load = loaders(config, mesh)
     loader = load(data.train, transform=parts.transform, seed=config.seed, workers=config.workers)
     if config.batch_size % (config.accumulation * mesh.shape["data"]):
@@ -100,7 +103,7 @@ def run(
     directory.make(path)
     record = provenance(
         seed=config.seed,
-        convolution="xla",
+        convolution=backend.name,
         fingerprints={part: s.fingerprint for part, s in data._asdict().items() if s is not None},
         devices=mesh.devices.ravel().tolist(),
     )
@@ -129,7 +132,7 @@ def run(
             whence = "A new run in" if begin is None else f"Going on from step {begin} of"
             for line in (
                 note,
-                describe(config, data, mesh, record["cpu"]),
+                describe(config, data, mesh, backend, record["cpu"]),
                 *said,
                 f"{whence} {path}.",
             ):
@@ -191,6 +194,18 @@ def loaders(config: Any, mesh: Mesh) -> Callable[..., Loader]:
     return load
 
 
+def chosen(name: str, devices: list[jax.Device]) -> Backend:
+    """The backend that the config names.
+
+    Raises:
+        Refused: it can't be had.
+    """
+    try:
+        return backends.choose(name, devices)
+    except backends.Missing as missing:
+        raise Refused(f"backend={name}: {missing}") from None
+
+
 def first_devices(count: int | None) -> list[jax.Device]:
     """The first `count` devices; all for None.
 
@@ -226,8 +241,8 @@ def rhythm(config: Any) -> Rhythm:
     )
 
 
-def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
-    """What runs on what, in two lines."""
+def describe(config: Any, data: Splits, mesh: Mesh, backend: Backend, cpu: dict[str, Any]) -> str:
+    """What runs on what, in two lines, and a third where it could be faster."""
     about = data.train.about
     sizes = ", ".join(f"{len(s):,} {part}" for part, s in data._asdict().items() if s is not None)
     device = mesh.devices.flat[0]
@@ -236,7 +251,8 @@ def describe(config: Any, data: Splits, mesh: Mesh, cpu: dict[str, Any]) -> str:
         kind = f"CPU ({cpu['model']}, {cpu['class']}, {cpu['cores']} cores)"
     return (
         f"{config.model} on {about.name}: {sizes} examples, {len(about.classes)} classes.\n"
-        f"Device: {mesh.devices.size} x {kind}."
+        f"Device: {mesh.devices.size} x {kind}; convolutions by {backend.name}."
+        + (f"\nSlower than it could be: {backend.why}." if backend.why else "")
     )
 
 

@@ -8,6 +8,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Act = Callable[[jax.Array], jax.Array]
+
+
+def normalise(
+    x: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    epsilon: float,
+    act: Act | None,
+    add: jax.Array | None,
+    dtype: Any,
+) -> jax.Array:
+    """act((x - mean) / sqrt(var + epsilon) * scale + bias + add), in scale's dtype, then `dtype`.
+
+    x (…, C); mean, var, scale and bias (C,); `act` and `add` where they are given.
+    """
+    wide = scale.dtype
+    factor = jax.lax.rsqrt(var + epsilon) * scale
+    y = (x.astype(wide) - along_channels(mean, x)) * along_channels(factor, x)
+    y = y + along_channels(bias, x)
+    if add is not None:
+        y = y + add.astype(wide)
+    if act is not None:
+        y = act(y)
+    return y.astype(dtype)
+
+
+def batch_normalise(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, **how: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`normalise` by the statistics of x itself, and these: (y, mean, variance)."""
+    wide, axes = x.astype(scale.dtype), tuple(range(x.ndim - 1))
+    mean = jnp.mean(wide, axes)
+    var = jnp.mean(jnp.square(wide - along_channels(mean, x)), axes)
+    return normalise(wide, mean, var, scale, bias, **how), mean, var
+
 
 class BatchNorm(nn.Module):
     """Per channel, over all other axes: (x - mean) / sqrt(variance + epsilon) * scale + bias.
@@ -28,6 +67,8 @@ class BatchNorm(nn.Module):
         dtype: of the output; inferred from x and the parameters by default.
         param_dtype: of scale and bias.
         scale_init, bias_init: initialisers.
+        batch_normalise: what normalises in training, with the signature of `batch_normalise`; a
+            backend may do it in fewer passes over memory.
     """
 
     momentum: float = 0.9
@@ -37,6 +78,7 @@ class BatchNorm(nn.Module):
     param_dtype: Any = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    batch_normalise: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] = batch_normalise
 
     @nn.compact
     def __call__(
@@ -44,7 +86,7 @@ class BatchNorm(nn.Module):
         x: jax.Array,
         *,
         train: bool,
-        act: Callable[[jax.Array], jax.Array] | None = None,
+        act: Act | None = None,
         add: jax.Array | None = None,
     ) -> jax.Array:
         """act(normalised x + add), each step where it is given, then rounded to `dtype`.
@@ -67,32 +109,23 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), wide)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), wide)
 
-        x = x.astype(wide)
-        if train:
-            count = x.size // features
-            if count < 2:
-                raise ValueError(
-                    f"{'/'.join(self.path) or 'BatchNorm'}: x of shape {x.shape} has {count} "
-                    f"value(s) a channel; training needs at least 2"
-                )
-            axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(x, axes)
-            var = jnp.mean(jnp.square(x - along_channels(mean, x)), axes)
-            if not self.is_initializing():
-                spread = var * (count / (count - 1)) if self.unbiased else var
-                running_mean.value = self.moved(running_mean.value, mean)
-                running_var.value = self.moved(running_var.value, spread)
-        else:
+        how: dict[str, Any] = {"epsilon": self.epsilon, "act": act, "add": add, "dtype": dtype}
+        scale, bias = scale.astype(wide), bias.astype(wide)
+        if not train:
             mean, var = running_mean.value.astype(wide), running_var.value.astype(wide)
-
-        factor = jax.lax.rsqrt(var + self.epsilon) * scale.astype(wide)
-        y = (x - along_channels(mean, x)) * along_channels(factor, x)
-        y = y + along_channels(bias.astype(wide), x)
-        if add is not None:
-            y = y + add.astype(wide)
-        if act is not None:
-            y = act(y)
-        return y.astype(dtype)
+            return normalise(x, mean, var, scale, bias, **how)
+        count = x.size // features
+        if count < 2:
+            raise ValueError(
+                f"{'/'.join(self.path) or 'BatchNorm'}: x of shape {x.shape} has {count} "
+                f"value(s) a channel; training needs at least 2"
+            )
+        y, mean, var = self.batch_normalise(x, scale, bias, **how)
+        if not self.is_initializing():
+            spread = var * (count / (count - 1)) if self.unbiased else var
+            running_mean.value = self.moved(running_mean.value, mean)
+            running_var.value = self.moved(running_var.value, spread)
+        return y
 
     def moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
         """The running statistic one step on, in its own dtype."""

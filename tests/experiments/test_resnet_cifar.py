@@ -126,7 +126,7 @@ def test_a_run_leaves_its_files(whole):
     assert about["shape"] == [32, 32, 1]
     assert about["mean"]
     record = json.loads((path / "provenance.json").read_text())
-    assert record["convolution"] == "xla"
+    assert record["convolution"] in ("onednn", "jax")  # as it is built here
     assert set(record["data"]) == {"train", "validation", "test"}
     lines = read_metrics(path)
     trained = [line for line in lines if line["kind"] == "train"]

@@ -36,13 +36,13 @@ def test_there_is_no_config_in_an_empty_directory(tmp_path):
         ("[]", "config.json can't be read"),
         (
             '{"experiment": "experiments.toy", "data": "digits", "steps": 1, "sizes": [], '
-            '"workdir": null, "devices": "many", "loader": "resident", "workers": 0, '
+            '"workdir": null, "devices": "many", "loader": "resident", "backend": "auto", "workers": 0, '
             '"log_every": 1, "save_every": 1}',
             "holds a wrong value",
         ),
         ('{"steps": 1}', "config.json can't be read"),
         ('{"experiment": "experiments.other"}', "belongs to experiments.other"),
-        ('{"experiment": "experiments.toy", "width": 3}', "fields that differ: data, .*, width"),
+        ('{"experiment": "experiments.toy", "width": 3}', "fields that differ: .*data, .*, width"),
     ],
 )
 def test_what_is_no_config_of_ours_is_refused(tmp_path, text, message):

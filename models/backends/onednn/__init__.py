@@ -1,0 +1,1 @@
+"""oneDNN, called through XLA's foreign functions."""

@@ -1,0 +1,7 @@
+"""python -m models.backends.onednn: compile the extension, unless it is there."""
+
+import sys
+
+from models.backends.onednn.build import main
+
+sys.exit(main())

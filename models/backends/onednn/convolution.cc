@@ -1,0 +1,243 @@
+// Convolution and its two gradients by oneDNN, as XLA FFI handlers.
+//
+// The three are one relation between input x, kernel w and output y, each computed from the others:
+//
+//   Forward   (x, w) -> y        Data   (y, w) -> x        Weights   (x, y) -> w
+//
+// Buffers are as JAX has them, with a leading axis S of independent convolutions:
+//   x (S, N, spatial..., C), y (S, N, spatial..., O), w (S, spatial..., C / groups, O).
+// Shapes are checked in Python; what oneDNN itself refuses comes back as an error of the call.
+
+#include <omp.h>
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "dnnl.hpp"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+using dnnl::memory;
+using Dims = memory::dims;
+
+namespace {
+
+enum Pass : int64_t { kForward, kData, kWeights };
+
+// All that a compiled primitive depends on.
+struct Shape {
+  int64_t pass, bf16, groups;
+  Dims x, w, y;  // without S, in JAX's order
+  Dims strides, dilations, before, after;
+
+  auto key() const { return std::tie(pass, bf16, groups, x, w, y, strides, dilations, before, after); }
+  bool operator<(const Shape& other) const { return key() < other.key(); }
+};
+
+// Strides of a dense array, in elements.
+Dims Steps(const Dims& dims) {
+  Dims steps(dims.size(), 1);
+  for (size_t i = dims.size() - 1; i > 0; --i) steps[i - 1] = steps[i] * dims[i];
+  return steps;
+}
+
+// (N, spatial..., C) as oneDNN names it: N, C, spatial...
+memory::desc Activation(const Dims& dims, memory::data_type type) {
+  const Dims steps = Steps(dims);
+  Dims named{dims.front(), dims.back()}, strides{steps.front(), steps.back()};
+  named.insert(named.end(), dims.begin() + 1, dims.end() - 1);
+  strides.insert(strides.end(), steps.begin() + 1, steps.end() - 1);
+  return {named, type, strides};
+}
+
+// (spatial..., C / groups, O) as oneDNN names it: [groups, ] O / groups, C / groups, spatial...
+memory::desc Kernel(const Dims& dims, int64_t groups, memory::data_type type) {
+  const Dims steps = Steps(dims);
+  const size_t rank = dims.size() - 2;
+  const int64_t out = dims[rank + 1] / groups;
+  Dims named{out, dims[rank]}, strides{1, steps[rank]};
+  if (groups > 1) {
+    named.insert(named.begin(), groups);
+    strides.insert(strides.begin(), out);
+  }
+  named.insert(named.end(), dims.begin(), dims.begin() + rank);
+  strides.insert(strides.end(), steps.begin(), steps.begin() + rank);
+  return {named, type, strides};
+}
+
+const dnnl::engine& Engine() {
+  static const auto* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *engine;
+}
+
+// A primitive with the layouts that it wants, and the reorders to and from JAX's.
+struct Plan {
+  std::string name;
+  dnnl::primitive compute;
+  memory::desc x, w, y, kernel, scratch;  // kernel: as JAX has it
+  std::optional<dnnl::reorder> reorder;
+  size_t kernel_bytes = 0;
+
+  explicit Plan(const Shape& shape) {
+    const auto type = shape.bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+    x = Activation(shape.x, type), y = Activation(shape.y, type);
+    kernel = Kernel(shape.w, shape.groups, type);
+    const memory::desc any(kernel.get_dims(), type, memory::format_tag::any);
+    Dims dilations = shape.dilations;
+    for (auto& dilation : dilations) --dilation;  // oneDNN counts the holes
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+
+    const auto algorithm = dnnl::algorithm::convolution_direct;
+    const dnnl::convolution_forward::primitive_desc forward(
+        Engine(), dnnl::prop_kind::forward_training, algorithm, x, any, y, shape.strides, dilations,
+        shape.before, shape.after, attributes);
+    if (shape.pass == kForward) {
+      Take(forward, forward.weights_desc());
+      compute = dnnl::convolution_forward(forward);
+    } else if (shape.pass == kData) {
+      const dnnl::convolution_backward_data::primitive_desc data(
+          Engine(), algorithm, x, any, y, shape.strides, dilations, shape.before, shape.after,
+          forward, attributes);
+      Take(data, data.weights_desc());
+      compute = dnnl::convolution_backward_data(data);
+    } else {
+      const dnnl::convolution_backward_weights::primitive_desc weights(
+          Engine(), algorithm, x, any, y, shape.strides, dilations, shape.before, shape.after,
+          forward, attributes);
+      Take(weights, weights.diff_weights_desc());
+      compute = dnnl::convolution_backward_weights(weights);
+    }
+    if (w != kernel) {
+      kernel_bytes = (w.get_size() + 63) / 64 * 64;
+      const bool out = shape.pass == kWeights;
+      reorder = dnnl::reorder(dnnl::reorder::primitive_desc(Engine(), out ? w : kernel, Engine(),
+                                                            out ? kernel : w));
+    }
+  }
+
+  template <typename Description>
+  void Take(const Description& description, const memory::desc& weights) {
+    w = weights;
+    scratch = description.scratchpad_desc();
+    name = description.impl_info_str();
+  }
+};
+
+// One call at a time: each uses all threads, and they share one workspace.
+std::mutex mutex;
+int threads = omp_get_max_threads();
+
+constexpr size_t kPlans = 512;
+
+const Plan& FindPlan(const Shape& shape) {
+  static auto* plans = new std::map<Shape, Plan>;
+  const auto found = plans->find(shape);
+  if (found != plans->end()) return found->second;
+  if (plans->size() >= kPlans) plans->clear();  // a network has fewer; shapes without end have not
+  return plans->emplace(shape, shape).first->second;
+}
+
+char* Workspace(size_t bytes) {
+  static auto* buffer = new std::unique_ptr<char, decltype(&std::free)>(nullptr, &std::free);
+  static size_t size = 0;
+  if (bytes > size) {
+    size = (bytes + (2 << 20) - 1) >> 21 << 21;
+    buffer->reset(static_cast<char*>(std::aligned_alloc(2 << 20, size)));
+  }
+  return buffer->get();
+}
+
+Dims Tail(ffi::Span<const int64_t> dims) { return Dims(dims.begin() + 1, dims.end()); }
+Dims All(ffi::Span<const int64_t> dims) { return Dims(dims.begin(), dims.end()); }
+
+template <Pass pass>
+ffi::Error Convolve(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Result<ffi::AnyBuffer> out,
+                    ffi::Span<const int64_t> strides, ffi::Span<const int64_t> dilations,
+                    ffi::Span<const int64_t> before, ffi::Span<const int64_t> after,
+                    int64_t groups) {
+  const ffi::AnyBuffer& x = pass == kData ? *out : a;
+  const ffi::AnyBuffer& w = pass == kWeights ? *out : b;
+  const ffi::AnyBuffer& y = pass == kForward ? *out : pass == kData ? a : b;
+  const std::lock_guard<std::mutex> lock(mutex);
+  try {
+    omp_set_num_threads(threads);
+    const Shape shape{pass, x.element_type() == ffi::BF16, groups, Tail(x.dimensions()),
+                      Tail(w.dimensions()), Tail(y.dimensions()), All(strides), All(dilations),
+                      All(before), All(after)};
+    const Plan& plan = FindPlan(shape);
+    char* workspace = Workspace(plan.kernel_bytes + plan.scratch.get_size());
+    static auto* stream = new dnnl::stream(Engine());
+    const int64_t count = x.dimensions()[0];
+    const auto part = [&](const ffi::AnyBuffer& buffer, int64_t i) {
+      return static_cast<char*>(buffer.untyped_data()) + buffer.size_bytes() / count * i;
+    };
+    const memory scratch(plan.scratch, Engine(), workspace + plan.kernel_bytes);
+    for (int64_t i = 0; i < count; ++i) {
+      const memory outer(plan.kernel, Engine(), part(w, i));
+      const memory inner(plan.w, Engine(), plan.reorder ? workspace : part(w, i));
+      const memory source(plan.x, Engine(), part(x, i)), target(plan.y, Engine(), part(y, i));
+      if (plan.reorder && pass != kWeights)
+        plan.reorder->execute(*stream, {{DNNL_ARG_FROM, outer}, {DNNL_ARG_TO, inner}});
+      plan.compute.execute(
+          *stream, {{pass == kData ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source},
+                    {pass == kWeights ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, inner},
+                    {pass == kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, target},
+                    {DNNL_ARG_SCRATCHPAD, scratch}});
+      if (plan.reorder && pass == kWeights)
+        plan.reorder->execute(*stream, {{DNNL_ARG_FROM, inner}, {DNNL_ARG_TO, outer}});
+    }
+    return ffi::Error::Success();
+  } catch (const std::exception& error) {
+    return ffi::Error(ffi::ErrorCode::kInternal, std::string("oneDNN: ") + error.what());
+  }
+}
+
+auto Signature() {
+  return ffi::Ffi::Bind()
+      .Arg<ffi::AnyBuffer>()
+      .Arg<ffi::AnyBuffer>()
+      .Ret<ffi::AnyBuffer>()
+      .Attr<ffi::Span<const int64_t>>("strides")
+      .Attr<ffi::Span<const int64_t>>("dilations")
+      .Attr<ffi::Span<const int64_t>>("before")
+      .Attr<ffi::Span<const int64_t>>("after")
+      .Attr<int64_t>("groups");
+}
+
+}  // namespace
+
+// Name of the implementation that oneDNN takes, empty where it has none. `numbers`: spatial rank,
+// groups, x, w, y, strides, dilations, padding before and after.
+extern "C" const char* Implementation(int64_t pass, int64_t bf16, const int64_t* numbers) {
+  static thread_local std::string name;
+  const int64_t rank = *numbers++;
+  const auto take = [&](int64_t count) {
+    numbers += count;
+    return Dims(numbers - count, numbers);
+  };
+  Shape shape;
+  shape.pass = pass, shape.bf16 = bf16, shape.groups = *numbers++;
+  shape.x = take(rank + 2), shape.w = take(rank + 2), shape.y = take(rank + 2);
+  shape.strides = take(rank), shape.dilations = take(rank);
+  shape.before = take(rank), shape.after = take(rank);
+  try {
+    const std::lock_guard<std::mutex> lock(mutex);
+    omp_set_num_threads(threads);
+    name = FindPlan(shape).name;
+  } catch (const std::exception&) {
+    name.clear();
+  }
+  return name.c_str();
+}
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Forward, Convolve<kForward>, Signature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Data, Convolve<kData>, Signature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Weights, Convolve<kWeights>, Signature());

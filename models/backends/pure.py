@@ -1,0 +1,132 @@
+"""Convolutions in JAX alone, with the gradients that XLA is slow at on a CPU as matrix products.
+
+XLA's forward convolution and its gradient to the input at stride 1 are good. The gradient to the
+kernel is not, least of all inside `lax.scan`; nor is that to the input of a strided convolution,
+which is a transposed convolution.
+"""
+
+import itertools
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from models.backends import stock
+from models.backends.convolution import Engine, Geometry, mapped
+
+BLOCK = 5 << 20
+"""Bytes of windows that one product reads: what measured best for caches of 1 MB a core."""
+NARROW = 64
+"""Values in a window below which XLA's own gradient was not slower."""
+
+
+def engine(shards: int = 1) -> Engine:
+    """For batches that are split over that many devices."""
+    return Engine(forward, data, partial(weights, shards=shards))
+
+
+def forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """`Engine.forward`: XLA's; a strided 1x1 is a product of every strides-th pixel."""
+    if set(geometry.kernel) == {1} and set(geometry.pads) == {(0, 0)} and geometry.groups == 1:
+        steps = tuple(slice(None, None, stride) for stride in geometry.strides)
+        w = w.reshape(w.shape[0], *w.shape[-2:])
+        return jnp.einsum("s...c,sco->s...o", x[:, :, *steps], w)
+    return stock.forward(x, w, geometry)
+
+
+def data(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """`Engine.data`: at a stride, one dense convolution for each phase of the output."""
+    if set(geometry.strides) == {1} or set(geometry.dilations) != {1} or geometry.groups != 1:
+        return stock.data(y, w, geometry)
+    return mapped(partial(phases, geometry=geometry), y, w)
+
+
+def phases(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """x at s q + r takes the kernel's taps k with k = r + pad (mod s) alone."""
+    rank = len(geometry.size)
+    whole = tuple(-(-n // s) for n, s in zip(geometry.size, geometry.strides, strict=True))
+    parts = []
+    for phase in itertools.product(*map(range, geometry.strides)):
+        taps, pads = [], []
+        axes = zip(phase, geometry.strides, geometry.pads, geometry.kernel, strict=True)
+        for axis, (r, s, (before, _), k) in enumerate(axes):
+            first = (r + before) % s
+            count = len(range(first, k, s))
+            # The last tap of the phase meets y at q + (r + before - first) / s - (count - 1).
+            start = (r + before - first) // s - (count - 1)
+            taps.append(slice(first, None, s))
+            pads.append((-start, whole[axis] + start + count - 1 - y.shape[1 + axis], 0))
+        part = w[tuple(taps)]
+        if 0 in part.shape:
+            parts.append(jnp.zeros((y.shape[0], *whole, w.shape[-2]), y.dtype))
+            continue
+        kernel = jnp.flip(part, range(rank)).swapaxes(-1, -2)
+        names = ("NWC", "WIO", "NWC") if rank == 1 else ("NHWC", "HWIO", "NHWC")
+        # As an array of its own: with negative padding XLA's convolution on a CPU may read beyond.
+        moved = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+        parts.append(
+            lax.conv_general_dilated(moved, kernel, (1,) * rank, "VALID", dimension_numbers=names)
+        )
+    # (phases…, N, q…, C) -> (N, q, phase, …, C), of which the size of x is kept.
+    grid = jnp.stack(parts).reshape(*geometry.strides, *parts[0].shape)
+    order = [rank, *(i for axis in range(rank) for i in (rank + 1 + axis, axis)), 2 * rank + 1]
+    full = [q * s for q, s in zip(whole, geometry.strides, strict=True)]
+    x = grid.transpose(order).reshape(y.shape[0], *full, w.shape[-2])
+    return x[:, *(slice(n) for n in geometry.size)]
+
+
+def weights(x: jax.Array, y: jax.Array, geometry: Geometry, *, shards: int = 1) -> jax.Array:
+    """`Engine.weights`: sum over parts of the batch of (windows of x)^T y.
+
+    A part is strided over the batch, so that each device's share of it is the same size and no
+    activation moves between them.
+    """
+    values = math.prod(geometry.kernel) * x.shape[-1]
+    if geometry.groups != 1 or values < NARROW:
+        return stock.weights(x, y, geometry)
+    size = values * math.prod(geometry.out) * x.dtype.itemsize
+    share, rest = divmod(x.shape[1], shards)
+    if rest:
+        return stock.weights(x, y, geometry)
+    fits = [n for n in range(1, share + 1) if share % n == 0 and n * size <= BLOCK]
+    part = shards * max(fits, default=1)
+    return mapped(partial(products, geometry=geometry, part=part), x, y)
+
+
+def products(x: jax.Array, y: jax.Array, *, geometry: Geometry, part: int) -> jax.Array:
+    """See `weights`; `part` examples at a time."""
+    x = jnp.pad(x, [(0, 0), *geometry.pads, (0, 0)])
+    count = x.shape[0] // part
+    x, y = (a.reshape(part, count, *a.shape[1:]) for a in (x, y))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+
+    def product(i: jax.Array) -> jax.Array:
+        of_x, of_y = (lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False) for a in (x, y))
+        windows = jnp.concatenate(
+            [of_x[:, *tap] for tap in itertools.product(*map(steps, *axes(geometry)))], -1
+        )
+        contract = tuple(range(windows.ndim - 1))
+        return lax.dot_general(
+            windows, of_y, ((contract, contract), ((), ())), preferred_element_type=wide
+        )
+
+    if count == 1:
+        total = product(jnp.int32(0))
+    else:
+        zeros = jnp.zeros((math.prod(geometry.kernel) * x.shape[-1], y.shape[-1]), wide)
+        total = lax.fori_loop(0, count, lambda i, total: total + product(i), zeros)
+    return total.reshape(*geometry.kernel, x.shape[-1], y.shape[-1]).astype(x.dtype)
+
+
+def axes(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
+    """What `steps` reads, each over the spatial axes."""
+    return geometry.kernel, geometry.dilations, geometry.strides, geometry.out
+
+
+def steps(kernel: int, dilation: int, stride: int, out: int) -> list[slice]:
+    """Where each tap of the kernel meets an axis of the padded input."""
+    return [
+        slice(k * dilation, k * dilation + stride * (out - 1) + 1, stride) for k in range(kernel)
+    ]

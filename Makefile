@@ -52,7 +52,7 @@ clean: ## remove the environment and the caches; runs/ stays
 
 # Convolutions on a CPU: a wheel and some seconds of a C++ compiler. Whatever is missing, everything
 # works without.
-.venv/built: .venv/installed/cpu $(wildcard models/backends/onednn/*.cc models/backends/onednn/*.py)
+.venv/built: .venv/installed/cpu $(wildcard models/backends/onednn/*.cc models/backends/onednn/*.h models/backends/onednn/*.py)
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[onednn]' \
 	    || echo "No oneDNN from the package index: convolutions will be slower"
 	@$(RUN) -m models.backends.onednn

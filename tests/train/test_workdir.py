@@ -36,8 +36,8 @@ def test_there_is_no_config_in_an_empty_directory(tmp_path):
         ("[]", "config.json can't be read"),
         (
             '{"experiment": "experiments.toy", "data": "digits", "steps": 1, "sizes": [], '
-            '"workdir": null, "devices": "many", "loader": "resident", "backend": "auto", "workers": 0, '
-            '"log_every": 1, "save_every": 1}',
+            '"workdir": null, "devices": "many", "loader": "resident", "backend": "auto", '
+            '"workers": 0, "log_every": 1, "save_every": 1}',
             "holds a wrong value",
         ),
         ('{"steps": 1}', "config.json can't be read"),

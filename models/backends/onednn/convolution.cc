@@ -8,19 +8,18 @@
 //   x (S, N, spatial..., C), y (S, N, spatial..., O), w (S, spatial..., C / groups, O).
 // Shapes are checked in Python; what oneDNN itself refuses comes back as an error of the call.
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
 #include <memory>
-#include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "calls.h"
 #include "dnnl.hpp"
 #include "winograd.h"
 #include "xla/ffi/api/ffi.h"
@@ -78,8 +77,6 @@ const dnnl::engine& Engine() {
   static const auto* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
   return *engine;
 }
-
-int threads = omp_get_max_threads();
 
 size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -162,25 +159,28 @@ struct Plan {
   }
 };
 
-// One call at a time: each uses all threads, and they share one workspace.
-std::mutex mutex;
 
-constexpr size_t kPlans = 512;
+constexpr size_t kPlans = 512;  // a network has fewer
 
 const Plan& FindPlan(const Shape& shape) {
   static auto* plans = new std::map<Shape, Plan>;
   const auto found = plans->find(shape);
   if (found != plans->end()) return found->second;
-  if (plans->size() >= kPlans) plans->clear();  // a network has fewer; shapes without end have not
+  if (plans->size() >= kPlans) plans->clear();
   return plans->emplace(shape, shape).first->second;
 }
 
+// Shared by all calls, as large as the largest has needed.
 char* Workspace(size_t bytes) {
   static auto* buffer = new std::unique_ptr<char, decltype(&std::free)>(nullptr, &std::free);
   static size_t size = 0;
   if (bytes > size) {
     size = (bytes + (2 << 20) - 1) >> 21 << 21;
     buffer->reset(static_cast<char*>(std::aligned_alloc(2 << 20, size)));
+    if (!buffer->get()) {
+      size = 0;
+      throw std::bad_alloc();
+    }
   }
   return buffer->get();
 }
@@ -255,7 +255,7 @@ auto Signature() {
 
 }  // namespace
 
-// Name of the implementation that oneDNN takes, empty where it has none. `numbers`: spatial rank,
+// Name of the implementation that is taken, empty where it has none. `numbers`: spatial rank,
 // groups, x, w, y, strides, dilations, padding before and after.
 extern "C" const char* Implementation(int64_t pass, int64_t bf16, const int64_t* numbers) {
   static thread_local std::string name;

@@ -9,14 +9,14 @@
 // Buffers have a leading axis S of independent normalisations: x, add, y and their gradients
 // (S, rows, C) in float32 or bfloat16; scale, bias, mean, var and theirs (S, C) in float32.
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
+#include "calls.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -98,7 +98,7 @@ struct Moments {
 constexpr int64_t kBlock = 4096;  // elements: half of the first cache
 
 template <typename T>
-void Statistics(const T* x, const Lanes& lanes, int threads, float* mean, float* var) {
+void Statistics(const T* x, const Lanes& lanes, float* mean, float* var) {
   const int64_t width = lanes.width, rows = lanes.total / width;
   std::vector<Moments> parts(threads + 1, Moments(width));
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
@@ -129,7 +129,7 @@ void Statistics(const T* x, const Lanes& lanes, int threads, float* mean, float*
 
 // One function of the elements, with the lane that each is in.
 template <typename F>
-void ForEach(const Lanes& lanes, int threads, F function) {
+void ForEach(const Lanes& lanes, F function) {
   const int64_t width = lanes.width, rows = (lanes.total + width - 1) / width;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int t = 0; t < threads; ++t) {
@@ -143,11 +143,11 @@ void ForEach(const Lanes& lanes, int threads, F function) {
 }
 
 template <typename T, bool relu, bool adds>
-void Normalise(const T* __restrict x, const T* __restrict add, const Lanes& lanes, int threads,
+void Normalise(const T* __restrict x, const T* __restrict add, const Lanes& lanes,
                const float* means, const float* factors, const float* biases, T* __restrict y) {
   const auto mean = lanes.Spread(means), factor = lanes.Spread(factors), bias = lanes.Spread(biases);
   const float *m = mean.data(), *f = factor.data(), *b = bias.data();
-  ForEach(lanes, threads, [=](int64_t at, int64_t i) {
+  ForEach(lanes, [=](int64_t at, int64_t i) {
     float value = (Wide(x[at]) - m[i]) * f[i] + b[i];
     if (adds) value += Wide(add[at]);
     if (relu) value = value < 0 ? 0 : value;
@@ -158,7 +158,7 @@ void Normalise(const T* __restrict x, const T* __restrict add, const Lanes& lane
 // The gradient of y behind its ReLU, where it is not 0 by the value `y` or by one made from x.
 template <typename T, bool relu, bool adds>
 void Differentiate(const T* __restrict dy, const T* __restrict x, const T* __restrict y,
-                   const Lanes& lanes, int threads, const float* means, const float* rstds,
+                   const Lanes& lanes, const float* means, const float* rstds,
                    const float* scales, const float* biases, T* __restrict dx,
                    T* __restrict dadd, float* dscale, float* dbias) {
   const int64_t width = lanes.width, rows = (lanes.total + width - 1) / width;
@@ -208,7 +208,7 @@ void Differentiate(const T* __restrict dy, const T* __restrict x, const T* __res
   }
   const auto s0 = lanes.Spread(first.data()), s1 = lanes.Spread(second.data());
   const float *__restrict k0 = s0.data(), *__restrict k1 = s1.data();
-  ForEach(lanes, threads, [=](int64_t at, int64_t i) {
+  ForEach(lanes, [=](int64_t at, int64_t i) {
     const float centred = Wide(x[at]) - m[i];
     float g = Wide(adds ? dadd[at] : dy[at]);
     if (relu && !adds) g = centred * f[i] + b[i] > 0 ? g : 0;
@@ -216,85 +216,74 @@ void Differentiate(const T* __restrict dy, const T* __restrict x, const T* __res
   });
 }
 
-// Calls `f` with each flag as a constant of the compiler.
+// Calls `f` with the type of the elements and with each flag, as constants of the compiler.
 template <typename F>
-void WithFlags(bool relu, bool adds, F f) {
-  if (relu && adds) return f(std::true_type(), std::true_type());
-  if (relu) return f(std::true_type(), std::false_type());
-  if (adds) return f(std::false_type(), std::true_type());
-  return f(std::false_type(), std::false_type());
+void Specialise(ffi::DataType type, bool relu, bool adds, F f) {
+  const auto flags = [&](auto element) {
+    if (relu && adds) return f(element, std::true_type(), std::true_type());
+    if (relu) return f(element, std::true_type(), std::false_type());
+    if (adds) return f(element, std::false_type(), std::true_type());
+    return f(element, std::false_type(), std::false_type());
+  };
+  if (type == ffi::BF16) flags(BFloat16()); else flags(float());
 }
 
-int threads() { return omp_get_max_threads(); }
+using Vectors = ffi::Buffer<ffi::F32>;
 
 template <typename T>
-void ForwardOf(ffi::AnyBuffer x, ffi::AnyBuffer add, const float* scale, const float* bias,
-               T* y, float* mean, float* var, float epsilon, bool relu, bool adds) {
+T* At(ffi::AnyBuffer buffer, int64_t element) {
+  return static_cast<T*>(buffer.untyped_data()) + element;
+}
+
+ffi::Error Forward(ffi::AnyBuffer x, Vectors scale, Vectors bias, ffi::AnyBuffer add,
+                   ffi::Result<ffi::AnyBuffer> y, ffi::Result<Vectors> mean,
+                   ffi::Result<Vectors> var, float epsilon, bool relu, bool adds) {
+  const std::lock_guard<std::mutex> lock(mutex);
   const auto dims = x.dimensions();
   const Lanes lanes(dims[1], dims[2]);
   std::vector<float> factor(dims[2]);
-  for (int64_t s = 0; s < dims[0]; ++s) {
-    const int64_t at = s * lanes.total, c = s * dims[2];
-    const T* values = static_cast<const T*>(x.untyped_data()) + at;
-    const T* added = static_cast<const T*>(add.untyped_data()) + at;
-    Statistics(values, lanes, threads(), mean + c, var + c);
-    for (int64_t i = 0; i < dims[2]; ++i)
-      factor[i] = scale[c + i] / std::sqrt(var[c + i] + epsilon);
-    WithFlags(relu, adds, [&](auto relu, auto adds) {
-      Normalise<T, relu.value, adds.value>(values, added, lanes, threads(), mean + c,
-                                           factor.data(), bias + c, y + at);
-    });
-  }
-}
-
-ffi::Error NormForwardImpl(ffi::AnyBuffer x, ffi::Buffer<ffi::F32> scale,
-                           ffi::Buffer<ffi::F32> bias, ffi::AnyBuffer add,
-                           ffi::Result<ffi::AnyBuffer> y, ffi::Result<ffi::Buffer<ffi::F32>> mean,
-                           ffi::Result<ffi::Buffer<ffi::F32>> var, float epsilon, bool relu,
-                           bool adds) {
-  const auto run = [&](auto type) {
-    using T = decltype(type);
-    ForwardOf<T>(x, add, scale.typed_data(), bias.typed_data(), static_cast<T*>(y->untyped_data()),
-                 mean->typed_data(), var->typed_data(), epsilon, relu, adds);
-  };
-  if (x.element_type() == ffi::BF16) run(BFloat16()); else run(float());
+  Specialise(x.element_type(), relu, adds, [&](auto element, auto relu, auto adds) {
+    using T = decltype(element);
+    for (int64_t s = 0; s < dims[0]; ++s) {
+      const int64_t at = s * lanes.total, c = s * dims[2];
+      float *m = mean->typed_data() + c, *v = var->typed_data() + c;
+      Statistics(At<T>(x, at), lanes, m, v);
+      for (int64_t i = 0; i < dims[2]; ++i)
+        factor[i] = scale.typed_data()[c + i] / std::sqrt(v[i] + epsilon);
+      Normalise<T, relu.value, adds.value>(At<T>(x, at), At<T>(add, at), lanes, m, factor.data(),
+                                           bias.typed_data() + c, At<T>(*y, at));
+    }
+  });
   return ffi::Error::Success();
 }
 
-ffi::Error NormBackwardImpl(ffi::AnyBuffer dy, ffi::AnyBuffer x, ffi::AnyBuffer y,
-                            ffi::Buffer<ffi::F32> scale, ffi::Buffer<ffi::F32> bias,
-                            ffi::Buffer<ffi::F32> mean, ffi::Buffer<ffi::F32> var,
-                            ffi::Result<ffi::AnyBuffer> dx,
-                            ffi::Result<ffi::Buffer<ffi::F32>> dscale,
-                            ffi::Result<ffi::Buffer<ffi::F32>> dbias,
-                            ffi::Result<ffi::AnyBuffer> dadd, float epsilon, bool relu,
-                            bool adds) {
+// dadd is written where something was added; else it is a buffer of no use.
+ffi::Error Backward(ffi::AnyBuffer dy, ffi::AnyBuffer x, ffi::AnyBuffer y, Vectors scale,
+                    Vectors bias, Vectors mean, Vectors var, ffi::Result<ffi::AnyBuffer> dx,
+                    ffi::Result<Vectors> dscale, ffi::Result<Vectors> dbias,
+                    ffi::Result<ffi::AnyBuffer> dadd, float epsilon, bool relu, bool adds) {
+  const std::lock_guard<std::mutex> lock(mutex);
   const auto dims = x.dimensions();
   const Lanes lanes(dims[1], dims[2]);
-  const auto run = [&](auto type) {
-    using T = decltype(type);
-    std::vector<float> rstd(dims[2]);
+  std::vector<float> rstd(dims[2]);
+  Specialise(x.element_type(), relu, adds, [&](auto element, auto relu, auto adds) {
+    using T = decltype(element);
     for (int64_t s = 0; s < dims[0]; ++s) {
       const int64_t at = s * lanes.total, c = s * dims[2];
       for (int64_t i = 0; i < dims[2]; ++i)
         rstd[i] = 1 / std::sqrt(var.typed_data()[c + i] + epsilon);
-      const auto in = [&](ffi::AnyBuffer b) { return static_cast<const T*>(b.untyped_data()) + at; };
-      WithFlags(relu, adds, [&](auto relu, auto adds) {
-        Differentiate<T, relu.value, adds.value>(
-            in(dy), in(x), in(y), lanes, threads(), mean.typed_data() + c, rstd.data(),
-            scale.typed_data() + c, bias.typed_data() + c, static_cast<T*>(dx->untyped_data()) + at,
-            static_cast<T*>(dadd->untyped_data()) + (adds.value ? at : 0),
-            dscale->typed_data() + c, dbias->typed_data() + c);
-      });
+      Differentiate<T, relu.value, adds.value>(
+          At<T>(dy, at), At<T>(x, at), At<T>(y, at), lanes, mean.typed_data() + c, rstd.data(),
+          scale.typed_data() + c, bias.typed_data() + c, At<T>(*dx, at),
+          At<T>(*dadd, adds.value ? at : 0), dscale->typed_data() + c, dbias->typed_data() + c);
     }
-  };
-  if (x.element_type() == ffi::BF16) run(BFloat16()); else run(float());
+  });
   return ffi::Error::Success();
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(NormForward, NormForwardImpl,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(NormForward, Forward,
                               ffi::Ffi::Bind()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
@@ -306,7 +295,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(NormForward, NormForwardImpl,
                                   .Attr<float>("epsilon")
                                   .Attr<bool>("relu")
                                   .Attr<bool>("adds"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(NormBackward, NormBackwardImpl,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(NormBackward, Backward,
                               ffi::Ffi::Bind()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()

@@ -224,9 +224,8 @@ inline void Weights(const Problem& p, const float* x, const float* y, int thread
                     float* workspace, float* w) {
   const int64_t in = p.in.channels, out = p.out.channels, tiles = p.tiles();
   float* u = workspace;
-#pragma omp parallel num_threads(threads)
-  {
-    const int t = omp_get_thread_num();
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int t = 0; t < threads; ++t) {
     float *sum = u + t * 16 * in * out, *v = u + threads * 16 * in * out + t * Room(p);
     float *z = v + 16 * kBlock * in, *zeros = z + 16 * kBlock * out;
     std::fill_n(zeros, in + out, 0.f);

@@ -2,7 +2,8 @@
 
 The convolution itself is `flax.linen.Conv` (1-D: (B, L, C); 2-D: (B, H, W, C)), whose `padding`
 takes these forms as they are: a name or a number for all axes, or a list with a number or a pair
-(before, after) for each axis. Here a form is that of one axis.
+(before, after) for each axis. Here a form is that of one axis. The transposed convolution, with the
+forms and sizes of its own, is in `models.layers.transposed`.
 
 | form | the axis is extended by |
 |---|---|

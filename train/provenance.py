@@ -49,7 +49,6 @@ def provenance(
         or TPU then multiplies float32 in fewer bits.
     """
     devices = jax.devices() if devices is None else devices
-    model, kind = processor(_cpuinfo())
     commit, dirty = revision(pathlib.Path(__file__))
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -65,13 +64,19 @@ def provenance(
             "count": len(devices),
             "processes": jax.process_count(),
         },
-        "cpu": {"model": model, "class": kind, "cores": _cores()},
+        "cpu": cpu(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
         },
     }
+
+
+def cpu() -> dict[str, Any]:
+    """Model and class of the processor, and how many cores this process may use."""
+    model, kind = processor(_cpuinfo())
+    return {"model": model, "class": kind, "cores": _cores()}
 
 
 def processor(cpuinfo: str) -> tuple[str | None, str | None]:

@@ -168,6 +168,9 @@ def conv_general_dilated(
         preferred_element_type=preferred_element_type,
         **other,
     )
+    moves = (strides, spread, dilations)
+    if rhs.ndim != lhs.ndim or any(len(v) != rank or min(v, default=0) < 1 for v in moves):
+        return stock()
     axes = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     last = (0, rank + 1, *range(1, rank + 1))
     known = (
@@ -187,20 +190,26 @@ def conv_general_dilated(
     kernel = rhs.shape[:rank]
     size = tuple((n - 1) * d + 1 for n, d in zip(lhs.shape[1:-1], spread, strict=True))
     if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
+        if padding not in ("SAME", "VALID") or spread != ones:
             return stock()
         padding = [
             pad_width(*axis)
             for axis in zip(size, kernel, strides, [padding] * rank, dilations, strict=True)
         ]
+    if len(padding) != rank or feature_group_count < 1:
+        return stock()
     pads = tuple((int(before), int(after)) for before, after in padding)
+    if lhs.shape[-1] != rhs.shape[rank] * feature_group_count:
+        return stock()
+    if rhs.shape[-1] % feature_group_count:
+        return stock()
     if spread == ones:
-        if min(min(pads)) < 0 or lhs.shape[-1] != rhs.shape[rank] * feature_group_count:
+        if min(min(pads)) < 0:
             return stock()
         geometry = Geometry(
             lhs.shape[1:-1], kernel, strides, dilations, pads, int(feature_group_count)
         )
-        if min(geometry.out) < 1 or rhs.shape[-1] % feature_group_count:
+        if min(geometry.out) < 1:
             return stock()
         return bind("forward", lhs[None], rhs[None], geometry, engine)[0]
     # The convolution whose gradient this is: from the output here to the input here.

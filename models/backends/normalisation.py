@@ -168,7 +168,9 @@ def batch_normalise(x, scale, bias, *, epsilon, act, add, dtype, engine: NormEng
     known = (
         x.dtype in (jnp.float32, jnp.bfloat16)
         and dtype == x.dtype
-        and scale.dtype == jnp.float32
+        and x.size > 0
+        and scale.dtype == bias.dtype == jnp.float32
+        and scale.shape == bias.shape == x.shape[-1:]
         and act in (None, nn.relu)
         and (add is None or (add.dtype, add.shape) == (x.dtype, x.shape))
     )

@@ -7,7 +7,7 @@ which is a transposed convolution.
 
 import itertools
 import math
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ NARROW = 64
 """Values in a window below which XLA's own gradient was not slower."""
 
 
+@cache
 def engine(shards: int = 1) -> Engine:
     """For batches that are split over that many devices."""
     return Engine(forward, data, partial(weights, shards=shards))

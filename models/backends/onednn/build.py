@@ -140,8 +140,6 @@ def build() -> pathlib.Path:
             if done.returncode:
                 errors = [line for line in done.stderr.splitlines() if "error" in line]
                 raise Impossible(f"{compile_with} failed: {(errors or [done.stderr])[0].strip()}")
-            for old in folder.glob("svertka-onednn-*.so"):
-                old.unlink()
             return out.replace(folder / name())
     raise Impossible(f"none of {', '.join(map(str, folders()))} can be written")
 

@@ -86,6 +86,7 @@ std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
   const auto all = [](const Dims& dims, int64_t value) {
     return std::count(dims.begin(), dims.end(), value) == 2;
   };
+  if (shape.strides.size() != 2) return std::nullopt;
   const winograd::Maps x{shape.x[0], shape.x[1], shape.x[2], shape.x[3]};
   const winograd::Maps y{shape.y[0], shape.y[1], shape.y[2], shape.y[3]};
   const Dims near(shape.w.begin(), shape.w.end() - 2);

@@ -36,10 +36,10 @@ def extension() -> ctypes.CDLL:
         path = build.built()
         ctypes.CDLL(str(build.onednn().library), ctypes.RTLD_GLOBAL)
         library = ctypes.CDLL(str(path))
-    except (build.Impossible, OSError) as error:
+        targets = {name: jax.ffi.pycapsule(getattr(library, name)) for name in TARGETS}
+    except (build.Impossible, OSError, AttributeError) as error:
         raise Missing(str(error)) from None
-    for name in TARGETS:
-        capsule = jax.ffi.pycapsule(getattr(library, name))
+    for name, capsule in targets.items():
         jax.ffi.register_ffi_target(f"svertka_{name}", capsule, platform="cpu")
     library.Implementation.restype = ctypes.c_char_p
     numbers = ctypes.POINTER(ctypes.c_int64)

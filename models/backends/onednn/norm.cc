@@ -64,6 +64,8 @@ inline std::pair<int64_t, int64_t> Share(int64_t count, int i, int parts) {
   return {count * i / parts, count * (i + 1) / parts};
 }
 
+// Of the distances to `shift`, the array's first value of the channel: what is far from 0 loses no
+// digits where it is near to that.
 struct Moments {
   std::vector<float> mean, squares, sum;  // a lane each; squares: of the distance to the mean
   int64_t count = 0;                      // values in each lane
@@ -71,13 +73,13 @@ struct Moments {
   explicit Moments(int64_t width) : mean(width), squares(width), sum(width) {}
 
   template <typename T>
-  void Add(const T* x, int64_t rows, int64_t width) {
+  void Add(const T* __restrict x, const float* __restrict shift, int64_t rows, int64_t width) {
     float* __restrict s = sum.data();
     float* __restrict m = mean.data();
     float* __restrict q = squares.data();
     std::fill_n(s, width, 0.f);
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < width; ++i) s[i] += Wide(x[r * width + i]);
+      for (int64_t i = 0; i < width; ++i) s[i] += Wide(x[r * width + i]) - shift[i];
     const float share = 1.f / rows, weight = static_cast<float>(rows) / (count + rows);
     const float between = weight * count;
     for (int64_t i = 0; i < width; ++i) {
@@ -88,7 +90,7 @@ struct Moments {
     }
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < width; ++i) {
-        const float delta = Wide(x[r * width + i]) - s[i];
+        const float delta = Wide(x[r * width + i]) - shift[i] - s[i];
         q[i] += delta * delta;
       }
     count += rows;
@@ -100,17 +102,20 @@ constexpr int64_t kBlock = 4096;  // elements: half of the first cache
 template <typename T>
 void Statistics(const T* x, const Lanes& lanes, float* mean, float* var) {
   const int64_t width = lanes.width, rows = lanes.total / width;
+  std::vector<float> first(lanes.channels);
+  for (int64_t c = 0; c < lanes.channels; ++c) first[c] = Wide(x[c]);
+  const auto shift = lanes.Spread(first.data());
   std::vector<Moments> parts(threads + 1, Moments(width));
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int t = 0; t < threads; ++t) {
     auto [row, end] = Share(rows, t, threads);
     const int64_t block = std::max<int64_t>(1, kBlock / width);
     for (; row < end; row += block)
-      parts[t].Add(x + row * width, std::min(block, end - row), width);
+      parts[t].Add(x + row * width, shift.data(), std::min(block, end - row), width);
   }
   // What is left is less than a row of lanes.
   const int64_t left = lanes.total - rows * width;
-  if (left) parts[threads].Add(x + rows * width, 1, left);
+  if (left) parts[threads].Add(x + rows * width, shift.data(), 1, left);
   for (int64_t c = 0; c < lanes.channels; ++c) {
     double m = 0, q = 0, n = 0;
     for (int t = 0; t <= threads; ++t)
@@ -122,7 +127,7 @@ void Statistics(const T* x, const Lanes& lanes, float* mean, float* var) {
         q += parts[t].squares[i] + delta * delta * n * count / (n + count);
         n += count;
       }
-    mean[c] = m;
+    mean[c] = first[c] + m;
     var[c] = q / n;
   }
 }

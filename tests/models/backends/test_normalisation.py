@@ -148,18 +148,13 @@ def test_the_program_holds_the_fused_form(engine, form, dtype):
     assert "batch_norm_forward" in text
 
 
-# Of the variance: at a mean of ten thousand times the deviation, half of float32's digits are gone.
-KEPT = {"onednn": 2e-4, "jax": 1e-5}
-
-
 @pytest.mark.parametrize("shape", [(67, 61, 5), (8192, 64)], ids=str)
-def test_a_large_mean_does_not_hide_the_variance(request, engine, shape):
+def test_a_large_mean_does_not_hide_the_variance(engine, shape):
     x, scale, bias, add = operands(shape, mean=1e4)
     y, mean, var = jax.jit(fused(engine, (None, False)))(x, scale, bias, add)
     exact = np.float64(x).reshape(-1, shape[-1])
     np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
-    kept = KEPT[request.node.callspec.params["engine"]]
-    np.testing.assert_allclose(var, exact.var(0), rtol=kept)
+    np.testing.assert_allclose(var, exact.var(0), rtol=1e-5)
     factor = np.float64(scale) / np.sqrt(exact.var(0) + EPSILON)
     expected = (exact - exact.mean(0)) * factor + np.float64(bias)
     np.testing.assert_allclose(np.reshape(y, exact.shape), expected, atol=0.02)
@@ -367,22 +362,10 @@ except Exception as error:
 @pytest.mark.parametrize(
     ("what", "given"),
     [
-        pytest.param(
-            "a short scale",
-            "jnp.ones((64, 4096)), jnp.ones(1), jnp.ones(1)",
-            marks=pytest.mark.xfail(strict=True, reason="reads and writes beyond its buffers"),
-        ),
-        pytest.param(
-            "a short bias",
-            "jnp.ones((64, 4096)), jnp.ones(4096), jnp.ones(4)",
-            marks=pytest.mark.xfail(strict=True, reason="reads beyond its buffer"),
-        ),
+        ("a short scale", "jnp.ones((64, 4096)), jnp.ones(1), jnp.ones(1)"),
+        ("a short bias", "jnp.ones((64, 4096)), jnp.ones(4096), jnp.ones(4)"),
         ("a bias of another type", "jnp.ones((6, 4)), jnp.ones(4), jnp.ones(4, jnp.bfloat16)"),
-        pytest.param(
-            "no rows",
-            "jnp.ones((0, 4)), jnp.ones(4), jnp.ones(4)",
-            marks=pytest.mark.xfail(strict=True, reason="divides by zero"),
-        ),
+        ("no rows", "jnp.ones((0, 4)), jnp.ones(4), jnp.ones(4)"),
     ],
 )
 def test_what_is_wrong_is_refused(what, given):
@@ -390,4 +373,7 @@ def test_what_is_wrong_is_refused(what, given):
     script = WRONG.format(operands=given)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, f"{what}: {done.returncode}\n{done.stderr[-2000:]}"
-    assert done.stdout.startswith("refused") or what == "no rows", done.stdout
+    # What broadcasting or promotion gives a meaning is the plain form's, as are its errors.
+    assert done.stdout.startswith("refused" if what == "a short bias" else "computed")
+        done.stdout
+    )  # as broadcasting has it

@@ -301,7 +301,8 @@ def test_it_is_built_where_it_can_be_written_and_loads(places, capsys):
     path = places / "cache" / "svertka" / build.name()
     assert capsys.readouterr().out == f"oneDNN extension: {path}\n"
     assert build.built() == path
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # nothing half-made
+    # Nothing half-made; what another kind of CPU or jaxlib uses stays.
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, old.name}
     ctypes.CDLL(str(build.onednn().library), ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(path))
     assert all(hasattr(library, name) for name in onednn.TARGETS)

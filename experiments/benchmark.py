@@ -1,0 +1,226 @@
+"""How fast, beside others, on this machine.
+
+python experiments/benchmark.py --what step --models resnet20 --against stock
+python experiments/benchmark.py --what step --against stock,torch --torch-python PATH
+python experiments/benchmark.py --what layers --models resnet18_cifar
+
+Processes take turns, one round each, so that what else the machine does falls on all alike; what
+counts is the ratio within a round.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import models
+from experiments.layer_speed import layers
+from train.experiment import positive
+from train.provenance import cpu
+from train.refusal import Refused, choose
+
+HERE = pathlib.Path(__file__).parent
+OURS, STOCK, TORCH, COMPILED = "svertka", "stock", "torch", "compile"
+HUGE = "glibc.malloc.hugetlb=1"
+KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=1"
+SETTINGS = {"equal": HUGE, "kept": KEPT, "own": ""}
+"""GLIBC_TUNABLES of every process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        what: "step", a whole training step; "layers", each convolution of a network.
+        models: names of `models.names()`, with commas.
+        against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
+            last, "compile" with torch.compile.
+        torch_python: an interpreter that has torch and torchvision.
+        batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default.
+        dtype: of the arithmetic; PyTorch's by autocast.
+        backend: ours, see `models.backends`.
+        settings: memory of the processes. "equal": huge pages for all; "kept": freed pages stay,
+            for all; "own": each as it is by itself, ours as every experiment starts.
+        rounds: of each process.
+        seconds: of a round.
+        json: a file for the numbers.
+    """
+
+    what: Literal["step", "layers"] = "step"
+    models: str = "resnet20,resnet18_cifar,resnet50"
+    against: str = "stock"
+    torch_python: pathlib.Path | None = None
+    batch_size: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
+    settings: Literal["equal", "kept", "own"] = "equal"
+    rounds: int = 5
+    seconds: float = 4.0
+    json: pathlib.Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.models.split(","):
+            choose("models", name, models.names())
+        for name in filter(None, self.against.split(",")):
+            choose("against", name, (STOCK, TORCH, COMPILED))
+        positive(self, "rounds", "seconds")
+
+
+class Worker:
+    """A process that measures one round whenever it is asked, and sleeps in between.
+
+    Raises:
+        Refused: it can't measure; its own last words say why.
+    """
+
+    def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
+        self.process = subprocess.Popen(
+            [*command, json.dumps(spec)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            self.facts = self.answer()
+        except Refused:
+            self.close()
+            raise
+
+    def answer(self) -> dict[str, Any]:
+        """The next line that it says."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            words = self.process.communicate()[1].strip().splitlines()
+            raise Refused(words[-1] if words else f"exit code {self.process.wait()}")
+        return json.loads(line)
+
+    def round(self) -> float:
+        """Images a second."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.answer()["rate"]
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def contestants(config: Config, model: str) -> dict[str, tuple[list[str], dict[str, Any]]]:
+    """Name -> command and what it is to measure; ours first."""
+    small = model.endswith("_cifar") or model in ("resnet20", "resnet32", "resnet44", "resnet56")
+    spec = {
+        "model": model,
+        "size": 32 if small else 224,
+        "classes": 10 if small else 1000,
+        "batch_size": config.batch_size or (128 if small else 32),
+        "dtype": config.dtype,
+        "seconds": config.seconds,
+    }
+    jax_step, torch_step = str(HERE / "jax_step.py"), str(HERE / "torch_step.py")
+    own = config.settings == "own"
+    found = {OURS: ([sys.executable, jax_step], {**spec, "backend": config.backend, "keep": own})}
+    against = config.against.split(",")
+    if STOCK in against:
+        found[STOCK] = [sys.executable, jax_step], {**spec, "backend": "xla", "keep": False}
+    for name in (TORCH, COMPILED):
+        if name in against:
+            if config.torch_python is None:
+                raise Refused(f"against {name}: torch_python names the interpreter that has it")
+            command = [str(config.torch_python), torch_step]
+            found[name] = command, {**spec, "compile": name == COMPILED}
+    return found
+
+
+def alternate(workers: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Each one's rates, a round of all after the other."""
+    rates: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, measure in workers.items():
+            rates[name].append(measure())
+    return rates
+
+
+def ratios(rates: dict[str, list[float]], name: str) -> list[float]:
+    """Ours to another's, within each round."""
+    return [ours / other for ours, other in zip(rates[OURS], rates[name], strict=True)]
+
+
+def middle(values: Sequence[float], digits: int) -> str:
+    """Median, and from least to largest."""
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):.{digits}f}  ({low:.{digits}f} .. {high:.{digits}f})"
+
+
+def step(config: Config, console: Console) -> list[dict[str, Any]]:
+    """Images a second of a whole training step."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path[1:]])}
+    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    measured = []
+    for model in config.models.split(","):
+        table = Table("", "images/s", "svertka / other", title=f"{model}, {config.dtype}")
+        workers: dict[str, Worker] = {}
+        try:
+            for name, (command, spec) in contestants(config, model).items():
+                env = dict(environment if command[0] == sys.executable else outside)
+                env.pop("GLIBC_TUNABLES", None)
+                if SETTINGS[config.settings]:
+                    env["GLIBC_TUNABLES"] = SETTINGS[config.settings]
+                try:
+                    workers[name] = Worker(command, spec, env)
+                except Refused as error:
+                    if name == OURS:
+                        raise
+                    console.print(f"{name} does not run {model}: {error}")
+            rates = alternate({name: one.round for name, one in workers.items()}, config.rounds)
+        finally:
+            for worker in workers.values():
+                worker.close()
+        for name, worker in workers.items():
+            what = ", ".join(str(value) for value in worker.facts.values())
+            ratio = "" if name == OURS else middle(ratios(rates, name), 2)
+            table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
+        console.print(table)
+        facts = {name: worker.facts for name, worker in workers.items()}
+        measured.append({"model": model, "facts": facts, "rates": rates})
+    return measured
+
+
+WHAT: dict[str, Callable[[Config, Console], list[dict[str, Any]]]] = {
+    "step": step,
+    "layers": lambda config, console: layers(config.models.split(","), config.batch_size, console),
+}
+
+
+def main(config: Config) -> None:
+    """Measure and print."""
+    console = Console()
+    machine = cpu()
+    console.print(f"{machine['model']}, {machine['class']}, {machine['cores']} cores")
+    measured = WHAT[config.what](config, console)
+    if config.json is not None:
+        config.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=(__doc__ or "").partition("\n\n")[0]))
+    except Refused as error:
+        sys.exit(f"error: {error}")

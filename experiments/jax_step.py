@@ -1,0 +1,87 @@
+"""This project's side of `experiments/benchmark.py --what step`: one network, one step, timed.
+
+A process of its own runs this file, as another runs `torch_step.py`, and speaks as that does:
+
+    python jax_step.py '{"model": "resnet20", "size": 32, "classes": 10, "batch_size": 128,
+                         "dtype": "float32", "seconds": 4, "backend": "auto", "keep": false}'
+
+`keep`: whether pages stay with the process, as they do for every experiment.
+"""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import models
+from models import backends
+from models.backends import Backend
+from train.memory import keep_pages
+
+WARMUP = 3
+"""Steps before the first that counts."""
+
+
+def training_step(spec, backend: Backend):
+    """(step, state): forward, cross-entropy, backward, SGD with momentum, on one fixed batch."""
+    network = models.create(
+        spec["model"], num_classes=spec["classes"], dtype=spec["dtype"], **backend.fields
+    )
+    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
+    rng = np.random.default_rng(0)
+    shape = (spec["batch_size"], spec["size"], spec["size"], 3)
+    images = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, spec["classes"], spec["batch_size"]))
+
+    @jax.jit
+    def start(key):
+        variables = network.init(key, images[:1], train=False)
+        return {**variables, "optimizer": optimizer.init(variables["params"])}
+
+    def update(state, images, labels):
+        def loss(params):
+            variables = {"params": params, "batch_stats": state["batch_stats"]}
+            logits, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), updated["batch_stats"]
+
+        grads, statistics = jax.grad(loss, has_aux=True)(state["params"])
+        updates, moved = optimizer.update(grads, state["optimizer"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        return {"params": params, "batch_stats": statistics, "optimizer": moved}
+
+    compiled = jax.jit(update, donate_argnums=0)
+    return lambda state: compiled(state, images, labels), start(jax.random.key(0))
+
+
+def work(spec):
+    """Answer for as long as somebody asks."""
+    if spec["keep"]:
+        keep_pages()
+    backend = backends.choose(spec["backend"], jax.devices()[:1])
+    step, state = training_step(spec, backend)
+    for _ in range(WARMUP):
+        began = time.perf_counter()
+        state = jax.block_until_ready(step(state))
+    took = time.perf_counter() - began
+    facts = {"version": f"jax {jax.__version__}", "backend": backend.name}
+    print(json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        steps = max(1, round(spec["seconds"] / took))
+        began = time.perf_counter()
+        for _ in range(steps):
+            state = step(state)
+        jax.block_until_ready(state)
+        took = (time.perf_counter() - began) / steps
+        print(json.dumps({"rate": spec["batch_size"] / took}), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        work(json.loads(sys.argv[1]))
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")

@@ -1,0 +1,128 @@
+"""PyTorch's side of `experiments/benchmark.py --what step`: one network, one training step, timed.
+
+Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
+torchvision and nothing of this project, and nothing of this project imports it:
+
+    python torch_step.py '{"model": "resnet20", "size": 32, "classes": 10, "batch_size": 128,
+                           "dtype": "float32", "seconds": 4, "compile": false}'
+
+Once the step is warm it writes a line of JSON that says what it is; then it answers each line that
+it reads with `{"rate": images/s}`, measured over about `seconds`.
+"""
+
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+WARMUP = 3
+"""Steps before the first that counts."""
+CIFAR = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
+"""Blocks of each of the three stages (He et al. 2015, section 4.2)."""
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters (option A).
+
+    (B, C, H, W) -> (B, features, ceil(H / stride), ceil(W / stride))
+    """
+
+    def __init__(self, channels, features, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, features, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(features)
+        self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(features)
+        self.stride, self.more = stride, features - channels
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
+        if self.more:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+        return F.relu(y + x, inplace=True)
+
+
+class OnCIFAR(nn.Module):
+    """ResNet of 6 * blocks + 2 layers for images of 32x32: (B, 3, 32, 32) -> (B, classes)."""
+
+    def __init__(self, blocks, classes):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        stages = []
+        for channels, features in ((16, 16), (16, 32), (32, 64)):
+            stages.append(Block(channels, features, 1 if channels == features else 2))
+            stages += [Block(features, features, 1) for _ in range(blocks - 1)]
+        self.stages, self.head = nn.Sequential(*stages), nn.Linear(64, classes)
+
+    def forward(self, x):
+        x = self.stages(F.relu(self.norm(self.conv(x)), inplace=True))
+        return self.head(x.mean((2, 3)))
+
+
+def create(name, classes):
+    """The network that this project knows by the name.
+
+    Raises:
+        ValueError: torchvision has none of that name.
+    """
+    if name in CIFAR:
+        return OnCIFAR(CIFAR[name], classes)
+    if name == "resnet18_cifar":
+        network = torchvision.models.resnet18(num_classes=classes)
+        network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+        network.maxpool = nn.Identity()
+        return network
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError(f"torchvision has no network {name!r}")
+    return torchvision.models.get_model(name, num_classes=classes)
+
+
+def training_step(spec):
+    """() -> None: forward, cross-entropy, backward, and SGD with momentum, on one fixed batch."""
+    torch.manual_seed(0)
+    network = create(spec["model"], spec["classes"]).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    images = torch.randn(spec["batch_size"], 3, spec["size"], spec["size"])
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(0, spec["classes"], (spec["batch_size"],))
+    forward = torch.compile(network) if spec["compile"] else network
+    narrow = spec["dtype"] == "bfloat16"
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            logits = forward(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def work(spec):
+    """Answer for as long as somebody asks."""
+    step = training_step(spec)
+    for _ in range(WARMUP):
+        began = time.perf_counter()
+        step()
+    took = time.perf_counter() - began
+    facts = {"version": f"torch {torch.__version__}", "threads": torch.get_num_threads()}
+    print(json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        steps = max(1, round(spec["seconds"] / took))
+        began = time.perf_counter()
+        for _ in range(steps):
+            step()
+        took = (time.perf_counter() - began) / steps
+        print(json.dumps({"rate": spec["batch_size"] / took}), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        work(json.loads(sys.argv[1]))
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")

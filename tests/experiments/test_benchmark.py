@@ -1,0 +1,96 @@
+"""The benchmark: who measures what, in turns, and what a number is."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from experiments import benchmark
+from experiments.benchmark import Config, Worker
+from experiments.layer_speed import convolutions, described
+from train.refusal import Refused
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"models": "resnet19"}, "resnet19"),
+        ({"against": "tensorflow"}, "tensorflow"),
+        ({"rounds": 0}, "rounds=0"),
+    ],
+)
+def test_a_bad_request_is_refused(wrong, message):
+    with pytest.raises(Refused, match=message):
+        Config(**wrong)
+
+
+def test_torch_needs_its_interpreter():
+    with pytest.raises(Refused, match="torch_python"):
+        benchmark.contestants(Config(against="torch"), "resnet20")
+
+
+def test_all_measure_the_same_step():
+    config = Config(against="stock,torch,compile", torch_python="python", dtype="bfloat16")
+    for model, size, batch in (("resnet18_cifar", 32, 128), ("resnet50", 224, 32)):
+        found = benchmark.contestants(config, model)
+        assert list(found) == ["svertka", "stock", "torch", "compile"]
+        for _, spec in found.values():
+            assert (spec["model"], spec["size"], spec["batch_size"]) == (model, size, batch)
+            assert spec["dtype"] == "bfloat16"
+        assert found["stock"][1]["backend"] == "xla"
+        assert [found[name][1]["compile"] for name in ("torch", "compile")] == [False, True]
+
+
+@pytest.mark.parametrize(("settings", "keeps"), [("equal", False), ("own", True)])
+def test_pages_are_kept_by_ours_alone_and_only_as_it_runs_by_itself(settings, keeps):
+    found = benchmark.contestants(Config(settings=settings), "resnet20")
+    assert found["svertka"][1]["keep"] == keeps
+    assert not found["stock"][1]["keep"]
+
+
+def test_processes_take_turns_and_ratios_are_within_a_round():
+    order = []
+
+    def worker(name, rates):
+        rates = iter(rates)
+        return lambda: (order.append(name), next(rates))[1]
+
+    rates = benchmark.alternate(
+        {"svertka": worker("svertka", [10.0, 40.0]), "torch": worker("torch", [5.0, 10.0])}, 2
+    )
+    assert order == ["svertka", "torch"] * 2
+    assert benchmark.ratios(rates, "torch") == [2.0, 4.0]
+    assert benchmark.middle([3.0, 1.0, 2.0], 1) == "2.0  (1.0 .. 3.0)"
+
+
+def test_a_worker_that_fails_says_why():
+    command = [sys.executable, "-c", "import sys; sys.exit('no such thing here')"]
+    with pytest.raises(Refused, match="no such thing here"):
+        Worker(command, {}, dict(os.environ))
+
+
+def test_a_step_of_ours_and_of_stock_is_measured():
+    config = Config(models="resnet20", batch_size=2, rounds=1, seconds=0.01)
+    (measured,) = benchmark.step(config, Console(quiet=True))
+    assert measured["facts"]["stock"]["backend"] == "xla"
+    assert all(rate > 0 for rates in measured["rates"].values() for rate in rates)
+
+
+def test_layers_are_those_of_the_network():
+    found = {described(layer): times for layer, times in convolutions("resnet20", 32).items()}
+    # He et al. 2015, section 4.2: 19 convolutions, of which two have a stride.
+    assert found == {
+        "3x3 3 -> 16 at 32x32": 1,
+        "3x3 16 -> 16 at 32x32": 6,
+        "3x3/2 16 -> 32 at 32x32": 1,
+        "3x3 32 -> 32 at 16x16": 5,
+        "3x3/2 32 -> 64 at 16x16": 1,
+        "3x3 64 -> 64 at 8x8": 5,
+    }
+
+
+def test_nothing_of_ours_imports_torch():
+    code = "import sys, experiments.benchmark; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

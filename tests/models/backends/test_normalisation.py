@@ -375,5 +375,3 @@ def test_what_is_wrong_is_refused(what, given):
     assert done.returncode == 0, f"{what}: {done.returncode}\n{done.stderr[-2000:]}"
     # What broadcasting or promotion gives a meaning is the plain form's, as are its errors.
     assert done.stdout.startswith("refused" if what == "a short bias" else "computed")
-        done.stdout
-    )  # as broadcasting has it

@@ -8,12 +8,14 @@ Processes take turns, one round each, so that what else the machine does falls o
 counts is the ratio within a round.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from experiments.layer_speed import layers
+from experiments.layer_speed import for_32, layers
 from train.experiment import positive
 from train.provenance import cpu
 from train.refusal import Refused, choose
@@ -74,6 +76,8 @@ class Config:
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
         positive(self, "rounds", "seconds")
+        if self.batch_size is not None:
+            positive(self, "batch_size")
 
 
 class Worker:
@@ -84,14 +88,19 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
-        self.process = subprocess.Popen(
-            [*command, json.dumps(spec)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.words = tempfile.TemporaryFile("w+")  # a pipe that no one reads would fill up
+        try:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(spec)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.words,
+                text=True,
+            )
+        except OSError as error:
+            self.words.close()
+            raise Refused(str(error)) from None
         try:
             self.facts = self.answer()
         except Refused:
@@ -99,33 +108,36 @@ class Worker:
             raise
 
     def answer(self) -> dict[str, Any]:
-        """The next line that it says."""
+        """The next line of JSON that it says."""
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            words = self.process.communicate()[1].strip().splitlines()
-            raise Refused(words[-1] if words else f"exit code {self.process.wait()}")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        self.words.seek(0)
+        words = self.words.read().strip().splitlines()
+        raise Refused(words[-1] if words else f"exit code {self.process.wait()}")
 
     def round(self) -> float:
         """Images a second."""
         assert self.process.stdin
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says why
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
         return self.answer()["rate"]
 
     def close(self) -> None:
         """End it."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
+        with contextlib.suppress(BrokenPipeError):
+            for pipe in (self.process.stdout, self.words, self.process.stdin):
+                if pipe is not None:
+                    pipe.close()
 
 
 def contestants(config: Config, model: str) -> dict[str, tuple[list[str], dict[str, Any]]]:
     """Name -> command and what it is to measure; ours first."""
-    small = model.endswith("_cifar") or model in ("resnet20", "resnet32", "resnet44", "resnet56")
+    small = for_32(model)
     spec = {
         "model": model,
         "size": 32 if small else 224,
@@ -175,7 +187,12 @@ def step(config: Config, console: Console) -> list[dict[str, Any]]:
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     measured = []
     for model in config.models.split(","):
-        table = Table("", "images/s", "svertka / other", title=f"{model}, {config.dtype}")
+        table = Table(
+            "",
+            "images/s",
+            "svertka / other",
+            title=f"{model}, {config.dtype}, memory: {config.settings}",
+        )
         workers: dict[str, Worker] = {}
         try:
             for name, (command, spec) in contestants(config, model).items():
@@ -223,4 +240,5 @@ if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=(__doc__ or "").partition("\n\n")[0]))
     except Refused as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

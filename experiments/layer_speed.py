@@ -40,7 +40,7 @@ def layers(names: Sequence[str], batch_size: int | None, console: Console) -> li
     console.print(f"A product of two 2048 x 2048 matrices, float32: {limit:.0f} GFLOP/s")
     measured = []
     for name in names:
-        small = name.endswith("_cifar") or name in ("resnet20", "resnet32", "resnet44", "resnet56")
+        small = for_32(name)
         size, batch = (32, batch_size or 128) if small else (224, batch_size or 32)
         heads = [f"{engine} {of}" for engine in engines for of in ("y", "dx", "dw")]
         table = Table("layer", "times", *heads, title=f"{name}, batch {batch}: GFLOP/s")
@@ -57,6 +57,11 @@ def layers(names: Sequence[str], batch_size: int | None, console: Console) -> li
             )
         console.print(table)
     return measured
+
+
+def for_32(name: str) -> bool:
+    """Whether a network is for images of 32x32: its first map has their size."""
+    return models.create(name, num_classes=10).backbone.strides[0] == 1
 
 
 def convolutions(name: str, size: int) -> Counter[Layer]:

@@ -88,7 +88,8 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
-        self.words = tempfile.TemporaryFile("w+")  # a pipe that no one reads would fill up
+        # A pipe that no one reads would fill up.
+        self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115
         try:
             self.process = subprocess.Popen(
                 [*command, json.dumps(spec)],

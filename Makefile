@@ -9,16 +9,19 @@ RUN := .venv/bin/python
 # One stamp for each set of extras that is installed; `cpu` is the set without any.
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 
+# What computes convolutions on a CPU.
+EXTENSION := $(if $(filter cpu,$(DEVICE)),.venv/built)
+
 .PHONY: help train cifar10 prepare test tests test-slow lint format clean FORCE
 .NOTPARALLEL:
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-train: .venv/installed/$(DEVICE) .venv/built ## install, then train a ResNet on what data there is
+train: .venv/installed/$(DEVICE) $(EXTENSION) ## install, then train a ResNet on what data there is
 	$(RUN) experiments/resnet_cifar.py $(ARGS)
 
-cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare .venv/built ## prepare the real CIFAR-10 and train on it
+cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare $(EXTENSION) ## prepare the real CIFAR-10 and train on it
 	$(RUN) -m train.data.prepare cifar10
 	$(RUN) experiments/resnet_cifar.py --data cifar10 $(ARGS)
 

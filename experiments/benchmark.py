@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from experiments.layer_speed import for_32, layers
+from experiments.layer_speed import layers, measured_at
 from train.experiment import positive
 from train.provenance import cpu
 from train.refusal import Refused, choose
@@ -138,12 +138,12 @@ class Worker:
 
 def contestants(config: Config, model: str) -> dict[str, tuple[list[str], dict[str, Any]]]:
     """Name -> command and what it is to measure; ours first."""
-    small = for_32(model)
+    size, batch = measured_at(model, config.batch_size)
     spec = {
         "model": model,
-        "size": 32 if small else 224,
-        "classes": 10 if small else 1000,
-        "batch_size": config.batch_size or (128 if small else 32),
+        "size": size,
+        "classes": 10 if size == 32 else 1000,
+        "batch_size": batch,
         "dtype": config.dtype,
         "seconds": config.seconds,
     }

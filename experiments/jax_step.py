@@ -8,22 +8,16 @@ A process of its own runs this file, as another runs `torch_step.py`, and speaks
 `keep`: whether pages stay with the process, as they do for every experiment.
 """
 
-import json
-import sys
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import models
+from experiments.rounds import answer
 from models import backends
 from models.backends import Backend
 from train.memory import keep_pages
-
-WARMUP = 3
-"""Steps before the first that counts."""
 
 
 def training_step(spec, backend: Backend):
@@ -58,30 +52,20 @@ def training_step(spec, backend: Backend):
     return lambda state: compiled(state, images, labels), start(jax.random.key(0))
 
 
-def work(spec):
-    """Answer for as long as somebody asks."""
+def start(spec):
+    """See `rounds.answer`."""
     if spec["keep"]:
         keep_pages()
     backend = backends.choose(spec["backend"], jax.devices()[:1])
-    step, state = training_step(spec, backend)
-    for _ in range(WARMUP):
-        began = time.perf_counter()
-        state = jax.block_until_ready(step(state))
-    took = time.perf_counter() - began
+    update, state = training_step(spec, backend)
+
+    def step():
+        nonlocal state
+        state = update(state)
+
     facts = {"version": f"jax {jax.__version__}", "backend": backend.name}
-    print(json.dumps(facts), flush=True)
-    for _ in sys.stdin:
-        steps = max(1, round(spec["seconds"] / took))
-        began = time.perf_counter()
-        for _ in range(steps):
-            state = step(state)
-        jax.block_until_ready(state)
-        took = (time.perf_counter() - began) / steps
-        print(json.dumps({"rate": spec["batch_size"] / took}), flush=True)
+    return facts, step, lambda: jax.block_until_ready(state)
 
 
 if __name__ == "__main__":
-    try:
-        work(json.loads(sys.argv[1]))
-    except Exception as error:
-        sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    answer(start)

@@ -38,30 +38,26 @@ def layers(names: Sequence[str], batch_size: int | None, console: Console) -> li
     square = jnp.ones((2048, 2048))
     limit = 2 * 2048**3 / fastest(jnp.matmul, square, square) / 1e9
     console.print(f"A product of two 2048 x 2048 matrices, float32: {limit:.0f} GFLOP/s")
-    measured = []
+    measured: list[dict[str, Any]] = []
     for name in names:
-        small = for_32(name)
-        size, batch = (32, batch_size or 128) if small else (224, batch_size or 32)
-        heads = [f"{engine} {of}" for engine in engines for of in ("y", "dx", "dw")]
-        table = Table("layer", "times", *heads, title=f"{name}, batch {batch}: GFLOP/s")
+        size, batch = measured_at(name, batch_size)
+        table = Table(title=f"{name}, batch {batch}: GFLOP/s of y, dx, dw")
+        table.add_column("layer", no_wrap=True)
+        for head in ("times", *engines):
+            table.add_column(head, justify="right")
         for layer, times in convolutions(name, size).items():
-            speeds = [round(s) for engine in engines.values() for s in rates(layer, batch, engine)]
-            table.add_row(described(layer), str(times), *map(str, speeds))
-            measured.append(
-                {
-                    "model": name,
-                    "layer": described(layer),
-                    "times": times,
-                    **dict(zip(heads, speeds, strict=True)),
-                }
-            )
+            speeds = {one: [round(s) for s in rates(layer, batch, engines[one])] for one in engines}
+            cells = (" ".join(f"{speed:3}" for speed in three) for three in speeds.values())
+            table.add_row(described(layer), str(times), *cells)
+            measured.append({"model": name, "layer": described(layer), "times": times, **speeds})
         console.print(table)
     return measured
 
 
-def for_32(name: str) -> bool:
-    """Whether a network is for images of 32x32: its first map has their size."""
-    return models.create(name, num_classes=10).backbone.strides[0] == 1
+def measured_at(name: str, batch_size: int | None) -> tuple[int, int]:
+    """Size of the images and of a batch: a first map as large as the image is for 32x32."""
+    small = models.create(name, num_classes=10).backbone.strides[0] == 1
+    return (32, batch_size or 128) if small else (224, batch_size or 32)
 
 
 def convolutions(name: str, size: int) -> Counter[Layer]:

@@ -1,26 +1,18 @@
 """PyTorch's side of `experiments/benchmark.py --what step`: one network, one training step, timed.
 
 Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
-torchvision and nothing of this project, and nothing of this project imports it:
+torchvision and, of this project, `rounds.py` beside it alone; nothing of this project imports it:
 
     python torch_step.py '{"model": "resnet20", "size": 32, "classes": 10, "batch_size": 128,
                            "dtype": "float32", "seconds": 4, "compile": false}'
-
-Once the step is warm it writes a line of JSON that says what it is; then it answers each line that
-it reads with `{"rate": images/s}`, measured over about `seconds`.
 """
-
-import json
-import sys
-import time
 
 import torch
 import torch.nn.functional as F
 import torchvision
+from rounds import answer
 from torch import nn
 
-WARMUP = 3
-"""Steps before the first that counts."""
 CIFAR = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
 """Blocks of each of the three stages (He et al. 2015, section 4.2)."""
 
@@ -103,26 +95,11 @@ def training_step(spec):
     return step
 
 
-def work(spec):
-    """Answer for as long as somebody asks."""
-    step = training_step(spec)
-    for _ in range(WARMUP):
-        began = time.perf_counter()
-        step()
-    took = time.perf_counter() - began
+def start(spec):
+    """See `rounds.answer`."""
     facts = {"version": f"torch {torch.__version__}", "threads": torch.get_num_threads()}
-    print(json.dumps(facts), flush=True)
-    for _ in sys.stdin:
-        steps = max(1, round(spec["seconds"] / took))
-        began = time.perf_counter()
-        for _ in range(steps):
-            step()
-        took = (time.perf_counter() - began) / steps
-        print(json.dumps({"rate": spec["batch_size"] / took}), flush=True)
+    return facts, training_step(spec), lambda: None
 
 
 if __name__ == "__main__":
-    try:
-        work(json.loads(sys.argv[1]))
-    except Exception as error:
-        sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    answer(start)

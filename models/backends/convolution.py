@@ -181,6 +181,9 @@ def conv_general_dilated(
         and lhs.dtype in (jnp.float32, jnp.bfloat16)
         and preferred_element_type in (None, lhs.dtype)
         and batch_group_count == 1
+        and feature_group_count > 0
+        and lhs.shape[-1] == rhs.shape[rank] * feature_group_count
+        and rhs.shape[-1] % feature_group_count == 0
         and not any(value is not None for value in other.values())
         and 0 not in lhs.shape + rhs.shape
         and (spread == ones or strides == ones)
@@ -196,13 +199,9 @@ def conv_general_dilated(
             pad_width(*axis)
             for axis in zip(size, kernel, strides, [padding] * rank, dilations, strict=True)
         ]
-    if len(padding) != rank or feature_group_count < 1:
+    if len(padding) != rank:
         return stock()
     pads = tuple((int(before), int(after)) for before, after in padding)
-    if lhs.shape[-1] != rhs.shape[rank] * feature_group_count:
-        return stock()
-    if rhs.shape[-1] % feature_group_count:
-        return stock()
     if spread == ones:
         if min(min(pads)) < 0:
             return stock()
@@ -219,8 +218,6 @@ def conv_general_dilated(
     if min(min(cropped)) < 0 or min(out) < 1:
         return stock()
     geometry = Geometry(out, kernel, spread, dilations, cropped, int(feature_group_count))
-    if geometry.out != lhs.shape[1:-1]:
-        return stock()
     mirrored = swapped(jnp.flip(rhs, range(rank)), feature_group_count)
     return bind("data", lhs[None], mirrored[None], geometry, engine)[0]
 

@@ -1,9 +1,9 @@
 """Batch normalisation with addition and ReLU as one operation, differentiated by hand.
 
-Left to itself, automatic differentiation passes over the activations eleven times and keeps what
-it meets. Here are three functions, (forward, tangent, cotangent), of which a backend computes the
-first and the last as it can (`NormEngine`); the derivatives of these three are those of their plain
-forms, so that every mixture of `jvp`, `grad` and `vmap` works.
+Left to itself, automatic differentiation passes over the activations more often than it must. Here
+are three functions, (forward, tangent, cotangent), of which a backend computes the first and the
+last as it can (`NormEngine`); the derivatives of these three are those of their plain forms, so
+that every mixture of `jvp`, `grad` and `vmap` works.
 
 x, y and add are (rows, C) in float32 or bfloat16; scale, bias, mean and var (C,) in float32. The
 primitives' operands and the engines' have a leading axis S of independent normalisations, 1 but

@@ -15,6 +15,7 @@ from jax import lax
 
 from models.backends import stock
 from models.backends.convolution import Engine, Geometry, mapped
+from models.layers.conv import CHANNELS_LAST
 
 BLOCK = 5 << 20
 """Bytes of windows that one product reads: what measured best for caches of 1 MB a core."""
@@ -64,11 +65,12 @@ def phases(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
             parts.append(jnp.zeros((y.shape[0], *whole, w.shape[-2]), y.dtype))
             continue
         kernel = jnp.flip(part, range(rank)).swapaxes(-1, -2)
-        names = ("NWC", "WIO", "NWC") if rank == 1 else ("NHWC", "HWIO", "NHWC")
         # As an array of its own: with negative padding XLA's convolution on a CPU may read beyond.
         moved = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
         parts.append(
-            lax.conv_general_dilated(moved, kernel, (1,) * rank, "VALID", dimension_numbers=names)
+            lax.conv_general_dilated(
+                moved, kernel, (1,) * rank, "VALID", dimension_numbers=CHANNELS_LAST[rank]
+            )
         )
     # (phases…, N, q…, C) -> (N, q, phase, …, C), of which the size of x is kept.
     grid = jnp.stack(parts).reshape(*geometry.strides, *parts[0].shape)

@@ -4,12 +4,11 @@ import jax
 from jax import lax
 
 from models.backends.convolution import Engine, Geometry, mapped
+from models.layers.conv import CHANNELS_LAST
 
 
 def forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """`Engine.forward`."""
-    rank = len(geometry.size)
-    names = "NWC" if rank == 1 else "NHWC", "WIO" if rank == 1 else "HWIO"
 
     def one(x: jax.Array, w: jax.Array) -> jax.Array:
         return lax.conv_general_dilated(
@@ -18,7 +17,7 @@ def forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
             geometry.strides,
             geometry.pads,
             rhs_dilation=geometry.dilations,
-            dimension_numbers=(*names, names[0]),
+            dimension_numbers=CHANNELS_LAST[len(geometry.size)],
             feature_group_count=geometry.groups,
         )
 

@@ -17,10 +17,15 @@ SciPy's mode "same" puts the odd one of an even kernel *before*: that is (k // 2
 """
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 Padding = str | int | tuple[int, int]
 """Of one axis."""
+Pads = str | int | Sequence[int | tuple[int, int]]
+"""One form for all spatial axes, or one for each; "VALID", "SAME" or numbers."""
+CHANNELS_LAST = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
+"""Number of spatial axes -> the axes of input, kernel and output, as `jax.lax` names them."""
 
 
 def pad_width(
@@ -85,3 +90,12 @@ def at_least_one(name: str, value: Any) -> int:
     if number < 1:
         raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
     return number
+
+
+def one_an_axis(name: str, value: Any, rank: int) -> list[Any]:
+    """A list or tuple as it is, if it has one value for each axis; else the value for all axes."""
+    if not isinstance(value, tuple | list):
+        return [value] * rank
+    if len(value) != rank:
+        raise ValueError(f"{name}={value!r} has {len(value)} values for {rank} spatial axes")
+    return list(value)

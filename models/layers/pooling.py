@@ -5,17 +5,13 @@ would leave a window with none of them is refused.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models.layers.conv import at_least_one, output_size, pad_width
-
-Pads = str | int | Sequence[int | tuple[int, int]]
-"""One form for all spatial axes, or one for each; "VALID", "SAME" or numbers."""
+from models.layers.conv import Pads, at_least_one, one_an_axis, output_size, pad_width
 
 
 def max_pool(
@@ -109,15 +105,6 @@ def along_axes(
             raise ValueError(f"padding={form} leaves a window of {kernel} with padding alone")
         axes.append((kernel, stride, pads))
     return axes
-
-
-def one_an_axis(name: str, value: Any, rank: int) -> list[Any]:
-    """A list or tuple as it is, if it has one value for each axis; else the value for all axes."""
-    if not isinstance(value, tuple | list):
-        return [value] * rank
-    if len(value) != rank:
-        raise ValueError(f"{name}={value!r} has {len(value)} values for {rank} spatial axes")
-    return list(value)
 
 
 def summing_dtype(x: jax.Array) -> np.dtype:

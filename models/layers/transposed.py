@@ -24,8 +24,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from models.layers.conv import Padding, at_least_one, before_and_after, pad_width
-from models.layers.pooling import Pads, one_an_axis
+from models.layers.conv import (
+    CHANNELS_LAST,
+    Padding,
+    Pads,
+    at_least_one,
+    before_and_after,
+    one_an_axis,
+    pad_width,
+)
 
 
 def crop_width(
@@ -185,7 +192,6 @@ class ConvTranspose(nn.Module):
         inner = [
             tuple(min(max(c, 0), r) for c in crop) for crop, r in zip(crops, reach, strict=True)
         ]
-        names = "NWC" if rank == 1 else "NHWC", "WIO" if rank == 1 else "HWIO"
         y = self.conv_general_dilated(
             x,
             jnp.flip(kernel, range(rank)),
@@ -193,7 +199,7 @@ class ConvTranspose(nn.Module):
             padding=[(r - b, r - a) for r, (b, a) in zip(reach, inner, strict=True)],
             lhs_dilation=tuple(strides),
             rhs_dilation=tuple(dilations),
-            dimension_numbers=(*names, names[0]),
+            dimension_numbers=CHANNELS_LAST[rank],
             feature_group_count=groups,
             precision=self.precision,
         )

@@ -10,7 +10,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <new>
@@ -80,8 +80,8 @@ const dnnl::engine& Engine() {
 
 size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Where Winograd's form measured faster than oneDNN's own kernels: few channels leave the products
-// too small, many on a small map are bound by the reading of kernels.
+// Where Winograd's form measured faster than oneDNN's own kernels: below 32 channels its products
+// are too small.
 std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
   const auto all = [](const Dims& dims, int64_t value) {
     return std::count(dims.begin(), dims.end(), value) == 2;
@@ -159,7 +159,6 @@ struct Plan {
     name = description.impl_info_str();
   }
 };
-
 
 constexpr size_t kPlans = 512;  // a network has fewer
 

@@ -1,7 +1,7 @@
 """oneDNN's convolutions, and batch normalisation in as few passes, through XLA's FFI on a CPU.
 
-The extension beside this file is C++ that `python -m models.backends.onednn.build` compiles. Each
-call uses all cores; calls come one after the other.
+The extension beside this file is C++ that `python -m models.backends.onednn` compiles. Each call
+uses all cores; calls come one after the other.
 """
 
 import ctypes

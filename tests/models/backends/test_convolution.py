@@ -22,18 +22,12 @@ from models.layers.conv import pad_width
 NAMES = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 
-def by_onednn():
-    """The engine, or a skip that says why there is none."""
-    try:
-        onednn.extension()
-    except onednn.Missing as missing:
-        pytest.skip(str(missing))
-    return onednn.ENGINE
-
-
 @pytest.fixture(params=["onednn", "jax"])
 def engine(request):
-    return by_onednn() if request.param == "onednn" else pure.engine()
+    if request.param == "jax":
+        return pure.engine()
+    request.getfixturevalue("extension")
+    return onednn.ENGINE
 
 
 def random(seed, *shape, dtype=np.float32):
@@ -169,8 +163,9 @@ def test_bfloat16_is_float32_of_the_same_inputs(engine, case):
     check_case(CASES[case], engine, jnp.bfloat16, 2**-7)
 
 
+@pytest.mark.usefixtures("extension")
 def test_bfloat16_is_float32_inside_where_the_cpu_has_none(monkeypatch):
-    engine = by_onednn()
+    engine = onednn.ENGINE
     monkeypatch.setattr(onednn.build, "computes_bfloat16", lambda: False)
     engine = engine._replace(
         **{which: functools.partial(onednn.convolve, which) for which in engine._fields}

@@ -17,18 +17,12 @@ from models.backends.onednn import engine as onednn
 from models.layers import norm
 
 
-def by_onednn():
-    """The engine, or a skip that says why there is none."""
-    try:
-        onednn.extension()
-    except onednn.Missing as missing:
-        pytest.skip(str(missing))
-    return onednn.NORM
-
-
 @pytest.fixture(params=["onednn", "jax"])
 def engine(request):
-    return by_onednn() if request.param == "onednn" else NormEngine()
+    if request.param == "jax":
+        return NormEngine()
+    request.getfixturevalue("extension")
+    return onednn.NORM
 
 
 EPSILON = 1e-5
@@ -359,6 +353,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.usefixtures("extension")
 @pytest.mark.parametrize(
     ("what", "given"),
     [
@@ -369,7 +364,6 @@ except Exception as error:
     ],
 )
 def test_what_is_wrong_is_refused(what, given):
-    by_onednn()
     script = WRONG.format(operands=given)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, f"{what}: {done.returncode}\n{done.stderr[-2000:]}"

@@ -25,15 +25,6 @@ from models.backends.onednn import engine as onednn
 LAST = ("NHWC", "HWIO", "NHWC")
 
 
-@pytest.fixture
-def extension():
-    """It, or a skip that says why there is none."""
-    try:
-        return onednn.extension()
-    except onednn.Missing as missing:
-        pytest.skip(str(missing))
-
-
 def random(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 

@@ -1,0 +1,41 @@
+"""What every process of `experiments/benchmark.py --what step` does, whoever computes in it.
+
+PyTorch's interpreter reads this file too: it needs Python alone.
+"""
+
+import json
+import sys
+import time
+
+WARMUP = 3
+"""Steps before the first that counts."""
+
+
+def answer(start):
+    """Say as a line of JSON what runs; then answer each line that comes with `{"rate": images/s}`.
+
+    Args:
+        start: (specification) -> (facts, step, wait): what to say of it; a step; and what waits
+            until all steps are done. The specification is the JSON of the one argument; its
+            `batch_size` is that of a step, its `seconds` about those of a round.
+    """
+    try:
+        spec = json.loads(sys.argv[1])
+        facts, step, wait = start(spec)
+
+        def seconds(steps):
+            """Of a step, over that many."""
+            began = time.perf_counter()
+            for _ in range(steps):
+                step()
+            wait()
+            return (time.perf_counter() - began) / steps
+
+        for _ in range(WARMUP):
+            took = seconds(1)
+        print(json.dumps(facts), flush=True)
+        for _ in sys.stdin:
+            took = seconds(max(1, round(spec["seconds"] / took)))
+            print(json.dumps({"rate": spec["batch_size"] / took}), flush=True)
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")

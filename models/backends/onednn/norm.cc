@@ -147,6 +147,16 @@ void ForEach(const Lanes& lanes, F function) {
   }
 }
 
+// 1 / sqrt(var + epsilon) and its product with scale: Forward's and Backward's are the same bits, so
+// that both find a value on the same side of ReLU's corner.
+void Factors(const float* var, const float* scale, int64_t channels, float epsilon, float* rstd,
+             float* factor) {
+  for (int64_t c = 0; c < channels; ++c) {
+    rstd[c] = 1 / std::sqrt(var[c] + epsilon);
+    factor[c] = rstd[c] * scale[c];
+  }
+}
+
 template <typename T, bool relu, bool adds>
 void Normalise(const T* __restrict x, const T* __restrict add, const Lanes& lanes,
                const float* means, const float* factors, const float* biases, T* __restrict y) {
@@ -164,12 +174,10 @@ void Normalise(const T* __restrict x, const T* __restrict add, const Lanes& lane
 template <typename T, bool relu, bool adds>
 void Differentiate(const T* __restrict dy, const T* __restrict x, const T* __restrict y,
                    const Lanes& lanes, const float* means, const float* rstds,
-                   const float* scales, const float* biases, T* __restrict dx,
+                   const float* factors, const float* biases, T* __restrict dx,
                    T* __restrict dadd, float* dscale, float* dbias) {
   const int64_t width = lanes.width, rows = (lanes.total + width - 1) / width;
-  std::vector<float> factors(lanes.channels);
-  for (int64_t c = 0; c < lanes.channels; ++c) factors[c] = rstds[c] * scales[c];
-  const auto mean = lanes.Spread(means), factor = lanes.Spread(factors.data()),
+  const auto mean = lanes.Spread(means), factor = lanes.Spread(factors),
              bias = lanes.Spread(biases);
   const float *__restrict m = mean.data(), *__restrict f = factor.data(),
               *__restrict b = bias.data();
@@ -246,15 +254,14 @@ ffi::Error Forward(ffi::AnyBuffer x, Vectors scale, Vectors bias, ffi::AnyBuffer
   const std::lock_guard<std::mutex> lock(mutex);
   const auto dims = x.dimensions();
   const Lanes lanes(dims[1], dims[2]);
-  std::vector<float> factor(dims[2]);
+  std::vector<float> rstd(dims[2]), factor(dims[2]);
   Specialise(x.element_type(), relu, adds, [&](auto element, auto relu, auto adds) {
     using T = decltype(element);
     for (int64_t s = 0; s < dims[0]; ++s) {
       const int64_t at = s * lanes.total, c = s * dims[2];
       float *m = mean->typed_data() + c, *v = var->typed_data() + c;
       Statistics(At<T>(x, at), lanes, m, v);
-      for (int64_t i = 0; i < dims[2]; ++i)
-        factor[i] = scale.typed_data()[c + i] / std::sqrt(v[i] + epsilon);
+      Factors(v, scale.typed_data() + c, dims[2], epsilon, rstd.data(), factor.data());
       Normalise<T, relu.value, adds.value>(At<T>(x, at), At<T>(add, at), lanes, m, factor.data(),
                                            bias.typed_data() + c, At<T>(*y, at));
     }
@@ -270,16 +277,16 @@ ffi::Error Backward(ffi::AnyBuffer dy, ffi::AnyBuffer x, ffi::AnyBuffer y, Vecto
   const std::lock_guard<std::mutex> lock(mutex);
   const auto dims = x.dimensions();
   const Lanes lanes(dims[1], dims[2]);
-  std::vector<float> rstd(dims[2]);
+  std::vector<float> rstd(dims[2]), factor(dims[2]);
   Specialise(x.element_type(), relu, adds, [&](auto element, auto relu, auto adds) {
     using T = decltype(element);
     for (int64_t s = 0; s < dims[0]; ++s) {
       const int64_t at = s * lanes.total, c = s * dims[2];
-      for (int64_t i = 0; i < dims[2]; ++i)
-        rstd[i] = 1 / std::sqrt(var.typed_data()[c + i] + epsilon);
+      Factors(var.typed_data() + c, scale.typed_data() + c, dims[2], epsilon, rstd.data(),
+              factor.data());
       Differentiate<T, relu.value, adds.value>(
           At<T>(dy, at), At<T>(x, at), At<T>(y, at), lanes, mean.typed_data() + c, rstd.data(),
-          scale.typed_data() + c, bias.typed_data() + c, At<T>(*dx, at),
+          factor.data(), bias.typed_data() + c, At<T>(*dx, at),
           At<T>(*dadd, adds.value ? at : 0), dscale->typed_data() + c, dbias->typed_data() + c);
     }
   });

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models.layers.image import check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
 
@@ -211,10 +212,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
-        if x.ndim != 4:
-            raise ValueError(f"image of shape {x.shape}: expected 4 axes, (B, H, W, C)")
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ValueError(f"image of dtype {x.dtype}: expected normalised floats")
+        check_image(x)
         conv = partial(
             nn.Conv,
             use_bias=False,

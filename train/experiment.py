@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -26,6 +26,8 @@ class Parts(NamedTuple):
         transform: (key, batch) -> batch, of training batches, on the device; or None.
         gradient: of the task's loss; `accumulated(n)` for one.
         average: of the variables over the steps, or None.
+        weights: () -> variables that a new run starts from in place of random ones, see
+            `train.finetune.begun`; or None.
     """
 
     network: nn.Module
@@ -35,6 +37,7 @@ class Parts(NamedTuple):
     transform: Transform | None
     gradient: Gradient = gradient
     average: Average | None = None
+    weights: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from train.data.source import Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.experiment import Parts
+from train.finetune import begun
 from train.logs import Logs
 from train.loop import NonFinite, Rhythm, fit
 from train.mesh import compiled_initial, compiled_step, make_mesh
@@ -116,6 +117,9 @@ def run(
     with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
         first = initial_state(parts, loader, mesh, config.seed)
         restored = checkpoints.restore(first)
+        if restored is None and parts.weights is not None:
+            first, replaced = begun(first, parts.weights())
+            said += replaced
         state = first if restored is None else restored.state
         begin = None if restored is None else restored.step
         logs = Logs(path, steps=config.steps, resume_step=begin, began=began)

@@ -132,6 +132,22 @@ class BatchNorm(nn.Module):
         return self.momentum * running + (1 - self.momentum) * batch.astype(running.dtype)
 
 
+class FrozenBatchNorm(BatchNorm):
+    """`BatchNorm` that no training moves: by its running statistics, with a fixed scale and bias.
+
+    For fine-tuning with few examples a batch. Variables and their names are `BatchNorm`'s.
+    """
+
+    @nn.nowrap
+    def param(self, *args: Any, **kwargs: Any) -> Any:
+        return jax.lax.stop_gradient(super().param(*args, **kwargs))
+
+    def __call__(self, x: jax.Array, *, train: bool, **how: Any) -> jax.Array:
+        """As `BatchNorm`'s; `train` changes nothing."""
+        del train
+        return super().__call__(x, train=False, **how)
+
+
 def along_channels(value: jax.Array, x: jax.Array) -> jax.Array:
     """(C,) -> (1, …, 1, C) of x's rank."""
     return value.reshape((1,) * (x.ndim - 1) + value.shape)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.layers.norm import BatchNorm
+from models.layers.norm import BatchNorm, FrozenBatchNorm
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2, 3, size=(6, 3, 2, 4)).astype(np.float32)
@@ -187,3 +187,27 @@ def test_under_jit_it_sees_the_global_batch():
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     spread = jax.jit(lambda x: apply(BatchNorm(), x, train=True))(sharded)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), spread, alone)
+
+
+def test_a_frozen_norm_is_moved_by_nothing():
+    def loss(params, x):
+        variables = {**VARIABLES, "params": params}
+        y, after = apply(FrozenBatchNorm(), x, variables, train=True, act=nn.relu)
+        return jnp.sum(y), (y, after)
+
+    both = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    (params, x), (y, after) = both(VARIABLES["params"], jnp.asarray(X))
+    stats = VARIABLES["batch_stats"]
+    expected = np.maximum(formula(X, stats["mean"], stats["var"]), 0)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, after, stats)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(params))
+    slope = VARIABLES["params"]["scale"] / np.sqrt(stats["var"] + 1e-5)
+    np.testing.assert_allclose(x, np.where(expected > 0, slope, 0), rtol=1e-5)
+
+
+def test_a_frozen_norm_has_the_names_of_the_other():
+    ours = FrozenBatchNorm().init(jax.random.key(0), X, train=True)
+    jax.tree.map(
+        np.testing.assert_array_equal, ours, BatchNorm().init(jax.random.key(0), X, train=True)
+    )

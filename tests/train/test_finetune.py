@@ -1,0 +1,141 @@
+"""Fine-tuning: what moves, what stays, and what a run starts from."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train.finetune import begun, frozen, rates
+from train.optim import kernels
+from train.refusal import Refused
+from train.state import initial
+
+PARAMS = {
+    "backbone": {
+        "stem": {"kernel": jnp.full((2, 3), 2.0)},
+        "stage1_block1": {"kernel": jnp.full((3, 3), 3.0), "bias": jnp.ones(3)},
+        "stage1_block10": {"kernel": jnp.full((3, 3), 3.0)},
+    },
+    "head": {"kernel": jnp.full((3, 4), 1.0), "bias": jnp.zeros(4)},
+}
+
+
+def updates(optimizer, grads=None):
+    """Of a first step; by default with gradients of 1."""
+    grads = jax.tree.map(jnp.ones_like, PARAMS) if grads is None else grads
+    return jax.jit(optimizer.update)(grads, optimizer.init(PARAMS), PARAMS)[0]
+
+
+def leaves(tree):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.unique(leaf).item()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def test_what_is_frozen_neither_moves_nor_decays_nor_counts_in_the_norm():
+    inner = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.add_decayed_weights(0.5, kernels), optax.sgd(1.0)
+    )
+    found = leaves(updates(frozen(inner, ["backbone/stem", "backbone/stage1_block1"])))
+    moved = 1 / np.sqrt(9 + 12 + 4)  # of 25 gradients that are left
+    expected = {
+        "backbone/stem/kernel": 0,
+        "backbone/stage1_block1/kernel": 0,
+        "backbone/stage1_block1/bias": 0,
+        "backbone/stage1_block10/kernel": -(moved + 0.5 * 3),
+        "head/kernel": -(moved + 0.5),
+        "head/bias": -moved,
+    }
+    assert found == pytest.approx(expected)
+
+
+def test_nothing_frozen_is_the_optimiser_itself():
+    inner = optax.sgd(1.0)
+    assert frozen(inner, []) is inner
+
+
+def test_the_longest_prefix_gives_the_rate():
+    found = leaves(updates(rates({"backbone": 0.5, "backbone/stem": 0.25})))
+    assert found["backbone/stem/kernel"] == 0.25
+    assert found["backbone/stage1_block1/bias"] == 0.5
+    assert found["head/kernel"] == 1
+
+
+@pytest.mark.parametrize("make", [lambda p: frozen(optax.sgd(1.0), [p]), lambda p: rates({p: 1})])
+@pytest.mark.parametrize("prefix", ["backbone/stage1", "stem", "head/kernels"])
+def test_a_prefix_of_nothing_is_refused(make, prefix):
+    words = f"no parameter is under '{prefix}'; there are .*backbone/stem, head/bias"
+    with pytest.raises(Refused, match=words):
+        make(prefix).init(PARAMS)
+
+
+def test_frozen_parameters_have_no_momentum():
+    state = frozen(optax.sgd(1.0, momentum=0.9), ["backbone"]).init(PARAMS)
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 16
+
+
+# --- starting from weights ---------------------------------------------------------------------
+
+
+def variables(classes=4, value=0.0, **parts):
+    dense = {"kernel": np.full((3, classes), value, np.float64), "bias": np.full(classes, value)}
+    return {
+        "params": {"backbone": {"kernel": np.full((2, 3), value)}, "head": dense, **parts},
+        "batch_stats": {"backbone": {"mean": np.full(3, value)}},
+    }
+
+
+def first(averaged=False, **parts):
+    def init(key):
+        del key
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables(**parts))
+
+    return initial(init, lambda hyper: optax.sgd(1.0), {}, 0, averaged=averaged)
+
+
+def test_weights_replace_the_random_ones_and_their_average():
+    state, said = begun(first(averaged=True), variables(value=7.0))
+    assert said == []
+    for tree in (state.variables, state.ema):
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(tree)} == {"float32"}
+        jax.tree.map(np.testing.assert_array_equal, tree, variables(value=7.0))
+    shared = {id(leaf) for leaf in jax.tree.leaves(state.variables)}
+    assert not shared & {id(leaf) for leaf in jax.tree.leaves(state.ema)}
+
+
+def test_another_number_of_classes_starts_the_head_anew_as_a_whole():
+    # Of a bias that fits by chance nothing is taken either.
+    weights = variables(classes=9, value=7.0)
+    weights["params"]["head"]["bias"] = np.full(4, 7.0)
+    state, said = begun(first(), weights)
+    assert said == ["Starts anew, being of another shape or absent: head."]
+    assert leaves(state.params) == {"backbone/kernel": 7, "head/kernel": 0, "head/bias": 0}
+    assert leaves(state.collections) == {"batch_stats/backbone/mean": 7}
+
+
+def test_auxiliary_heads_may_be_absent_on_either_side():
+    extra = {"kernel": np.zeros((3, 4))}
+    state, said = begun(first(aux1=extra), variables(value=7.0))
+    assert said == ["Starts anew, being of another shape or absent: aux1."]
+    assert leaves(state.params)["head/kernel"] == 7
+    state, said = begun(first(), variables(value=7.0, aux1=extra))
+    assert said == []
+    assert "aux1" not in state.params
+
+
+def test_another_backbone_is_refused_with_all_that_differs():
+    weights = variables()
+    weights["params"]["backbone"] = {"kernel": np.zeros((2, 5)), "deeper": np.zeros(6)}
+    del weights["batch_stats"]["backbone"]["mean"]
+    words = (
+        "batch_stats/backbone/mean: absent in the weights, (3,) in the network; "
+        "params/backbone/deeper: (6,) in the weights, absent in the network; "
+        "params/backbone/kernel: (2, 5) in the weights, (2, 3) in the network"
+    )
+    with pytest.raises(Refused) as caught:
+        begun(first(), weights)
+    assert sorted(re.split("; |another network: ", str(caught.value))[1:]) == words.split("; ")

@@ -1,6 +1,8 @@
 """Classifier: a backbone and a linear head on the mean of its last map."""
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.layers.pooling import global_average_pool
+
+BACKEND = frozenset({"conv_general_dilated", "norm"})
+"""Fields that `models.backends` brings to any network."""
 
 
 class Classifier(nn.Module):
@@ -33,10 +38,7 @@ class Classifier(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_classes, int | np.integer):
-            raise TypeError(f"num_classes={self.num_classes!r} is not a whole number")
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes={self.num_classes} must be at least 1")
+        check_num_classes(self.num_classes)
         super().__post_init__()
 
     @nn.compact
@@ -60,5 +62,35 @@ def classifier(
     param_dtype: Any = jnp.float32,
     **fields: Any,
 ) -> Classifier:
-    """A classifier on a new backbone, `fields` being the backbone's."""
-    return Classifier(backbone(param_dtype=param_dtype, **fields), num_classes, param_dtype)
+    """A classifier on a new backbone, `fields` being the backbone's (see `fitting`)."""
+    made = backbone(param_dtype=param_dtype, **fitting(backbone, fields))
+    return Classifier(made, num_classes, param_dtype)
+
+
+def fitting(module: Callable[..., nn.Module], fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` without those of a backend that a network has no use for.
+
+    A backend brings a convolution and a BatchNorm to whatever network it is given to; one without
+    convolutions, or without BatchNorm, has no such field, and what was brought is left out. Any
+    other field that the network lacks stays, and is refused by its constructor.
+
+    Args:
+        module: a module's class, or a `partial` over one.
+        fields: of the new module, by name.
+    """
+    own = module.func if isinstance(module, partial) else module
+    known = {field.name for field in dataclasses.fields(own)}  # type: ignore[arg-type]
+    return {name: value for name, value in fields.items() if name in known or name not in BACKEND}
+
+
+def check_num_classes(num_classes: Any) -> None:
+    """Refuses what is no number of classes.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 1.
+    """
+    if not isinstance(num_classes, int | np.integer):
+        raise TypeError(f"num_classes={num_classes!r} is not a whole number")
+    if num_classes < 1:
+        raise ValueError(f"num_classes={num_classes} must be at least 1")

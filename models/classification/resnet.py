@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from models.layers.image import check_image
+from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
 
@@ -213,6 +213,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
         check_image(x)
+        check_channels(x, self, "stem", "conv")
         conv = partial(
             nn.Conv,
             use_bias=False,

@@ -1,4 +1,6 @@
-"""Max, average and global average pooling: (B, L, C) with a window (k,), (B, H, W, C) with (k, k).
+"""Max, average, adaptive and global average pooling.
+
+x is (B, L, C) with a window (k,), or (B, H, W, C) with (k, k).
 
 Padding never wins and never makes a NaN: a maximum is of real values alone, and a padding that
 would leave a window with none of them is refused.
@@ -82,6 +84,36 @@ def global_average_pool(x: jax.Array) -> jax.Array:
         raise ValueError(f"x of shape {x.shape} has no positions to average over")
     mean = jnp.mean(x, axis=tuple(range(1, x.ndim - 1)), dtype=summing_dtype(x))
     return mean.astype(mean_dtype(x))
+
+
+def adaptive_average_pool(x: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """Means over as many windows as are asked for, whatever the size: PyTorch's.
+
+    Window i of n along an axis of L positions is [floor(i L / n), ceil((i + 1) L / n)): all equal
+    where n divides L, overlapping where it does not, repeated where L < n.
+
+    Args:
+        x: (B, spatial…, C).
+        sizes: windows, n, along each spatial axis.
+
+    Returns:
+        (B, sizes…, C), dtypes as in `average_pool`.
+
+    Raises:
+        ValueError: `x` has other axes than `sizes`, or no position on one; a size is no whole
+            number above 0.
+    """
+    if x.ndim != len(sizes) + 2 or 0 in x.shape[1:-1]:
+        raise ValueError(
+            f"x of shape {x.shape} to sizes={tuple(sizes)}: expected {len(sizes) + 2} axes, "
+            f"each with a position"
+        )
+    y = x.astype(summing_dtype(x))
+    for axis, size in enumerate((at_least_one("sizes", size) for size in sizes), start=1):
+        length = x.shape[axis]
+        windows = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        y = jnp.stack([lax.slice_in_dim(y, *w, axis=axis).mean(axis) for w in windows], axis)
+    return y.astype(mean_dtype(x))
 
 
 def along_axes(

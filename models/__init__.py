@@ -12,7 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from models.classification import resnet
+from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -31,6 +31,23 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnext101_32x8d": partial(classifier, resnet.ResNeXt101_32x8d),
     "wide_resnet50_2": partial(classifier, resnet.WideResNet50_2),
     "wide_resnet101_2": partial(classifier, resnet.WideResNet101_2),
+    "mlp": mlp.mlp,
+    "lenet5": lenet.lenet5,
+    "lenet5_1998": lenet.lenet5_1998,
+    "alexnet": alexnet.alexnet,
+    "alexnet_2012": alexnet.alexnet_2012,
+    "vgg11": vgg.vgg11,
+    "vgg13": vgg.vgg13,
+    "vgg16": vgg.vgg16,
+    "vgg19": vgg.vgg19,
+    "vgg11_bn": vgg.vgg11_bn,
+    "vgg13_bn": vgg.vgg13_bn,
+    "vgg16_bn": vgg.vgg16_bn,
+    "vgg19_bn": vgg.vgg19_bn,
+    "googlenet": googlenet.googlenet,
+    "googlenet_2014": googlenet.googlenet_2014,
+    "inception_v3": inception.inception_v3,
+    "plain_cnn": partial(classifier, plain.PlainCNN),
 }
 
 
@@ -46,6 +63,8 @@ def create(name: str, *, num_classes: int, **fields: Any) -> nn.Module:
         name: one of `names()`.
         num_classes: of its logits.
         **fields: of the network, in place of the variant's own: `dtype="bfloat16"`, `remat=True`.
+            `conv_general_dilated` and `norm`, which a backend brings, are taken by every network,
+            and left out by one that has no convolution or no BatchNorm.
 
     Raises:
         ValueError: the name is unknown (the nearest ones are named), or a field's value is bad.

@@ -36,14 +36,18 @@ class AuxiliaryClassifier(Classifier):
         heads: `(num_classes, *, layer, dense, name)` -> module, (map, *, train) -> logits, whose
             parameters depend on the channels of a map but not on its size.
         dropout: rate before the main head.
+        smallest: height and width of the smallest image in training; outside it the heads are not
+            asked, and the backbone alone decides.
 
     Raises:
         TypeError: `num_classes` is no whole number.
-        ValueError: it is below 1; `dropout` is not from 0 to below 1.
+        ValueError: it is below 1; `dropout` is not from 0 to below 1; in a call, the image is none
+            or too small.
     """
 
     heads: tuple[ModuleDef, ...] = ()
     dropout: float = 0.0
+    smallest: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -53,6 +57,12 @@ class AuxiliaryClassifier(Classifier):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array | WithAuxiliary:  # type: ignore[override]
         *maps, last = self.backbone(x, train=train)  # type: ignore[operator]
+        if train and min(x.shape[1:3]) < self.smallest:
+            raise ValueError(
+                f"image of shape {x.shape}: {x.shape[1]}x{x.shape[2]} pixels are too few, the "
+                f"smallest that this network's auxiliary heads take is "
+                f"{self.smallest}x{self.smallest}; without them (aux=False) it trains on smaller"
+            )
         wide = np.promote_types(last.dtype, np.float32)
         dense = partial(nn.Dense, dtype=wide, param_dtype=self.param_dtype, precision="highest")
         mean = global_average_pool(last.astype(wide))
@@ -79,6 +89,7 @@ def auxiliary_classifier(
     reads: tuple[str, ...],
     last: str,
     dropout: float,
+    smallest: int = 1,
     aux: bool = True,
     param_dtype: Any = jnp.float32,
     **fields: Any,
@@ -92,13 +103,20 @@ def auxiliary_classifier(
         reads: the blocks that each have such a head.
         last: the block that the main head reads.
         dropout: rate before the main head.
+        smallest: height and width of the smallest image that the auxiliary heads take.
         aux: whether there are auxiliary heads at all.
         param_dtype: of all parameters.
     """
     reads = reads if aux else ()
     made = backbone(maps=(*reads, last), param_dtype=param_dtype, **fitting(backbone, fields))
-    heads = (head,) * len(reads)
-    return AuxiliaryClassifier(made, num_classes, param_dtype, heads=heads, dropout=dropout)
+    return AuxiliaryClassifier(
+        made,
+        num_classes,
+        param_dtype,
+        heads=(head,) * len(reads),
+        dropout=dropout,
+        smallest=max(smallest, made.smallest) if aux else made.smallest,  # type: ignore[attr-defined]
+    )
 
 
 def parts(output: jax.Array | WithAuxiliary) -> WithAuxiliary:

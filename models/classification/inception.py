@@ -259,14 +259,11 @@ def mean_around(x: jax.Array) -> jax.Array:
 class AuxiliaryHead(nn.Module):
     """Logits from the last 17x17 map (Szegedy et al. 2015, section 4 and fig. 8).
 
-    (B, H, W, C) -> (B, num_classes)
+    (B, H, W, C) -> (B, num_classes), H and W at least 17
 
     Attributes:
         layer: see `Layer`.
         dense: of the last layer.
-
-    Raises:
-        ValueError: in a call, the map is smaller than 17x17.
     """
 
     num_classes: int
@@ -275,12 +272,6 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        height, width = x.shape[1:3]
-        if min(height, width) < 17:
-            raise ValueError(
-                f"auxiliary head on a map of {height}x{width}: in training the smallest image that "
-                f"this network takes is 299x299, and 75x75 without the head (aux=False)"
-            )
         y = average_pool(x, (5, 5), strides=3)
         y = self.layer(128, POINT, name="conv0")(y, train=train)
         y = self.layer(768, (5, 5), name="conv1")(y, train=train)
@@ -296,4 +287,5 @@ inception_v3 = partial(
     reads=("Mixed_6e",),
     last="Mixed_7c",
     dropout=0.5,
+    smallest=299,
 )

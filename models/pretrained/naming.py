@@ -1,0 +1,132 @@
+"""What torchvision calls the modules of our networks: a function a family, a row a network."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class Family(NamedTuple):
+    """How torchvision names what several networks have in common."""
+
+    module: Callable[[str, Any], str]
+    """Path of a module of ours, "backbone/stem/conv", and the network -> torchvision's name."""
+    head: str
+    """torchvision's name of the layer that yields the logits."""
+    flattened: Mapping[str, tuple[int, int]] = {}
+    """torchvision's name of a dense layer on a flattened map -> that map's height and width."""
+    auxiliary: tuple[str, ...] = ()
+    """How the names of auxiliary heads begin at torchvision's; empty where there are none."""
+    transforms: bool = False
+    """Whether the network begins with an input transform (`models.layers.input_transform`)."""
+
+
+def resnet(module: str, network: Any) -> str:
+    """`torchvision.models.resnet`."""
+    del network
+    if module == "head":
+        return "fc"
+    _, block, *layers = module.split("/")
+    layer = "/".join(layers)
+    if block == "stem":
+        return {"conv": "conv1", "norm": "bn1"}[layer]
+    stage, number = numbers(r"stage(\d+)_block(\d+)", block)
+    inner = {"shortcut/conv": "downsample.0", "shortcut/norm": "downsample.1"}
+    return f"layer{stage}.{number - 1}.{inner.get(layer, layer.replace('norm', 'bn'))}"
+
+
+def alexnet(module: str, network: Any) -> str:
+    """`torchvision.models.alexnet`: sequences, counted with the layers without parameters."""
+    del network
+    sequence = {
+        "backbone/conv1": "features.0",
+        "backbone/conv2": "features.3",
+        "backbone/conv3": "features.6",
+        "backbone/conv4": "features.8",
+        "backbone/conv5": "features.10",
+        "hidden1": "classifier.1",
+        "hidden2": "classifier.4",
+        "head": "classifier.6",
+    }
+    return sequence[module]
+
+
+def vgg(module: str, network: Any) -> str:
+    """`torchvision.models.vgg`: a convolution, its BatchNorm if any, ReLU; a pooling a stage."""
+    dense = {"hidden1": "classifier.0", "hidden2": "classifier.3", "head": "classifier.6"}
+    if module in dense:
+        return dense[module]
+    stage, number = numbers(r"backbone/stage(\d+)_(?:conv|norm)(\d+)", module)
+    each = 3 if network.backbone.batch_norm else 2
+    before = sum(each * depth + 1 for depth in network.backbone.stages[: stage - 1])
+    return f"features.{before + each * (number - 1) + ('norm' in module)}"
+
+
+def googlenet(module: str, network: Any) -> str:
+    """`torchvision.models.googlenet`: a branch is a sequence, the fourth begins with a pooling."""
+    del network
+    if module == "head":
+        return "fc"
+    *blocks, layer = module.removeprefix("backbone/").split("/")
+    names = []
+    for block in blocks:
+        branch, _, number = block.partition("_")
+        names.append(f"{branch}.{int(number) - 1}" if number else branch)
+        if block == "branch4":
+            names.append("1")
+    return ".".join([*names, layer.replace("norm", "bn")])
+
+
+def inception(module: str, network: Any) -> str:
+    """`torchvision.models.inception`, whose names ours are."""
+    del network
+    if module == "head":
+        return "fc"
+    first, *others = module.removeprefix("backbone/").split("/")
+    names = ["AuxLogits" if first == "aux1" else first, *others]
+    return ".".join("bn" if name == "norm" else name for name in names)
+
+
+RESNET = Family(resnet, head="fc")
+ALEXNET = Family(alexnet, head="classifier.6", flattened={"classifier.1": (6, 6)})
+VGG = Family(vgg, head="classifier.6", flattened={"classifier.0": (7, 7)})
+GOOGLENET = Family(
+    googlenet,
+    head="fc",
+    flattened={"aux1.fc1": (4, 4), "aux2.fc1": (4, 4)},
+    auxiliary=("aux1.", "aux2."),
+    transforms=True,
+)
+INCEPTION = Family(inception, head="fc", auxiliary=("AuxLogits.",), transforms=True)
+FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), RESNET),
+    **dict.fromkeys(("resnext50_32x4d", "resnext101_32x8d"), RESNET),
+    **dict.fromkeys(("wide_resnet50_2", "wide_resnet101_2"), RESNET),
+    "alexnet": ALEXNET,
+    **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), VGG),
+    **dict.fromkeys(("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"), VGG),
+    "googlenet": GOOGLENET,
+    "inception_v3": INCEPTION,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Of the networks that torchvision has too; they are the same in `models.names()`."""
+    return tuple(FAMILIES)
+
+
+def family_of(name: str) -> Family:
+    """Of a network that torchvision has.
+
+    Raises:
+        ValueError: it has none of this name.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"name={name!r} is none of torchvision's: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def numbers(form: str, text: str) -> tuple[int, ...]:
+    """What the groups of a pattern match, all of the text matching it."""
+    match = re.fullmatch(form, text)
+    assert match, text
+    return tuple(map(int, match.groups()))

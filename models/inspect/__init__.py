@@ -1,0 +1,1 @@
+"""Networks read, never changed: what they consist of and what they see."""

@@ -2,7 +2,9 @@
 
 On the device integers are counted; on the host, once, they are divided. A quotient with nothing to
 divide by is 0, as scikit-learn's `zero_division=0`: the recall of a class that never occurs, the
-precision of one that is never predicted. Such classes are in the averages.
+precision of one that is never predicted. Such classes are in the macro averages, as with
+scikit-learn's `labels=range(C)`; the weighted ones and `balanced_accuracy` leave out classes that
+never occur.
 """
 
 import chex
@@ -87,9 +89,29 @@ def f1(matrix: np.ndarray) -> np.ndarray:
     return _ratio(2 * np.diagonal(matrix), np.sum(matrix, axis=0) + np.sum(matrix, axis=1))
 
 
+def balanced_accuracy(matrix: np.ndarray) -> float:
+    """The mean recall of the classes that occur; 1 / C for whoever always says the same."""
+    occurs = np.sum(matrix, axis=1) > 0
+    return float(_ratio(np.sum(recall(matrix)), np.sum(occurs)))
+
+
 def macro(values: np.ndarray) -> float:
     """(C,) -> the mean over all classes, each of the same weight."""
     return float(np.mean(values))
+
+
+def micro(matrix: np.ndarray) -> float:
+    """Precision, recall and F1 of the counts of all classes together: the accuracy, all three.
+
+    Who is taken for a wrong class is one too many there and one too few in its own.
+    """
+    return accuracy(matrix)
+
+
+def weighted(values: np.ndarray, matrix: np.ndarray) -> float:
+    """(C,) -> the mean over all classes, each weighing as much as it has examples."""
+    support = np.sum(matrix, axis=1)
+    return float(_ratio(np.sum(values * support), np.sum(support)))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from train.data.source import About, Source
-from train.metrics.confusion import f1, precision, recall
+from train.metrics.confusion import f1, macro, micro, precision, recall, weighted
 from train.report.markup import figure, percent, picture, render
 from train.tasks.task import Summary
 
@@ -22,7 +22,7 @@ NAMED = 120
 
 
 class Row(NamedTuple):
-    """One class."""
+    """One class, or an average over all."""
 
     name: str
     precision: float
@@ -58,12 +58,20 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
     `source[index]["image"]`, (H, W, C).
     """
     matrix = np.asarray(summary.tables["confusion"])
-    scores = zip(precision(matrix), recall(matrix), f1(matrix), matrix.sum(axis=1), strict=True)
+    three = [precision(matrix), recall(matrix), f1(matrix)]
     rows = [
         Row(name, float(p), float(r), float(f), int(support))
-        for name, (p, r, f, support) in zip(about.classes, scores, strict=True)
+        for name, p, r, f, support in zip(about.classes, *three, matrix.sum(axis=1), strict=True)
     ]
     right, total = int(np.trace(matrix)), int(matrix.sum())
+    averages = [
+        Row(f"{name} average", p, r, f, total)
+        for name, (p, r, f) in (
+            ("macro", [macro(values) for values in three]),
+            ("micro", [micro(matrix)] * 3),
+            ("weighted", [weighted(values, matrix) for values in three]),
+        )
+    ]
     shown = summary.tables["mistakes"][:PICTURES]
     return render(
         "classification.html",
@@ -74,6 +82,7 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
         wide=len(rows) > COUNTED,
         confusions=confusions(matrix, about.classes),
         rows=rows,
+        averages=averages,
         mistakes=[_mistake(one, about, source) for one in shown],
         wrong=total - right,
         total=total,

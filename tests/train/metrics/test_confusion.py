@@ -9,8 +9,21 @@ import pytest
 import sklearn.metrics
 from jax.sharding import NamedSharding, PartitionSpec
 
+from train.evaluate import add
 from train.mesh import make_mesh, replicated
-from train.metrics.confusion import accuracy, confusion, f1, in_top_k, macro, precision, recall
+from train.metrics.confusion import (
+    accuracy,
+    balanced_accuracy,
+    confusion,
+    f1,
+    in_top_k,
+    macro,
+    micro,
+    precision,
+    recall,
+    weighted,
+)
+from train.metrics.ranking import roc_auc
 
 
 @pytest.mark.parametrize(
@@ -69,33 +82,96 @@ def test_confusion_adds_up_over_devices_without_gathering_the_batch():
     np.testing.assert_array_equal(compiled(*arguments), expected)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_quotients_equal_scikit_learn(seed):
-    rng = np.random.default_rng(seed)
-    labels, predictions = rng.integers(0, 6, (2, 60))
-    labels = np.where(labels == 2, 0, labels)  # never occurs
-    predictions = np.where(predictions == 4, 0, predictions)  # never predicted
-    labels[labels == 5], predictions[predictions == 5] = 1, 1  # neither
-    classes = np.arange(6)
-    matrix = np.asarray(confusion(labels, predictions, 6, np.ones(60, bool)))
+def agrees_with_scikit_learn(matrix, labels, predictions):
+    """Every number from the matrix is scikit-learn's from the pairs, all classes of it named."""
+    classes = np.arange(len(matrix))
     np.testing.assert_array_equal(
         matrix, sklearn.metrics.confusion_matrix(labels, predictions, labels=classes)
     )
-    assert accuracy(matrix) == sklearn.metrics.accuracy_score(labels, predictions)
-    for average in (None, "macro"):
+    assert accuracy(matrix) == pytest.approx(sklearn.metrics.accuracy_score(labels, predictions))
+    recalls = sklearn.metrics.recall_score(
+        labels, predictions, labels=np.unique(labels), average="macro", zero_division=0
+    )
+    assert balanced_accuracy(matrix) == pytest.approx(recalls, rel=1e-14)
+    for average, ours in (
+        (None, lambda values: values),
+        ("macro", macro),
+        ("micro", lambda values: micro(matrix)),
+        ("weighted", lambda values: weighted(values, matrix)),
+    ):
         expected = sklearn.metrics.precision_recall_fscore_support(
             labels, predictions, labels=classes, average=average, zero_division=0
         )
-        for ours, theirs in zip((precision, recall, f1), expected[:3], strict=True):
-            value = ours(matrix) if average is None else macro(ours(matrix))
-            np.testing.assert_allclose(value, theirs, rtol=1e-14, atol=0)
+        for metric, theirs in zip((precision, recall, f1), expected[:3], strict=True):
+            np.testing.assert_allclose(ours(metric(matrix)), theirs, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("absent", "unpredicted"),
+    [
+        ((), ()),
+        ((2,), ()),
+        ((), (4,)),
+        ((2, 5), (4, 5)),
+        ((0, 1, 2, 3, 4), ()),
+        (range(1, 6), (0,)),
+    ],
+)
+def test_quotients_equal_scikit_learn(seed, absent, unpredicted):
+    rng = np.random.default_rng(seed)
+    classes = np.arange(6)
+    labels = rng.choice(np.setdiff1d(classes, absent), 60)
+    predictions = rng.choice(np.setdiff1d(classes, unpredicted), 60)
+    matrix = np.asarray(confusion(labels, predictions, 6, np.ones(60, bool)))
+    agrees_with_scikit_learn(matrix, labels, predictions)
+    if set(predictions) <= set(labels):  # else scikit-learn warns
+        theirs = sklearn.metrics.balanced_accuracy_score(labels, predictions)
+        assert balanced_accuracy(matrix) == pytest.approx(theirs, rel=1e-14)
+
+
+def test_batches_on_many_devices_add_up_to_one_batch():
+    """50 examples in batches of 16 over four devices, the last padded: as 50 at once."""
+    rng = np.random.default_rng(1)
+    labels, predictions = rng.integers(0, 5, (2, 64), np.int32)
+    valid = np.arange(64) < 50
+    parts = NamedSharding(make_mesh(jax.devices()[:4]), PartitionSpec("data"))
+    count = jax.jit(confusion, static_argnums=2)
+    total = {}
+    for batch in np.split(np.arange(64), 4):
+        pair = jax.device_put((labels[batch], predictions[batch], valid[batch]), parts)
+        total = add(total, {"confusion": count(*pair[:2], 5, pair[2])})
+    assert total["confusion"].dtype == np.int64
+    agrees_with_scikit_learn(total["confusion"], labels[:50], predictions[:50])
+
+
+def test_accuracy_misleads_where_one_class_is_rare():
+    """The lecture's warning: 990 healthy, 10 ill; "healthy" is right 99 times of 100."""
+    labels = np.repeat([0, 1], [990, 10])
+    always = np.array([[990, 0], [10, 0]])
+    # Finds 9 of the 10, and alarms 21 healthy ones.
+    finds = np.array([[969, 21], [1, 9]])
+    assert accuracy(always) == 0.99 > accuracy(finds) == 0.978
+    assert balanced_accuracy(always) == 0.5
+    assert balanced_accuracy(finds) == pytest.approx((969 / 990 + 9 / 10) / 2)
+    assert (recall(always)[1], precision(always)[1], f1(always)[1]) == (0, 0, 0)
+    assert (recall(finds)[1], precision(finds)[1], f1(finds)[1]) == (0.9, 0.3, 0.45)
+    assert macro(f1(always)) < 0.5 < 0.7 < macro(f1(finds))
+    # What weighs classes by their size is misled as well.
+    assert weighted(f1(always), always) > 0.98
+    assert micro(always) == 0.99
+    assert roc_auc(labels, np.zeros(1000)) == 0.5
+    # Pairs of one ill and one healthy: 9 x 969 in order, 9 x 21 and 1 x 969 tied, 1 x 21 reversed.
+    alarm = np.repeat([0, 1, 0, 1], [969, 21, 1, 9])
+    assert roc_auc(labels, alarm) == pytest.approx((9 * 969 + 9 * 10.5 + 969 / 2) / 9900)
 
 
 def test_nothing_counted_is_nothing_right():
     empty = np.zeros((3, 3), np.int64)
-    assert accuracy(empty) == 0
+    assert accuracy(empty) == balanced_accuracy(empty) == micro(empty) == 0
     for metric in (precision, recall, f1):
         assert metric(empty).tolist() == [0, 0, 0]
+        assert macro(metric(empty)) == weighted(metric(empty), empty) == 0
 
 
 def test_sums_beyond_int32():
@@ -103,6 +179,7 @@ def test_sums_beyond_int32():
     matrix = np.array([[3 * 2**31, 2**31], [0, 0]], np.int64)
     assert accuracy(matrix) == 0.75
     assert recall(matrix).tolist() == [0.75, 0]
+    assert balanced_accuracy(matrix) == weighted(recall(matrix), matrix) == 0.75
 
 
 NAN, INF = float("nan"), float("inf")

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import classification_report
 
 from train.data.source import About
 from train.report.classification import (
@@ -90,6 +91,24 @@ def test_every_class_has_its_scores():
     ]
     assert ["<b>dog</b>", *(f"{x}{NARROW}%" for x in ("81.82", "90.00", "85.71")), "10"] in rows
     assert ["$x^2 & co", *[f"0.00{NARROW}%"] * 3, "0"] in rows
+
+
+def test_the_averages_are_those_of_scikit_learn():
+    """`classification_report` of the same 20 pairs, its third class without examples."""
+    rows = part([]).rows
+    truth, said = (np.repeat(axis, MATRIX.ravel()) for axis in np.indices((3, 3)).reshape(2, -1))
+    expected = classification_report(
+        truth, said, labels=range(3), output_dict=True, zero_division=0
+    )
+    micro = [expected["accuracy"]] * 3
+    assert rows[-3:] == [
+        [f"{name} average", *(percent(value) for value in three), "20"]
+        for name, three in (
+            ("macro", list(expected["macro avg"].values())[:3]),
+            ("micro", micro),
+            ("weighted", list(expected["weighted avg"].values())[:3]),
+        )
+    ]
 
 
 def test_the_most_frequent_confusions_come_first():

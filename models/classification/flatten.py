@@ -49,7 +49,7 @@ class FlattenClassifier(nn.Module):
 
     def __post_init__(self) -> None:
         check_num_classes(self.num_classes)
-        if min(self.size, *self.widths) < 1:
+        if min((self.size, *self.widths)) < 1:
             raise ValueError(f"size={self.size} and widths={self.widths} must be at least 1")
         rates = len(self.dropout) == len(self.widths) + 1
         if not rates or not all(0 <= rate < 1 for rate in self.dropout):

@@ -18,7 +18,7 @@ GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 RESNETS = [
     name
     for name in models.names()
-    if isinstance(models.create(name, num_classes=1).backbone, ResNet)
+    if isinstance(getattr(models.create(name, num_classes=1), "backbone", None), ResNet)
 ]
 FAMILIES = ["resnet20", "resnet18_cifar", "resnet18", "resnet50", "resnext50_32x4d"]
 TINY = {

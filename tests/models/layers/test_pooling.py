@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers.pooling import average_pool, global_average_pool, max_pool
+from models.layers.pooling import (
+    adaptive_average_pool,
+    average_pool,
+    global_average_pool,
+    max_pool,
+)
 
 SERIES = jnp.array([3.0, 1, -2, 5, 4]).reshape(1, 5, 1)
 PICTURE = jnp.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]).reshape(1, 3, 3, 1)
@@ -55,6 +60,59 @@ def test_channels_and_examples_do_not_mix():
     np.testing.assert_allclose(average_pool(x, (2, 2), strides=2), blocks.mean((2, 4)), rtol=1e-5)
     np.testing.assert_allclose(global_average_pool(x), x.mean((1, 2)), rtol=1e-5)
     assert global_average_pool(x[:, 0]).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("x", "sizes", "expected"),
+    [
+        (SERIES, (1,), [2.2]),
+        (SERIES, (2,), [2 / 3, 7 / 3]),
+        (SERIES, (3,), [2, 4 / 3, 4.5]),
+        (SERIES, (5,), [3, 1, -2, 5, 4]),
+        (SERIES, (7,), [3, 2, -0.5, -2, 1.5, 4.5, 4]),
+        (SERIES[:, :1], (3,), [3, 3, 3]),
+        (PICTURE, (2, 3), [[2.5, 3.5, 4.5], [5.5, 6.5, 7.5]]),
+        (PICTURE, (1, 2), [[4.5, 5.5]]),
+    ],
+)
+def test_adaptive_windows_by_hand(x, sizes, expected):
+    np.testing.assert_allclose(adaptive_average_pool(x, sizes)[0, ..., 0], expected, rtol=1e-6)
+
+
+def test_adaptive_windows_that_divide_are_plain_ones():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8, 3)), jnp.float32)
+    found = adaptive_average_pool(x, (3, 2))
+    np.testing.assert_allclose(found, average_pool(x, (2, 4), strides=(2, 4)), rtol=1e-5)
+    np.testing.assert_allclose(
+        adaptive_average_pool(x, (1, 1))[:, 0, 0], global_average_pool(x), rtol=1e-5
+    )
+
+
+def test_adaptive_means_have_the_dtypes_of_the_others():
+    bits = jnp.concatenate([jnp.full((1, 1, 1), 256), jnp.ones((1, 255, 1))], 1)
+    mean = adaptive_average_pool(bits.astype(jnp.bfloat16), (1,))
+    assert mean.dtype == jnp.bfloat16
+    assert float(mean.ravel()[0]) == float(jnp.bfloat16(511 / 256))
+    assert adaptive_average_pool(jnp.full((1, 4, 1), 255, jnp.uint8), (3,)).dtype == jnp.float32
+
+
+def test_adaptive_gradients_share_out_each_mean():
+    gradient = jax.grad(lambda x: adaptive_average_pool(x, (2,)).sum())(SERIES)
+    np.testing.assert_allclose(gradient.ravel(), [1 / 3, 1 / 3, 2 / 3, 1 / 3, 1 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "sizes", "message"),
+    [
+        (PICTURE, (2,), r"\(1, 3, 3, 1\) to sizes=\(2,\): expected 3 axes"),
+        (jnp.zeros((1, 0, 3, 1)), (1, 1), r"\(1, 0, 3, 1\) to sizes=\(1, 1\)"),
+        (SERIES, (0,), "sizes=0 must be a whole number, at least 1"),
+        (SERIES, (1.5,), "sizes=1.5 must be a whole number"),
+    ],
+)
+def test_bad_adaptive_sizes_are_named(x, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        adaptive_average_pool(x, sizes)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])

@@ -10,7 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.metrics.confusion import accuracy, confusion, f1, in_top_k, macro, precision, recall
+from train.metrics.confusion import (
+    accuracy,
+    balanced_accuracy,
+    confusion,
+    f1,
+    in_top_k,
+    macro,
+    precision,
+    recall,
+)
+from train.metrics.ranking import roc_auc
 from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task, means
 
 
@@ -79,6 +89,9 @@ def classification(
             sums["top5"] = Ratio(*over_valid(top, valid))
         confidence = jnp.max(jax.nn.softmax(logits), -1)
         records = {"index": batch["index"], "predicted": predicted, "confidence": confidence}
+        if num_classes == 2:
+            # Not a probability: those of sure examples round to one value and would be ties.
+            records["log_odds"] = logits[:, 1] - logits[:, 0]
         return Measured(sums, records)
 
     return Task(inputs, loss, predict, measure, score, summarise)
@@ -96,25 +109,34 @@ def over_valid(values: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Arra
 
 def score(record: dict, truth: dict) -> tuple[Sums, dict[str, Any]]:
     """What the report wants to know of one example; no sums of its own."""
-    return {}, {
+    kept = {
         "index": int(record["index"]),
         "label": int(truth["label"]),
         "predicted": int(record["predicted"]),
         "confidence": float(record["confidence"]),
     }
+    return {}, kept | {name: float(record[name]) for name in ("log_odds",) if name in record}
 
 
 def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
-    """Scalars: loss, accuracy, top5, macro precision, recall and F1, count. Tables: see there."""
+    """Scalars: loss, accuracies, top5, macro precision, recall and F1, count.
+
+    For two classes `roc_auc` too, of the second class; NaN where one of them has no examples.
+    """
     matrix = np.asarray(sums["confusion"])
     scalars = means(sums)
     scalars |= {
         "accuracy": accuracy(matrix),
+        "balanced_accuracy": balanced_accuracy(matrix),
         "precision": macro(precision(matrix)),
         "recall": macro(recall(matrix)),
         "f1": macro(f1(matrix)),
         "count": int(matrix.sum()),
     }
+    if len(matrix) == 2:
+        known = [one for one in kept if one["label"] in (0, 1)]
+        labels, odds = ([one[name] for one in known] for name in ("label", "log_odds"))
+        scalars["roc_auc"] = roc_auc(np.array(labels), np.array(odds))
     mistakes = [one for one in kept if one["label"] != one["predicted"]]
     mistakes.sort(key=lambda one: -one["confidence"])
     return Summary(scalars, {"confusion": matrix, "mistakes": mistakes})

@@ -48,8 +48,8 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file."""
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: is no safetensors file ({error})") from error
+    except (SafetensorError, TypeError) as error:  # TypeError: numbers of a type NumPy lacks
+        raise ValueError(f"{path}: is no safetensors file that NumPy reads ({error})") from error
 
 
 def read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -62,7 +62,9 @@ def read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in as many ways as there are files
-        raise ValueError(f"{path}: torch reads no weights from it ({first_line(error)})") from error
+        raise ValueError(
+            f"{path}: torch reads no weights from it ({first_words(error)})"
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, expected a state_dict")
     others = [f"{k!r}: {type(v).__name__}" for k, v in content.items() if not torch.is_tensor(v)]
@@ -115,6 +117,7 @@ def conversion(path: pathlib.Path) -> str:
     return f'python -c "{program}" {files}'
 
 
-def first_line(error: Exception) -> str:
-    """Of what an error says."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def first_words(error: Exception) -> str:
+    """The first sentence of what torch says; the next ones advise to trust the file."""
+    words = str(error).partition("\n")[0].partition(". ")[0]
+    return f"{type(error).__name__}: {words}"

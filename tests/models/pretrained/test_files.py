@@ -165,10 +165,10 @@ def test_the_conversion_is_a_command(tmp_path):
 
 
 def test_what_torch_refuses_is_named(tmp_path, fake_torch):
-    fake_torch.content = pickle.UnpicklingError("Weights only load failed.\nDo trust it")
+    fake_torch.content = pickle.UnpicklingError("Weights only load failed. Do trust it.\nTrust it")
     with pytest.raises(ValueError, match=r"w\.pth: torch reads no weights .*Weights only") as error:
         read(archive(tmp_path / "w.pth"))
-    assert "trust" not in str(error.value)
+    assert "trust" not in str(error.value).lower()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Classification: one label an image; cross-entropy, and what follows from a confusion matrix."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from models.classification.auxiliary import parts
 from train.metrics.confusion import (
     accuracy,
     balanced_accuracy,
@@ -21,6 +23,7 @@ from train.metrics.confusion import (
     recall,
 )
 from train.metrics.ranking import roc_auc
+from train.tasks.fit import Fit, as_it_is
 from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task, means
 
 
@@ -30,41 +33,60 @@ def classification(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
+    fit: Fit = as_it_is,
     label_smoothing: float = 0.0,
+    auxiliary_weight: float = 0.3,
 ) -> Task:
     """A task for images with one class each.
 
     Args:
-        network: (B, H, W, C) float32 -> (B, num_classes) logits.
+        network: (B, H, W, C) float32 -> (B, num_classes) logits, or in training
+            `WithAuxiliary`, those of auxiliary heads beside them.
         num_classes: of the data.
         mean, std: per channel, of pixels 0..255; the network's input is (image - mean) / std.
+        fit: brings images to the size and the channels that the network takes, before they are
+            normalised, see `train.tasks.fit`.
         label_smoothing: in the training loss, of the target that is spread evenly over all classes
             (Szegedy et al. 2015, section 7). The loss that is measured is without.
+        auxiliary_weight: of the sum of the auxiliary heads' cross-entropies, which the training
+            loss has beside the main one's: 0.3 as in Szegedy et al. 2014, section 5; torchvision
+            trains Inception v3 with 0.4. Nothing where the network has no such heads.
 
-    `loss` reports `loss` and `accuracy`; `measure` yields `loss`, `confusion` and, for more than 10
-    classes, `top5`. Labels are (B,) int32, or (B, num_classes) distributions in training.
+    Raises:
+        ValueError: `auxiliary_weight` is below 0 or not finite.
+
+    `loss` reports `loss` (all of it), `accuracy` and, where there are auxiliary heads,
+    `auxiliary_loss`, the sum of their cross-entropies before it is weighted. `measure` yields
+    `loss`, `confusion` and, for more than 10 classes, `top5`. Labels are (B,) int32, or
+    (B, num_classes) distributions in training.
     """
+    if not 0 <= auxiliary_weight < math.inf:
+        raise ValueError(f"auxiliary_weight={auxiliary_weight} must be finite and at least 0")
     shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
     def inputs(batch: dict) -> jax.Array:
-        x = batch["image"].astype(jnp.float32)
+        x = fit(batch["image"].astype(jnp.float32))
         return (x - shift.reshape(1, 1, 1, -1)) / scale.reshape(1, 1, 1, -1)
 
     def loss(variables: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, Aux]:
         collections = [name for name in variables if name != "params"]
-        logits, updated = network.apply(
+        output, updated = network.apply(
             variables, inputs(batch), train=True, mutable=collections, rngs={"dropout": key}
         )
-        chex.assert_shape(logits, (None, num_classes))
+        logits, aux = parts(output)
+        chex.assert_shape([logits, *aux], (None, num_classes))
         targets = distributions(batch["label"], num_classes)
         smooth = optax.smooth_labels(targets, label_smoothing)
-        losses = optax.softmax_cross_entropy(logits, smooth)
+        main, *others = (optax.softmax_cross_entropy(each, smooth) for each in (logits, *aux))
+        losses = main + auxiliary_weight * sum(others)
         total, weight = over_valid(losses, batch["valid"])
         right = jnp.argmax(logits, -1) == jnp.argmax(targets, -1)
         sums: Sums = {
             "loss": Ratio(total, weight),
             "accuracy": Ratio(*over_valid(right.astype(losses.dtype), batch["valid"])),
         }
+        if others:
+            sums["auxiliary_loss"] = Ratio(*over_valid(sum(others), batch["valid"]))
         return total / jnp.maximum(weight, 1), Aux(dict(updated), sums)
 
     def logits_of(variables: dict, x: jax.Array) -> jax.Array:

@@ -4,8 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from models.classification.auxiliary import WithAuxiliary
+from models.layers.input_transform import InputTransform
+from train.checkpoints import Checkpoints
+from train.optim import moving_average, scale_by_rate
+from train.state import initial
+from train.step import training_step
 from train.tasks.classification import classification, summarise
 from train.tasks.task import Ratio
 
@@ -139,3 +146,106 @@ def test_a_network_of_other_classes_is_refused(function):
     arguments = (jax.random.key(0),) if function == "loss" else ()
     with pytest.raises(AssertionError, match="4"):
         getattr(task(4), function)(VARIABLES, batch(LOGITS, [0, 1, 2]), *arguments)
+
+
+# --- auxiliary heads --------------------------------------------------------------------------
+
+
+class WithHeads(Fixed):
+    """In training, two heads beside the main one: twice its logits, and 0."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        logits = Fixed.__call__(self, x, train=train)
+        return WithAuxiliary(logits, (2 * logits, 0 * logits)) if train else logits
+
+
+def with_heads(**kwargs):
+    return classification(WithHeads(), num_classes=3, mean=(0.0,), std=(1.0,), **kwargs)
+
+
+# Of 2 log (2, 1, 1): probabilities (4, 1, 1) / 6, and the label is the first class.
+HEADS = np.log(6 / 4) + np.log(3)
+
+
+@pytest.mark.parametrize(("kwargs", "weight"), [({}, 0.3), ({"auxiliary_weight": 0.4}, 0.4)])
+def test_auxiliary_heads_weigh_in_training_alone(kwargs, weight):
+    heads = with_heads(**kwargs)
+    part = batch(np.concatenate([LOGITS[:1], LOGITS[:1]]), [0, 0], [True, False])
+    loss, aux = heads.loss(VARIABLES, part, jax.random.key(0))
+    assert loss == pytest.approx(LOG2 + weight * HEADS, rel=1e-6)
+    np.testing.assert_allclose(aux.sums["loss"], (LOG2 + weight * HEADS, 1), rtol=1e-6)
+    np.testing.assert_allclose(aux.sums["auxiliary_loss"], (HEADS, 1), rtol=1e-6)
+    assert aux.sums["accuracy"] == Ratio(1, 1)
+    sums, _ = heads.measure(VARIABLES, part)
+    np.testing.assert_allclose(sums["loss"], (LOG2, 1), rtol=1e-6)
+
+
+def test_auxiliary_targets_are_smoothed_too():
+    part = batch(LOGITS[:1], [0])
+    loss, aux = with_heads(label_smoothing=0.1).loss(VARIABLES, part, jax.random.key(0))
+    others = np.log(6 / 4) + 0.1 * 2 / 3 * np.log(4) + np.log(3)
+    assert aux.sums["auxiliary_loss"].total == pytest.approx(others, rel=1e-6)
+    assert loss == pytest.approx(LOG2 + 0.1 * 2 / 3 * LOG2 + 0.3 * others, rel=1e-6)
+
+
+def test_without_auxiliary_heads_nothing_is_said_of_them():
+    _, aux = task(auxiliary_weight=0.4).loss(VARIABLES, batch(LOGITS, [0, 1, 0]), jax.random.key(0))
+    assert aux.sums.keys() == {"loss", "accuracy"}
+
+
+@pytest.mark.parametrize("weight", [-0.1, np.inf, np.nan])
+def test_a_weight_that_is_none_is_refused(weight):
+    with pytest.raises(ValueError, match=f"auxiliary_weight={weight}"):
+        task(auxiliary_weight=weight)
+
+
+# --- constants among the variables ------------------------------------------------------------
+
+
+class Transformed(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(3)(InputTransform(name="input")(x).mean((1, 2)))
+
+
+class Repeated:
+    """A loader that gives one batch again and again."""
+
+    batch_size, length, data = 4, 4, {}
+
+    def device(self, data, payload, seed, key):
+        image = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2, 3)), jnp.float32)
+        valid = jnp.ones(4, bool)
+        return {"image": image, "label": jnp.arange(4, dtype=jnp.int32) % 3, "valid": valid}
+
+
+def test_an_input_transform_goes_through_training_averaging_and_saving_unharmed(tmp_path):
+    network = Transformed()
+    fit = classification(network, num_classes=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    constants = {"scale": jnp.float32([0.458, 0.448, 1 / 3]), "shift": jnp.float32([-0.03, 0.1, 7])}
+
+    def init(key):
+        made = network.init(key, jnp.zeros((1, 2, 2, 3)), train=False)
+        return {**made, "input_transform": {"input": constants}}
+
+    def optimizer(hyper):
+        decay = optax.add_decayed_weights(0.1)
+        return optax.chain(decay, optax.trace(0.9), scale_by_rate(lambda step: 1.0, hyper["rate"]))
+
+    state = initial(init, optimizer, {"rate": 0.1}, 0, averaged=True)
+    first = state.params
+    step = jax.jit(training_step(fit, optimizer, Repeated(), average=moving_average(0.97)))
+    for _ in range(20):
+        state, sums = step(state, {}, {})
+    assert sums["nonfinite"] == 0
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(20, state, state.evaluated)
+    with Checkpoints(tmp_path) as checkpoints:
+        variables = checkpoints.restore_variables(state.evaluated)
+        restored = checkpoints.restore(state).state
+    for found in (state.collections, state.ema, variables, restored.collections, restored.ema):
+        for name, value in constants.items():
+            np.testing.assert_array_equal(found["input_transform"]["input"][name], value)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), first, state.ema["params"])
+    assert all(jax.tree.leaves(moved))

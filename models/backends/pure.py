@@ -39,45 +39,64 @@ def forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def data(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    """`Engine.data`: at a stride, one dense convolution for each phase of the output."""
-    if set(geometry.strides) == {1} or set(geometry.dilations) != {1} or geometry.groups != 1:
+    """`Engine.data`: a dense convolution by the mirrored kernel, at a stride one for each phase.
+
+    XLA's own is this too at stride 1, but inside `lax.scan` it walks the kernel backwards instead,
+    value by value. (Of a grouped one that is what XLA is better at.)
+    """
+    strided, dilated = (set(each) != {1} for each in (geometry.strides, geometry.dilations))
+    if (strided and dilated) or (geometry.groups != 1 and not strided):
         return stock.data(y, w, geometry)
     return mapped(partial(phases, geometry=geometry), y, w)
 
 
 def phases(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    """x at s q + r takes the kernel's taps k with k = r + pad (mod s) alone."""
+    """x at s q + r takes the kernel's taps k with d k = r + pad (mod s) alone; s or d is 1."""
     rank = len(geometry.size)
     whole = tuple(-(-n // s) for n, s in zip(geometry.size, geometry.strides, strict=True))
+    channels = w.shape[-2] * geometry.groups
     parts = []
     for phase in itertools.product(*map(range, geometry.strides)):
         taps, pads = [], []
-        axes = zip(phase, geometry.strides, geometry.pads, geometry.kernel, strict=True)
-        for axis, (r, s, (before, _), k) in enumerate(axes):
+        for axis, (r, n) in enumerate(zip(phase, whole, strict=True)):
+            s, d = geometry.strides[axis], geometry.dilations[axis]
+            before, k = geometry.pads[axis][0], geometry.kernel[axis]
             first = (r + before) % s
-            count = len(range(first, k, s))
-            # The last tap of the phase meets y at q + (r + before - first) / s - (count - 1).
-            start = (r + before - first) // s - (count - 1)
+            reach = d * (len(range(first, k, s)) - 1)
+            # The last tap of the phase meets y at q + (r + before - first) / s - reach.
+            start = (r + before - first) // s - reach
             taps.append(slice(first, None, s))
-            pads.append((-start, whole[axis] + start + count - 1 - y.shape[1 + axis], 0))
+            pads.append((-start, n + start + reach - y.shape[1 + axis], 0))
         part = w[tuple(taps)]
         if 0 in part.shape:
-            parts.append(jnp.zeros((y.shape[0], *whole, w.shape[-2]), y.dtype))
+            parts.append(jnp.zeros((y.shape[0], *whole, channels), y.dtype))
             continue
-        kernel = jnp.flip(part, range(rank)).swapaxes(-1, -2)
         # As an array of its own: with negative padding XLA's convolution on a CPU may read beyond.
         moved = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
         parts.append(
             lax.conv_general_dilated(
-                moved, kernel, (1,) * rank, "VALID", dimension_numbers=CHANNELS_LAST[rank]
+                moved,
+                mirrored(part, geometry.groups),
+                (1,) * rank,
+                "VALID",
+                rhs_dilation=geometry.dilations,
+                dimension_numbers=CHANNELS_LAST[rank],
+                feature_group_count=geometry.groups,
             )
         )
     # (phases…, N, q…, C) -> (N, q, phase, …, C), of which the size of x is kept.
     grid = jnp.stack(parts).reshape(*geometry.strides, *parts[0].shape)
     order = [rank, *(i for axis in range(rank) for i in (rank + 1 + axis, axis)), 2 * rank + 1]
     full = [q * s for q, s in zip(whole, geometry.strides, strict=True)]
-    x = grid.transpose(order).reshape(y.shape[0], *full, w.shape[-2])
+    x = grid.transpose(order).reshape(y.shape[0], *full, channels)
     return x[:, *(slice(n) for n in geometry.size)]
+
+
+def mirrored(w: jax.Array, groups: int) -> jax.Array:
+    """(k…, C / groups, O) -> (k…, O / groups, C), each spatial axis the other way round."""
+    *kernel, inputs, outputs = w.shape
+    apart = jnp.flip(w, range(len(kernel))).reshape(*kernel, inputs, groups, outputs // groups)
+    return apart.swapaxes(-1, -3).reshape(*kernel, outputs // groups, groups * inputs)
 
 
 def weights(x: jax.Array, y: jax.Array, geometry: Geometry, *, shards: int = 1) -> jax.Array:

@@ -22,7 +22,15 @@ import jaxlib
 FOLDER = pathlib.Path(__file__).parent
 SOURCES = tuple(sorted(FOLDER.glob("*.cc")))
 HEADERS = tuple(sorted(FOLDER.glob("*.h")))
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+)
 COMMAND = "python -m models.backends.onednn"
 
 
@@ -81,7 +89,12 @@ def computes_bfloat16() -> bool:
 
 def name() -> str:
     """Of the compiled file: for these sources, this jaxlib and this kind of CPU alone."""
-    parts = [jaxlib.__version__, processor(), *(path.read_text() for path in SOURCES + HEADERS)]
+    parts = [
+        jaxlib.__version__,
+        processor(),
+        *FLAGS,
+        *(path.read_text() for path in SOURCES + HEADERS),
+    ]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return f"svertka-onednn-{digest}.so"
 

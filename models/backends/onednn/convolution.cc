@@ -80,8 +80,8 @@ const dnnl::engine& Engine() {
 
 size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Where Winograd's form measured faster than oneDNN's own kernels: below 32 channels its products
-// are too small.
+// Where Winograd's form measured faster than oneDNN's own kernels: below 32 channels
+// carrying tiles over costs more than the products save, but for the kernel's gradient.
 std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
   const auto all = [](const Dims& dims, int64_t value) {
     return std::count(dims.begin(), dims.end(), value) == 2;
@@ -93,7 +93,8 @@ std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
   const bool suits = !shape.bf16 && shape.groups == 1 && all(near, 3) && all(shape.strides, 1) &&
                      all(shape.dilations, 1) &&
                      *std::max_element(shape.before.begin(), shape.before.end()) <= 2 &&
-                     std::min(x.channels, y.channels) >= 32;
+                     (std::min(x.channels, y.channels) >= 32 ||
+                      (shape.pass == kWeights && product::Small(x.channels, y.channels)));
   if (!suits) return std::nullopt;
   if (shape.pass == kData) return winograd::Problem{y, x, 2 - shape.before[0], 2 - shape.before[1]};
   return winograd::Problem{x, y, shape.before[0], shape.before[1]};

@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "dnnl.h"
+#include "product.h"
 
 namespace winograd {
 
@@ -31,11 +32,33 @@ struct Problem {
   int64_t tiles() const { return out.images * down() * across(); }
 };
 
-constexpr int64_t kBlock = 96;  // tiles at a time: their transforms stay in the second cache
+// Tiles at a time, a multiple of 24: their transforms stay in the second cache.
+constexpr int64_t kBlock = 96;
 
-inline void Product(bool transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-                    const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
-  dnnl_sgemm(transposed ? 'T' : 'N', 'N', m, n, k, 1.f, a, lda, b, ldb, beta, c, ldc);
+// m[k] = v[k] u[k] of a block's first tiles, for each of the 16 points k.
+inline void Multiply(int64_t tiles, int64_t in, int64_t out, const float* v, const float* u,
+                     float* m) {
+  for (int64_t k = 0; k < 16; ++k) {
+    const float *a = v + k * kBlock * in, *b = u + k * in * out;
+    float* c = m + k * kBlock * out;
+    if (product::Small(in, out))
+      product::Rows(tiles, out, in, a, b, c);
+    else
+      dnnl_sgemm('N', 'N', tiles, out, in, 1.f, a, in, b, out, 0.f, c, out);
+  }
+}
+
+// sum[k] = v[k]^T z[k] of a block's first tiles, or sum[k] += it.
+inline void Accumulate(int64_t tiles, int64_t in, int64_t out, const float* v, const float* z,
+                       bool add, float* sum) {
+  for (int64_t k = 0; k < 16; ++k) {
+    const float *a = v + k * kBlock * in, *b = z + k * kBlock * out;
+    float* c = sum + k * in * out;
+    if (product::Small(in, out))
+      product::Sums(in, out, tiles, a, b, add, c);
+    else
+      dnnl_sgemm('T', 'N', in, out, tiles, 1.f, a, in, b, out, add ? 1.f : 0.f, c, out);
+  }
 }
 
 // V[16][block][channels] = B^T d B of the input tiles [first, last).
@@ -210,9 +233,7 @@ inline void Convolve(const Problem& p, const float* x, const float* w, bool mirr
     for (int64_t first = 0; first < tiles; first += kBlock) {
       const int64_t last = std::min(first + kBlock, tiles);
       TransformInput(p, x, first, last, zeros, v);
-      for (int64_t k = 0; k < 16; ++k)
-        Product(false, last - first, out, in, v + k * kBlock * in, in, u + k * in * out, out, 0.f,
-                m + k * kBlock * out, out);
+      Multiply(last - first, in, out, v, u, m);
       TransformOutput(p, m, first, last, sink, y);
     }
   }
@@ -235,9 +256,7 @@ inline void Weights(const Problem& p, const float* x, const float* y, int thread
       const int64_t last = std::min(first + kBlock, end);
       TransformInput(p, x, first, last, zeros, v);
       SpreadOutput(p, y, first, last, zeros, z);
-      for (int64_t k = 0; k < 16; ++k)
-        Product(true, in, out, last - first, v + k * kBlock * in, in, z + k * kBlock * out, out,
-                first == begin ? 0.f : 1.f, sum + k * in * out, out);
+      Accumulate(last - first, in, out, v, z, first != begin, sum);
     }
   }
   GatherKernel(u, threads, in, out, threads, w);

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import optax
 from jax import lax
 
 import models
@@ -24,9 +23,8 @@ from train import cli, optim
 from train.accumulate import accumulated
 from train.augment import chain, flip, pad_and_crop
 from train.data import tfds
-from train.data.named import Splits, named
+from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.data.subset import cut
 from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
 from train.report.classification import classification_part
 from train.run import run
@@ -162,11 +160,12 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         rate = optim.scale_by_rate(shape, hyper["learning_rate"])
         if config.gentle_start != 1:
             rate = optim.gentle_until_learning(rate, config.gentle_start)
-        return optax.chain(
-            optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-            optax.add_decayed_weights(hyper["weight_decay"], optim.kernels),
-            optax.trace(config.momentum, config.nesterov),
-            rate,  # the log reads the learning rate in the state of `scale_by_rate`
+        return optim.sgd(
+            rate,
+            weight_decay=hyper["weight_decay"],
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            clip_norm=config.clip_norm,
         )
 
     stages = [pad_and_crop(config.pad), *([flip()] if about.mirror else [])]
@@ -185,10 +184,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
 
 def splits(config: Config) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed."""
-    train, validation, test = named(config.data)
-    if validation is None and config.validation:
-        train, validation = cut(train, config.validation, seed=0)
-    return Splits(train, validation, test)
+    return with_validation(named(config.data), config.validation)
 
 
 def main(config: Config) -> Summary:

@@ -99,6 +99,31 @@ def gentle_until_learning(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def sgd(
+    rate: optax.GradientTransformation,
+    *,
+    weight_decay: jax.Array | float,
+    momentum: float,
+    nesterov: bool = False,
+    clip_norm: float = 0.0,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent as classifiers are trained by it.
+
+    Args:
+        rate: what scales the updates by minus the learning rate: `scale_by_rate(...)`.
+        weight_decay: of `kernels`, added to the gradient (an L2 penalty, as in PyTorch's SGD).
+        momentum: 0..1.
+        nesterov: whether it looks ahead (Sutskever et al. 2013).
+        clip_norm: largest global norm of the gradient; 0 leaves it as it is.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.add_decayed_weights(weight_decay, kernels),
+        optax.trace(momentum, nesterov),
+        rate,
+    )
+
+
 def kernels(params: Any) -> Any:
     """Mask that is True for what weight decay shrinks: arrays of two axes or more.
 

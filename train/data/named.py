@@ -52,6 +52,20 @@ def named(name: str) -> Splits:
     return Splits(rest, None, part)
 
 
+def with_validation(data: Splits, share: float) -> Splits:
+    """The splits, with a stratified part of `train` as validation where they have none.
+
+    Args:
+        data: of one set.
+        share: of `train`, 0..1; 0 leaves all of it to train on. Which examples it is depends on no
+            seed of a run.
+    """
+    if data.validation is not None or not share:
+        return data
+    train, validation = cut(data.train, share, seed=0)
+    return Splits(train, validation, data.test)
+
+
 def _labelled(name: str, split: str) -> bool:
     try:
         tfds.source(name, split).truth(0)

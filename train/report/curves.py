@@ -23,6 +23,7 @@ WORDS = {
     "precision": "macro precision",
     "recall": "macro recall",
     "f1": "macro F1",
+    "roc_auc": "ROC-AUC",
 }
 LONG = 2000
 """Points from which on a curve is drawn as pixels, which bounds the size of the page."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rich.table
 from matplotlib.axes import Axes
@@ -16,16 +16,17 @@ MIRROR, UPSIDE_DOWN, PERMUTED = "mirrored", "upside down", "permuted"
 TRAINED = ("mlp", "cnn", "flatten")
 NAMES = {
     "mlp": "MLP",
-    "cnn": "CNN, mean of its maps",
-    "flatten": "CNN, maps flattened",
-    "adaptive": "CNN, flattened after adaptive pooling",
-    "half": "dense, half as many units",
+    "cnn": "CNN, averaged",
+    "flatten": "CNN, flattened",
+    "adaptive": "CNN, pooled to one size, flattened",
+    "half": "half as many units",
 }
+"""By what becomes of the last maps; `half` is one dense layer into half as many units as values."""
 LOOKS = {
     "mlp": ("#D55E00", "s", "//"),
     "cnn": ("#0072B2", "o", ""),
     "flatten": ("#009E73", "^", ".."),
-    "adaptive": ("#CC79A7", "D", ""),
+    "adaptive": ("#CC79A7", "D", "xx"),
     "half": ("#000000", "x", ""),
 }
 """Okabe and Ito's colours, distinct to colour-blind readers; a marker and a hatch besides."""
@@ -142,7 +143,8 @@ def printable(table: Table) -> rich.table.Table:
     """For a terminal."""
     made = rich.table.Table(title=table.title, title_justify="left")
     for number, head in enumerate(table.head):
-        made.add_column(head, justify="right" if number else "left")
+        # Two lines, so that the longest numbers stand whole in 80 columns.
+        made.add_column(head.replace(", ", ",\n"), justify="right" if number else "left")
     for row in table.rows:
         made.add_row(*row)
     return made
@@ -155,14 +157,15 @@ def figure(found: Findings) -> Figure:
     """Parameters, shifts, rotations; flips, permuted pixels, other sizes."""
     made = Figure(figsize=(11, 7), layout="constrained")
     (counts, shifts, rotations), (flips, permuted, sizes) = made.subplots(2, 3)
+    clean = {"as it is": (CLEAN, 0)}
     draw_counts(counts, found)
-    draw_over(shifts, found, TRAINED, SHIFT)
-    draw_over(rotations, found, TRAINED, ROTATION)
-    draw_bars(flips, found, TRAINED, (CLEAN, MIRROR, UPSIDE_DOWN))
-    draw_bars(permuted, found, ("mlp", "cnn"), (CLEAN, PERMUTED))
-    # The wider marker first: where adaptive pooling changes nothing, both are seen.
-    draw_over(sizes, found, ("adaptive", *TRAINED), SIZE)
-    sizes.set_xticks(found.amounts(SIZE))
+    draw_over(shifts, found, SHIFT)
+    draw_over(rotations, found, ROTATION)
+    flipped = {change: (change, 0) for change in (MIRROR, UPSIDE_DOWN)}
+    draw_bars(flips, found, TRAINED, clean | flipped)
+    draw_bars(permuted, found, ("mlp", "cnn"), clean | {"permuted": (PERMUTED, 0)})
+    resized = {str(side): (SIZE, side) for side in found.amounts(SIZE)}
+    draw_bars(sizes, found, (*TRAINED, "adaptive"), resized)
     words = {
         counts: ("Parameters", "values of an image"),
         shifts: ("Shifted", "pixels, mean of four directions"),
@@ -176,10 +179,11 @@ def figure(found: Findings) -> Figure:
         if axes is not counts:
             axes.set_ylim(0, 1.1)
             axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+            axes.set_ylabel("test accuracy", fontsize=9)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     handles = [handle(network) for network in NAMES]
     made.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
-    made.suptitle(f"Test accuracy on {found.data}, {found.test:,} images", fontsize=12)
+    made.suptitle(f"MLP and CNN on {found.data}, {found.test:,} test images", fontsize=12)
     return made
 
 
@@ -195,39 +199,40 @@ def draw_counts(axes: Axes, found: Findings) -> None:
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
 
 
-def draw_over(axes: Axes, found: Findings, networks: Sequence[str], change: str) -> None:
-    """Over the amount of a change, beginning at none where that has an amount of 0."""
-    for network in networks:
-        points = [
-            (amount, found.accuracy(network, change, amount)) for amount in found.amounts(change)
-        ]
-        if change != SIZE:
-            points.insert(0, (0, found.accuracy(network, CLEAN)))
-        taken = [(x, y) for x, y in points if y is not None]
-        axes.add_line(handle(network, *zip(*taken, strict=True)))
+def draw_over(axes: Axes, found: Findings, change: str) -> None:
+    """Accuracy over the amount of a change, from none on."""
+    for network in TRAINED:
+        points = {0: found.accuracy(network, CLEAN)}
+        points |= {n: found.accuracy(network, change, n) for n in found.amounts(change)}
+        axes.add_line(handle(network, [*points], [*points.values()]))
     axes.autoscale()
 
 
-def draw_bars(axes: Axes, found: Findings, networks: Sequence[str], changes: Sequence[str]) -> None:
-    """A group a change, a bar a network, its per cent above it."""
-    width = 0.8 / len(networks)
+def draw_bars(
+    axes: Axes, found: Findings, networks: Sequence[str], groups: dict[str, tuple[str, int]]
+) -> None:
+    """A group a change and its amount, a bar a network, its per cent above; or that it refuses."""
+    width = 0.84 / len(networks)
     for number, network in enumerate(networks):
         colour, _, hatch = LOOKS[network]
-        values = [found.accuracy(network, change) for change in changes]
-        places = [
-            group + (number - (len(networks) - 1) / 2) * width for group in range(len(changes))
-        ]
-        drawn = axes.bar(places, values, width, color=colour, hatch=hatch, edgecolor="white")
-        axes.bar_label(drawn, [f"{100 * value:.0f}" for value in values], fontsize=8, padding=1)
-    axes.set_xticks(range(len(changes)), ["as it is" if c == CLEAN else c for c in changes])
+        for group, (change, amount) in enumerate(groups.values()):
+            place = group + (number - (len(networks) - 1) / 2) * width
+            value = found.accuracy(network, change, amount)
+            if value is None:
+                axes.text(
+                    place, 0.02, "refused", fontsize=8, color=colour, rotation=90, ha="center"
+                )
+            else:
+                axes.bar(place, value, width, color=colour, hatch=hatch, edgecolor="white")
+                axes.text(place, value + 0.01, f"{100 * value:.0f}", fontsize=7, ha="center")
+    axes.set_xticks(range(len(groups)), [*groups])
 
 
-def handle(network: str, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+def handle(network: str, x: Sequence[float] = (), y: Sequence[Any] = ()) -> Line2D:
     """A network's line, for axes or for the legend."""
     colour, marker, _ = LOOKS[network]
-    size = 8 if network == "adaptive" else 5
     return Line2D(
-        x, y, color=colour, marker=marker, markersize=size, linewidth=1.4, label=NAMES[network]
+        x, y, color=colour, marker=marker, markersize=5, linewidth=1.4, label=NAMES[network]
     )
 
 

@@ -1,6 +1,7 @@
 """MLP against CNN: what is counted, moved, permuted and refused, and what a study leaves behind."""
 
 import dataclasses
+import io
 import json
 from functools import partial
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from tfds_set import write_set
 
 import models
@@ -328,6 +330,16 @@ def test_tables():
         "| --- | ---: |",
         "| MLP | refused |",
     ]
+
+
+def test_the_largest_count_stands_whole_in_80_columns():
+    half = Count("half", LECTURE, 19_349_176_320_000)
+    most = [Count("mlp", LECTURE, 1_592_571_862), Count("cnn", LECTURE, 10_000)]
+    counts = [*most, Count("flatten", LECTURE, 10_368_010), half]
+    table = mlp_vs_cnn_findings.tables(dataclasses.replace(FOUND, counts=counts))[0]
+    console = Console(width=80, file=io.StringIO())
+    console.print(mlp_vs_cnn_findings.printable(table))
+    assert "19,349,176,320,000" in console.file.getvalue()
 
 
 @pytest.mark.parametrize(

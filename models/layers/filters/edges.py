@@ -91,7 +91,8 @@ def laplacian_of_gaussian(
     """f_xx + f_yy of the blurred picture, by derivatives of the kernel: (B, H, W, C) -> the same.
 
     Equal to `scipy.ndimage.gaussian_laplace`, where both passes have `cval` outside. `sigma` is
-    one number or (down, along), above 0; `truncate` as in `gaussian`.
+    one number or (down, along), above 0; `truncate` as in `gaussian`. What is left under a large
+    sigma is small beside the picture: in float32 it has 5 digits at 10 pixels, 4 at 40.
     """
     x = picture(x)
     wide = widened(x)

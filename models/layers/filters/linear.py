@@ -1,7 +1,7 @@
 """Kernels chosen by hand that slide over a picture: any kernel, blurs, sharpening, relief.
 
 Cross-correlation lays the kernel on the picture as it is, convolution turns it by 180 degrees. The
-named filters below correlate; only of `emboss` would the other change the result.
+named filters below correlate, which matters for `emboss` and for an even `box` alone.
 
 A kernel is a matrix (h, w), or a tuple of two vectors (down the rows, along the columns), which is
 the matrix v h^T run as two 1-D passes: h + w products for each pixel, not h w. A product is a

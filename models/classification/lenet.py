@@ -45,6 +45,7 @@ class LeNet5(nn.Module):
 
     strides: ClassVar[tuple[int, ...]] = (1, 2, 4)
     channels: ClassVar[tuple[int, ...]] = (6, 16, 120)
+    smallest: ClassVar[int] = SMALLEST
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -159,6 +160,7 @@ class LeNet5Of1998(nn.Module):
 
     strides: ClassVar[tuple[int, ...]] = (1, 2, 4)
     channels: ClassVar[tuple[int, ...]] = (6, 16, 120)
+    smallest: ClassVar[int] = SMALLEST
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
     param_dtype: Any = jnp.float32

@@ -1,0 +1,238 @@
+"""Any classifier on any set of images with one label each, from random or from trained weights.
+
+python experiments/classify.py --model lenet5 --data fashion_mnist
+python experiments/classify.py --model vgg11_bn --data digits --size 32
+python experiments/classify.py --model resnet18 --data beans --init-from resnet18.safetensors \
+    --freeze backbone/stem,backbone/stage1 --frozen-norm True --backbone-rate 0.1
+python experiments/classify.py --workdir DIR             goes on with the run in DIR
+"""
+
+import functools
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import optax
+from jax import lax
+
+import models
+from models.classification.auxiliary import AuxiliaryClassifier
+from models.layers.norm import BatchNorm, FrozenBatchNorm
+from models.pretrained import torchvision
+from models.pretrained.preprocess import MEAN, STD
+from train import cli, finetune, optim
+from train.accumulate import accumulated
+from train.augment import chain, flip, pad_and_crop
+from train.data import tfds
+from train.data.named import Splits, named, with_validation
+from train.data.source import About
+from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.refusal import Refused
+from train.report.classification import classification_part
+from train.run import run
+from train.step import gradient
+from train.tasks import fit
+from train.tasks.classification import classification
+from train.tasks.task import Summary
+
+NAME = f"experiments.{Path(__file__).stem}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recipe):
+    """The recipe.
+
+    Attributes:
+        data: "digits", or any TFDS set of one-label images; "auto" takes Fashion-MNIST where it is
+            prepared and the embedded digits elsewhere.
+        model: any name of `models.names()`.
+        size: height and width in pixels that images are brought to, on the device; 0 leaves them
+            as they are, or takes the smallest size that the network can.
+        by: "resize" brings them there bilinearly, "pad" by black around them.
+        learning_rate: at its peak; from there half a cosine takes it to 0.
+        warmup_steps: updates over which the rate rises to its peak.
+        momentum: of SGD, Nesterov's, 0..1.
+        weight_decay: of kernels, in the gradient.
+        clip_norm: largest global norm of a gradient; 0 leaves it as it is.
+        label_smoothing: 0..1.
+        auxiliary_weight: of auxiliary heads in the loss, where the network has them; with 0 it is
+            built without.
+        ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
+        pad: pixels of padding around the random crop.
+        mirror: whether to train on mirror images too, where these keep their label.
+        init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
+            from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
+        backbone_rate: factor of the learning rate within the backbone.
+        dtype: of the network's arithmetic; parameters and logits are float32.
+        validation: share of the training split that ranks checkpoints, where the set has no
+            validation split; 0 trains on all of it and takes the last weights.
+    """
+
+    data: str = "fashion_mnist"
+    model: str = "plain_cnn"
+    size: int = 0
+    by: Literal["resize", "pad"] = "resize"
+    steps: int = 10_000
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    warmup_steps: int = 500
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.3
+    ema: float = 0.999
+    pad: int = 2
+    mirror: bool = True
+    init_from: str = ""
+    freeze: str = ""
+    frozen_norm: bool = False
+    backbone_rate: float = 1.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    validation: float = 0.1
+    evaluate_every: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice(self, "model", models.names())
+        positive(self, "learning_rate")
+        nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "pad")
+        nonnegative(self, "auxiliary_weight", "backbone_rate")
+        fraction(self, "momentum", "label_smoothing", "ema", "validation")
+
+
+FASHION_MNIST = Config()
+"""For 20 epochs' worth of images."""
+
+DIGITS = Config(data="digits", steps=400, batch_size=64, warmup_steps=50, ema=0.99, pad=1)
+"""The embedded digits: a minute for a small network on two CPU cores."""
+
+SLOW: dict[str, Any] = {"learning_rate": 0.01}
+OWN: dict[str, dict[str, Any]] = {
+    "lenet5": {"learning_rate": 0.05},
+    "lenet5_1998": {**SLOW, "clip_norm": 1.0},
+    "mlp": {"learning_rate": 0.05},
+    **dict.fromkeys(("alexnet", "alexnet_2012", "vgg11", "vgg13", "vgg16", "vgg19"), SLOW),
+    "googlenet_2014": SLOW,
+    "inception_v3": {"auxiliary_weight": 0.4},
+}
+"""What a model wants otherwise: most without BatchNorm diverge at a rate of 0.1."""
+
+
+def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
+    """The recipe for a data set and a model."""
+    if data == "auto":
+        data = "fashion_mnist" if tfds.prepared("fashion_mnist") else "digits"
+    config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
+    return replace(config, data=data, model=model, **OWN.get(model, {}))
+
+
+def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
+    """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
+    assert about.mean, "channel statistics have not been measured"
+    assert about.std
+    network = create(config, len(about.classes), conv, norm)
+    trained = bool(config.init_from)
+    task = classification(
+        network,
+        num_classes=len(about.classes),
+        mean=[255 * each for each in MEAN] if trained else about.mean,
+        std=[255 * each for each in STD] if trained else about.std,
+        fit=fit.both(sized(config, network, about), fit.coloured if trained else fit.as_it_is),
+        label_smoothing=config.label_smoothing,
+        auxiliary_weight=config.auxiliary_weight,
+    )
+    shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
+    frozen = [prefix.strip() for prefix in config.freeze.split(",") if prefix.strip()]
+    factors = {} if config.backbone_rate == 1 else {finetune.BACKBONE: config.backbone_rate}
+
+    def optimizer(hyper):
+        rate = optim.scale_by_rate(shape, hyper["learning_rate"])
+        moving = optim.sgd(
+            optax.chain(finetune.rates(factors), rate) if factors else rate,
+            weight_decay=hyper["weight_decay"],
+            momentum=config.momentum,
+            nesterov=True,
+            clip_norm=config.clip_norm,
+        )
+        return finetune.frozen(moving, frozen)
+
+    stages = [
+        *([pad_and_crop(config.pad)] if config.pad else []),
+        *([flip()] if about.mirror and config.mirror else []),
+    ]
+    return Parts(
+        network=network,
+        task=task,
+        optimizer=optimizer,
+        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
+        transform=chain(*stages, fill=about.mean) if stages else None,
+        gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
+        average=optim.moving_average(config.ema) if config.ema else None,
+        weights=functools.partial(weights, config) if trained else None,
+    )
+
+
+def create(config: Config, num_classes: int, conv: Any, norm: Any) -> Any:
+    """The network of a recipe."""
+    fields: dict[str, Any] = {"dtype": config.dtype, "conv_general_dilated": conv, "norm": norm}
+    if config.frozen_norm:
+        fields["norm"] = FrozenBatchNorm
+    made = models.create(config.model, num_classes=num_classes, **fields)
+    if isinstance(made, AuxiliaryClassifier) and not config.auxiliary_weight:
+        made = models.create(config.model, num_classes=num_classes, aux=False, **fields)
+    return made
+
+
+def sized(config: Config, network: Any, about: About) -> fit.Fit:
+    """How images come to the size that is asked, or that the network needs.
+
+    Raises:
+        Refused: the size is below the smallest that the network takes.
+    """
+    smallest = getattr(getattr(network, "backbone", None), "smallest", 1)
+    if 0 < config.size < smallest:
+        raise Refused(f"size={config.size}: {config.model} takes images from {smallest} pixels on")
+    size = config.size
+    if not size:
+        if about.shape is None or min(about.shape[:2]) >= smallest:
+            return fit.as_it_is
+        size = smallest
+    return (fit.resized if config.by == "resize" else fit.padded)(size, size)
+
+
+def weights(config: Config) -> dict[str, Any]:
+    """Those that the run starts from.
+
+    Raises:
+        Refused: the file is none, or for another network.
+    """
+    try:
+        return torchvision.load(config.model, config.init_from)
+    except (OSError, ValueError, ImportError) as error:
+        raise Refused(f"init_from={config.init_from!r}: {error}") from error
+
+
+def splits(config: Config) -> Splits:
+    """The set's own validation split, or a part of its training split, the same for every seed."""
+    return with_validation(named(config.data), config.validation)
+
+
+def main(config: Config) -> Summary:
+    """Train and report."""
+    return run(
+        NAME,
+        config,
+        build=build,
+        splits=splits,
+        rank="accuracy",
+        report=[classification_part],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command_line(NAME))

@@ -1,0 +1,206 @@
+"""Any classifier on any set: what is built, what fine-tuning moves, what is refused."""
+
+import dataclasses
+import json
+import pathlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tfds_set import write_set
+
+import models
+from experiments import classify, lenet_mnist
+from models.pretrained import torchvision
+from train import cli
+from train.checkpoints import Checkpoints
+from train.data.source import About
+from train.logs import read_metrics
+from train.record import flat
+
+ABOUT = About(
+    name="digits",
+    split="train",
+    classes=tuple("0123456789"),
+    mirror=False,
+    shape=(28, 28, 1),
+    mean=(30.0,),
+    std=(60.0,),
+)
+
+
+@pytest.fixture
+def no_sets(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
+    monkeypatch.chdir(tmp_path)
+
+
+def answer(arguments, capsys, experiment="experiments.classify"):
+    """Exit code and what was said, of a command line."""
+    code = cli.command_line(experiment, [str(one) for one in arguments])
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ("mlp", 28),
+        ("lenet5", 32),
+        ("lenet5_1998", 32),
+        ("alexnet", 63),
+        ("vgg11_bn", 32),
+        ("googlenet", 28),
+        ("resnet20", 28),
+        ("plain_cnn", 28),
+    ],
+)
+def test_an_image_comes_in_the_size_that_the_network_takes(model, size):
+    parts = classify.build(classify.recipe("digits", model), ABOUT)
+    batch = {
+        "image": jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((4,), jnp.int32),
+        "valid": jax.ShapeDtypeStruct((4,), bool),
+    }
+    inputs = jax.eval_shape(parts.task.inputs, batch)
+    assert inputs.shape == (4, size, size, 1)
+    init = partial(parts.network.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), inputs)
+    loss, aux = jax.eval_shape(parts.task.loss, variables, batch, jax.random.key(0))
+    assert loss.shape == ()
+    assert {*aux.collections} == {*variables} - {"params"}
+    assert ("auxiliary_loss" in aux.sums) == (model == "googlenet")
+
+
+def test_without_weight_there_are_no_auxiliary_heads():
+    config = dataclasses.replace(classify.recipe("digits", "googlenet"), auxiliary_weight=0)
+    network = classify.build(config, ABOUT).network
+    x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    variables = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)
+    assert {*variables["params"]} == {"backbone", "head"}
+
+
+def test_padding_or_resizing_to_a_size():
+    for by, corner in (("pad", 0.0), ("resize", 200.0)):
+        config = dataclasses.replace(classify.recipe("digits", "lenet5"), size=40, by=by)
+        inputs = classify.build(config, ABOUT).task.inputs
+        x = inputs({"image": jnp.full((1, 28, 28, 1), 200, jnp.uint8)})
+        assert x.shape == (1, 40, 40, 1)
+        np.testing.assert_allclose(x[0, 0, 0, 0], (corner - 30) / 60, rtol=1e-5)
+
+
+def state_dict(classes):
+    """torchvision's tensors of ResNet-18, drawn by their names' order."""
+    rng = np.random.default_rng(0)
+    drawn = {}
+    for tensor in torchvision.tensors("resnet18", classes).values():
+        fan_in = np.prod(tensor.shape[1:]) if len(tensor.shape) > 1 else 1
+        value = rng.normal(size=tensor.shape) / np.sqrt(fan_in)
+        flatly = {"running_var": 1.0, "weight": 1.0 if len(tensor.shape) == 1 else None}
+        constant = flatly.get(tensor.name.rpartition(".")[2])
+        drawn[tensor.name] = np.float32(value if constant is None else value * 0 + constant)
+    return drawn
+
+
+def saved(path, config):
+    """Variables of a run's last step."""
+    network = models.create(config["model"], num_classes=3)
+    target = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        return flat(checkpoints.restore_variables(target, step=config["steps"]))
+
+
+def test_fine_tuning_moves_what_it_should_and_no_more(tmp_path, capsys, monkeypatch):
+    """Grey images, weights of 7 classes: the stem and a block stay, and no norm moves."""
+    labels = [i % 3 for i in range(24)]
+    write_set(tmp_path, "tiny", splits={"train": labels, "test": labels[:6]}, shape=(8, 8, 1))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    file, path = tmp_path / "resnet18.safetensors", tmp_path / "run"
+    weights = state_dict(7)
+    save_file(weights, file)
+    code, said = answer(
+        (
+            "--data", "tiny", "--model", "resnet18", "--size", 32, "--init-from", file,
+            "--freeze", "backbone/stem,backbone/stage1_block1", "--frozen-norm", "True",
+            "--backbone-rate", 0.1, "--steps", 2, "--batch-size", 8, "--ema", 0, "--devices", 1,
+            "--warmup-steps", 0, "--validation", 0, "--log-every", 1, "--workdir", path,
+        ),
+        capsys,
+    )  # fmt: skip
+    assert code == 0, said
+    assert "Starts anew, being of another shape or absent: head." in said
+    config = json.loads((path / "config.json").read_text())
+    rates = [line["learning_rate"] for line in read_metrics(path) if line["kind"] == "train"]
+    assert rates == pytest.approx([0.1, 0.05])  # half a cosine over two steps
+    begun, ended = flat(torchvision.from_torchvision("resnet18", weights)), saved(path, config)
+    moved = {name for name in begun if not np.array_equal(begun[name], ended[name])}
+    still = ("backbone/stem", "backbone/stage1_block1", "norm", "batch_stats")
+    assert moved == {name for name in begun if not any(part in name for part in still)}
+    assert ended["params/head/kernel"].shape == (512, 3)
+
+
+def test_a_run_that_goes_on_needs_no_weights_any_more(tmp_path, capsys, monkeypatch):
+    labels = [i % 3 for i in range(16)]
+    write_set(tmp_path, "tiny", splits={"train": labels, "test": labels[:6]}, shape=(8, 8, 3))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    path = tmp_path / "run"
+    arguments = (
+        "--data", "tiny", "--model", "resnet18", "--size", 32, "--steps", 1, "--batch-size", 8,
+        "--init-from", tmp_path / "resnet18.safetensors", "--devices", 1, "--validation", 0,
+        "--workdir", path,
+    )  # fmt: skip
+    save_file(state_dict(3), tmp_path / "resnet18.safetensors")
+    code, said = answer(arguments, capsys)
+    assert code == 0, said
+    assert "Starts anew" not in said
+    (tmp_path / "resnet18.safetensors").unlink()
+    code, said = answer(("--workdir", path), capsys)
+    assert code == 0, said
+    assert "Going on from step 1" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "alexnet", "--size", 32), "size=32: alexnet takes images from 63 pixels on"),
+        (("--model", "resnet19"), "resnet18"),
+        (("--model", "resnet18", "--init-from", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--model", "lenet5", "--init-from", "x.safetensors"), "lenet5"),
+        (("--model", "lenet5", "--freeze", "backbone/conv9"), "no parameter is under"),
+        (("--by", "crop"), "by"),
+        (("--auxiliary-weight", -1), "auxiliary_weight=-1"),
+    ],
+)
+def test_a_bad_request_is_refused_in_a_line(arguments, words, no_sets, capsys):
+    try:
+        code, said = answer(("--data", "digits", "--steps", 1, *arguments), capsys)
+    except SystemExit as stopped:  # tyro's own
+        code, said = stopped.code, "".join(capsys.readouterr())
+    assert code == 2
+    assert words in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("model", ["lenet5", "lenet5_1998"])
+def test_lenet_learns_the_embedded_digits(model, no_sets, capsys):
+    path = pathlib.Path("run")
+    code, said = answer(
+        ("--model", model, "--steps", 120, "--evaluate-every", 120, "--devices", 1,
+         "--workdir", path),
+        capsys,
+        "experiments.lenet_mnist",
+    )  # fmt: skip
+    assert code == 0, said
+    assert "not on MNIST" in said
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["model"] == model
+    assert summary["test/accuracy"] > 0.85
+
+
+@pytest.mark.parametrize("model", ["lenet5", "lenet5_1998"])
+def test_mnist_stands_in_the_middle_of_a_larger_field(model):
+    config = lenet_mnist.recipe("mnist", model)
+    assert (config.size, config.by, config.mirror, config.model) == (32, "pad", False, model)

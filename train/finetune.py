@@ -75,9 +75,9 @@ def under(path: str, prefix: str) -> bool:
 def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
     """A first state with other weights in place of its random ones.
 
-    The backbone must be the same to the last array. A part beside it (a head, an auxiliary head)
-    is taken over whole or, where it is absent or of other shapes, as with another number of
-    classes, starts anew.
+    The backbone must be the same to the last array. A layer beside it, of a head or an auxiliary
+    head, is taken over whole or, where it is absent or of other shapes, as the last one is with
+    another number of classes, starts anew.
 
     Args:
         state: before the first step.
@@ -90,14 +90,14 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
         Refused: lists what differs within the backbone.
     """
     there, here = flat(weights), flat(state.variables)
-    parts: dict[str, list[str]] = {}
+    layers: dict[str, list[str]] = {}
     for path in here:
-        parts.setdefault(part(path), []).append(path)
+        layers.setdefault(layer(path), []).append(path)
     fits = {
         name: all(shape(there, path) == shape(here, path) for path in paths)
-        for name, paths in parts.items()
+        for name, paths in layers.items()
     }
-    of_backbone = sorted(path for path in {*there, *here} if part(path) == BACKBONE)
+    of_backbone = sorted(path for path in {*there, *here} if under(layer(path), BACKBONE))
     differ = [path for path in of_backbone if shape(there, path) != shape(here, path)]
     if differ:
         lines = [
@@ -109,7 +109,7 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
 
     def taken(path: Any, leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if not fits[part(name)]:
+        if not fits[layer(name)]:
             return leaf
         return jax.device_put(jnp.asarray(there[name], leaf.dtype), leaf.sharding)
 
@@ -121,9 +121,9 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
     return state.replace(params=variables["params"], collections=collections, ema=ema), said
 
 
-def part(path: str) -> str:
-    """Of a variable's path, the name that follows the collection's."""
-    return path.split("/")[1]
+def layer(path: str) -> str:
+    """Of a variable's path, that of its module: without the collection and its own name."""
+    return "/".join(path.split("/")[1:-1])
 
 
 def shape(leaves: Mapping[str, Any], path: str) -> tuple[int, ...] | None:

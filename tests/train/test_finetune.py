@@ -127,6 +127,16 @@ def test_auxiliary_heads_may_be_absent_on_either_side():
     assert "aux1" not in state.params
 
 
+def test_of_an_auxiliary_head_only_the_layer_that_differs_starts_anew():
+    weights = variables(
+        value=7.0, aux1={"conv": {"kernel": np.full((2, 2), 7.0)}, "fc": {"bias": np.zeros(9)}}
+    )
+    mine = {"conv": {"kernel": np.zeros((2, 2))}, "fc": {"bias": np.zeros(4)}}
+    state, said = begun(first(aux1=mine), weights)
+    assert said == ["Starts anew, being of another shape or absent: aux1/fc."]
+    assert leaves(state.params["aux1"]) == {"conv/kernel": 7, "fc/bias": 0}
+
+
 def test_another_backbone_is_refused_with_all_that_differs():
     weights = variables()
     weights["params"]["backbone"] = {"kernel": np.zeros((2, 5)), "deeper": np.zeros(6)}

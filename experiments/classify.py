@@ -194,7 +194,8 @@ def sized(config: Config, network: Any, about: About) -> fit.Fit:
     Raises:
         Refused: the size is below the smallest that the network takes.
     """
-    smallest = getattr(getattr(network, "backbone", None), "smallest", 1)
+    parts = (network, getattr(network, "backbone", None))
+    smallest = max(getattr(part, "smallest", 1) for part in parts)
     if 0 < config.size < smallest:
         raise Refused(f"size={config.size}: {config.model} takes images from {smallest} pixels on")
     size = config.size

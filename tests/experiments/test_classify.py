@@ -54,6 +54,7 @@ def answer(arguments, capsys, experiment="experiments.classify"):
         ("alexnet", 63),
         ("vgg11_bn", 32),
         ("googlenet", 28),
+        ("inception_v3", 299),
         ("resnet20", 28),
         ("plain_cnn", 28),
     ],
@@ -72,13 +73,16 @@ def test_an_image_comes_in_the_size_that_the_network_takes(model, size):
     loss, aux = jax.eval_shape(parts.task.loss, variables, batch, jax.random.key(0))
     assert loss.shape == ()
     assert {*aux.collections} == {*variables} - {"params"}
-    assert ("auxiliary_loss" in aux.sums) == (model == "googlenet")
+    assert ("auxiliary_loss" in aux.sums) == (model in ("googlenet", "inception_v3"))
 
 
-def test_without_weight_there_are_no_auxiliary_heads():
-    config = dataclasses.replace(classify.recipe("digits", "googlenet"), auxiliary_weight=0)
+@pytest.mark.parametrize(("model", "size"), [("googlenet", 28), ("inception_v3", 75)])
+def test_without_weight_there_are_no_auxiliary_heads(model, size):
+    config = dataclasses.replace(classify.recipe("digits", model), auxiliary_weight=0)
     network = classify.build(config, ABOUT).network
-    x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
+    x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    batch = {"image": jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.uint8)}
+    assert jax.eval_shape(classify.build(config, ABOUT).task.inputs, batch).shape == x.shape
     variables = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)
     assert {*variables["params"]} == {"backbone", "head"}
 

@@ -6,6 +6,7 @@ Padding never wins and never makes a NaN: a maximum is of real values alone, and
 would leave a window with none of them is refused.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -31,10 +32,33 @@ def max_pool(
         ValueError: `x`, `strides` or `padding` has other axes than `window`; a size or a stride is
             no whole number above 0; a padding is no form, or a window would hold it alone.
     """
-    floating = jnp.issubdtype(x.dtype, jnp.floating)
-    lowest = np.asarray(-np.inf if floating else np.iinfo(x.dtype).min, x.dtype)
-    moves = [(1, 1, (0, 0)), *along_axes(x, window, strides, padding), (1, 1, (0, 0))]
-    return lax.reduce_window(x, lowest, lax.max, *zip(*moves, strict=True))
+    lowest = np.asarray(-np.inf if is_float(x) else np.iinfo(x.dtype).min, x.dtype)
+    moves = along_axes(x, window, strides, padding)
+    empty = any(size + sum(p) < k for size, (k, _, p) in zip(x.shape[1:], moves, strict=False))
+    if max(window) > LONGEST or empty:
+        every = [(1, 1, (0, 0)), *moves, (1, 1, (0, 0))]
+        return lax.reduce_window(x, lowest, lax.max, *zip(*every, strict=True))
+    for axis, (kernel, stride, pads) in reversed([*enumerate(moves, start=1)]):
+        x = lax.pad(x, lowest, [(*pads, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])
+        reach = x.shape[axis] - kernel + 1
+        x = functools.reduce(
+            larger, (lax.slice_in_dim(x, tap, tap + reach, stride, axis) for tap in range(kernel))
+        )
+    return x
+
+
+LONGEST = 16
+"""Window up to which a maximum is taken tap by tap."""
+
+
+def larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The larger of two, elementwise, or the first of equals; NaN where either is one.
+
+    So a gradient goes to the first of the largest in a window, as XLA's own would send it, by a
+    search that takes 3 to 18 times as long on a CPU.
+    """
+    stays = first >= second
+    return jnp.where(stays | jnp.isnan(first) if is_float(first) else stays, first, second)
 
 
 def average_pool(

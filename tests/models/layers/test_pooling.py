@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.layers import pooling
 from models.layers.pooling import (
     adaptive_average_pool,
     average_pool,
@@ -191,3 +192,38 @@ def test_bad_arguments_are_named(x, window, strides, padding, message):
 def test_no_positions_are_refused(shape):
     with pytest.raises(ValueError, match="no positions"):
         global_average_pool(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding"),
+    [
+        ((2, 2), 2, "VALID"),
+        ((3, 3), 2, 1),
+        ((3, 2), (1, 2), "SAME"),
+        ((2, 5), (3, 1), [(1, 0), (2, 4)]),
+        ((17, 3), 2, [(9, 3), 0]),
+        ((12, 2), 1, "VALID"),
+    ],
+)
+def test_a_maximum_and_its_gradient_go_to_the_first_of_equals(window, strides, padding):
+    """As XLA's own search has it, among few values, so that most windows have several largest."""
+    x = jnp.asarray(np.random.default_rng(0).integers(-1, 2, (2, 11, 10, 3)), jnp.float32)
+    moves = [(1, 1, (0, 0)), *pooling.along_axes(x, window, strides, padding), (1, 1, (0, 0))]
+
+    def search(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *zip(*moves, strict=True))
+
+    def ours(x):
+        return max_pool(x, window, strides=strides, padding=padding)
+
+    expected, back = jax.vjp(search, x)
+    y, pull = jax.vjp(ours, x)
+    np.testing.assert_array_equal(y, expected)
+    ct = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+    np.testing.assert_allclose(pull(ct)[0], back(ct)[0], atol=1e-5)
+    _, moved = jax.jvp(ours, (x,), (x,))
+    np.testing.assert_array_equal(moved, y)
+
+
+def test_a_maximum_of_no_window_is_empty():
+    assert max_pool(jnp.zeros((2, 3, 9, 1)), (4, 2), strides=2).shape == (2, 0, 4, 1)

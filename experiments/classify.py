@@ -2,8 +2,9 @@
 
 python experiments/classify.py --model lenet5 --data fashion_mnist
 python experiments/classify.py --model vgg11_bn --data digits --size 32
-python experiments/classify.py --model resnet18 --data beans --init-from resnet18.safetensors \
-    --freeze backbone/stem,backbone/stage1 --frozen-norm True --backbone-rate 0.1
+python experiments/classify.py --model resnet18 --data beans --size 224 --learning-rate 0.01 \
+    --init-from resnet18.safetensors --freeze backbone/stem,backbone/stage1_block1 \
+    --frozen-norm True --backbone-rate 0.1
 python experiments/classify.py --workdir DIR             goes on with the run in DIR
 """
 
@@ -14,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import numpy as np
 import optax
 from jax import lax
 
@@ -35,7 +38,7 @@ from train.run import run
 from train.step import gradient
 from train.tasks import fit
 from train.tasks.classification import classification
-from train.tasks.task import Summary
+from train.tasks.task import Summary, Task
 
 NAME = f"experiments.{Path(__file__).stem}"
 
@@ -45,13 +48,14 @@ class Config(Recipe):
     """The recipe.
 
     Attributes:
-        data: "digits", or any TFDS set of one-label images; "auto" takes Fashion-MNIST where it is
-            prepared and the embedded digits elsewhere.
+        data: "digits", or any TFDS set of one-label images of one shape; "auto" takes Fashion-MNIST
+            where it is prepared and the embedded digits elsewhere.
         model: any name of `models.names()`.
         size: height and width in pixels that images are brought to, on the device; 0 leaves them
             as they are, or takes the smallest size that the network can.
         by: "resize" brings them there bilinearly, "pad" by black around them.
-        learning_rate: at its peak; from there half a cosine takes it to 0.
+        learning_rate: at its peak; from there half a cosine takes it to 0. Trained weights want a
+            tenth of what random ones do.
         warmup_steps: updates over which the rate rises to its peak.
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels, in the gradient.
@@ -65,6 +69,7 @@ class Config(Recipe):
         init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
             from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+            Statistics of BatchNorms there still move, unless:
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
         backbone_rate: factor of the learning rate within the backbone.
         dtype: of the network's arithmetic; parameters and logits are float32.
@@ -106,7 +111,7 @@ class Config(Recipe):
 
 
 FASHION_MNIST = Config()
-"""For 20 epochs' worth of images."""
+"""1,280,000 images: 24 passes over the 54,000 that train."""
 
 DIGITS = Config(data="digits", steps=400, batch_size=64, warmup_steps=50, ema=0.99, pad=1)
 """The embedded digits: a minute for a small network on two CPU cores."""
@@ -137,6 +142,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     assert about.std
     network = create(config, len(about.classes), conv, norm)
     trained = bool(config.init_from)
+    if trained and about.shape is not None and about.shape[2] not in (1, 3):
+        raise Refused(f"init_from: images of shape {about.shape} are neither grey nor of colour")
     task = classification(
         network,
         num_classes=len(about.classes),
@@ -146,6 +153,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,
     )
+    if config.frozen_norm and not normalised(network, task, about):
+        raise Refused(f"frozen_norm=True: {config.model} has no BatchNorm")
     shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
     frozen = [prefix.strip() for prefix in config.freeze.split(",") if prefix.strip()]
     factors = {} if config.backbone_rate == 1 else {finetune.BACKBONE: config.backbone_rate}
@@ -188,21 +197,34 @@ def create(config: Config, num_classes: int, conv: Any, norm: Any) -> Any:
     return made
 
 
+def normalised(network: Any, task: Task, about: About) -> bool:
+    """Whether the network has a BatchNorm; nothing is computed."""
+    assert about.shape
+    image = jax.ShapeDtypeStruct((1, *about.shape), np.uint8)
+    x = jax.eval_shape(task.inputs, {"image": image})
+    init = functools.partial(network.init, train=False)
+    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
+
+
 def sized(config: Config, network: Any, about: About) -> fit.Fit:
     """How images come to the size that is asked, or that the network needs.
 
     Raises:
-        Refused: the size is below the smallest that the network takes.
+        Refused: the size is below the smallest that the network takes, or below that of images
+            that are to be padded; images are of many shapes.
     """
     parts = (network, getattr(network, "backbone", None))
     smallest = max(getattr(part, "smallest", 1) for part in parts)
     if 0 < config.size < smallest:
         raise Refused(f"size={config.size}: {config.model} takes images from {smallest} pixels on")
-    size = config.size
-    if not size:
-        if about.shape is None or min(about.shape[:2]) >= smallest:
-            return fit.as_it_is
-        size = smallest
+    if about.shape is None:
+        raise Refused(f"data={config.data!r} has images of many shapes; a batch needs one")
+    height, width, _ = about.shape
+    if not config.size and min(height, width) >= smallest:
+        return fit.as_it_is
+    size = config.size or smallest
+    if config.by == "pad" and max(height, width) > size:
+        raise Refused(f"by='pad': images of {height}x{width} are larger than size={size}")
     return (fit.resized if config.by == "resize" else fit.padded)(size, size)
 
 

@@ -25,7 +25,8 @@ NAME = f"experiments.{Path(__file__).stem}"
 MNIST = Config(
     data="mnist", model="lenet5", size=32, by="pad", steps=9_400, batch_size=128, mirror=False
 )
-"""The paper's 20 passes over the training images; 99.05 % there without distorted images."""
+"""22 passes over the 54,000 images that train, from random crops. The paper's 20 over all 60,000 \
+gave 99.05 %, and 99.2 % from distorted images."""
 
 NOTE = """\
 This run trains on the embedded digits (scikit-learn's 1,797 handwritten digits of 8x8), not on \

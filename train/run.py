@@ -100,6 +100,9 @@ def run(
             f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
             f"divide batch_size={config.batch_size}"
         )
+    # What can be refused is refused before a directory is made, which would hold on to the config.
+    jax.eval_shape(starting(parts, loader), jnp.uint32(config.seed))
+    weights = parts.weights() if parts.weights is not None and not saved(path) else None
     path = directory.claim(experiment, config.data) if path is None else path
     directory.make(path)
     record = provenance(
@@ -117,8 +120,8 @@ def run(
     with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
         first = initial_state(parts, loader, mesh, config.seed)
         restored = checkpoints.restore(first)
-        if restored is None and parts.weights is not None:
-            first, replaced = begun(first, parts.weights())
+        if restored is None and weights is not None:
+            first, replaced = begun(first, weights)
             said += replaced
         state = first if restored is None else restored.state
         begin = None if restored is None else restored.step
@@ -224,6 +227,11 @@ def first_devices(count: int | None) -> list[jax.Device]:
 
 def initial_state(parts: Parts, loader: Loader, mesh: Mesh, seed: int) -> State:
     """The state before the first step, on the mesh."""
+    return compiled_initial(starting(parts, loader), mesh)(jnp.uint32(seed))
+
+
+def starting(parts: Parts, loader: Loader) -> Callable[[Any], State]:
+    """seed -> the state before the first step."""
     batch = jax.eval_shape(loader.device, loader.data, loader.payload, 0, jax.random.key(0))
     inputs = jax.eval_shape(parts.task.inputs, batch)
 
@@ -232,7 +240,12 @@ def initial_state(parts: Parts, loader: Loader, mesh: Mesh, seed: int) -> State:
         return dict(parts.network.init(key, zeros, train=False))
 
     start = partial(initial, init, parts.optimizer, parts.hyper, averaged=parts.average is not None)
-    return compiled_initial(lambda seed: start(seed=seed), mesh)(jnp.uint32(seed))
+    return lambda seed: start(seed=seed)
+
+
+def saved(path: Path | None) -> bool:
+    """Whether a run in `path` has a checkpoint to go on from."""
+    return path is not None and any((path / "checkpoints").glob("[0-9]*"))
 
 
 def rhythm(config: Any) -> Rhythm:

@@ -174,7 +174,9 @@ def test_a_run_that_goes_on_needs_no_weights_any_more(tmp_path, capsys, monkeypa
         (("--model", "resnet18", "--init-from", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--model", "lenet5", "--init-from", "x.safetensors"), "lenet5"),
         (("--model", "lenet5", "--freeze", "backbone/conv9"), "no parameter is under"),
-        (("--by", "crop"), "by"),
+        (("--by", "crop"), "invalid choice"),
+        (("--model", "mlp", "--by", "pad", "--size", 4), "by='pad': images of 32x32 are larger"),
+        (("--model", "vgg11", "--frozen-norm", "True"), "frozen_norm=True: vgg11 has no BatchNorm"),
         (("--auxiliary-weight", -1), "auxiliary_weight=-1"),
     ],
 )
@@ -186,6 +188,16 @@ def test_a_bad_request_is_refused_in_a_line(arguments, words, no_sets, capsys):
     assert code == 2
     assert words in said
     assert "Traceback" not in said
+
+
+def test_a_refused_request_leaves_nothing_behind(no_sets, capsys):
+    for arguments in (("--freeze", "backbone/conv9"), ("--init-from", "nowhere.safetensors")):
+        model = "lenet5" if arguments[0] == "--freeze" else "resnet18"
+        code, said = answer(
+            ("--data", "digits", "--model", model, *arguments, "--workdir", "run"), capsys
+        )
+        assert code == 2, said
+    assert not pathlib.Path("run").exists()
 
 
 @pytest.mark.parametrize("model", ["lenet5", "lenet5_1998"])

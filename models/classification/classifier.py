@@ -90,7 +90,7 @@ def check_num_classes(num_classes: Any) -> None:
         TypeError: it is no whole number.
         ValueError: it is below 1.
     """
-    if not isinstance(num_classes, int | np.integer):
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
         raise TypeError(f"num_classes={num_classes!r} is not a whole number")
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} must be at least 1")

@@ -22,7 +22,9 @@ def check_image(x: jax.Array, *, smallest: int = 1) -> None:
         raise ValueError(f"image of shape {x.shape}: expected 4 axes, (B, H, W, C)")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"image of dtype {x.dtype}: expected normalised floats")
-    height, width = x.shape[1:3]
+    height, width, channels = x.shape[1:]
+    if channels < 1:
+        raise ValueError(f"image of shape {x.shape}: has no channels")
     if min(height, width) < smallest:
         raise ValueError(
             f"image of shape {x.shape}: {height}x{width} pixels are too few, "

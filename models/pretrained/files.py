@@ -48,7 +48,8 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file."""
     try:
         return load_file(path)
-    except (SafetensorError, TypeError) as error:  # TypeError: numbers of a type NumPy lacks
+    # The last three: numbers of a type that NumPy lacks.
+    except (SafetensorError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"{path}: is no safetensors file that NumPy reads ({error})") from error
 
 
@@ -67,13 +68,26 @@ def read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, expected a state_dict")
-    others = [f"{k!r}: {type(v).__name__}" for k, v in content.items() if not torch.is_tensor(v)]
+    others = [
+        f"{k!r}: {type(v).__name__}"
+        for k, v in content.items()
+        if not (isinstance(k, str) and torch.is_tensor(v))
+    ]
     if others:
         raise ValueError(f"{path}: a state_dict holds tensors alone; found {', '.join(others)}")
-    return {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-        for name, tensor in content.items()
-    }
+    return {name: as_array(path, name, tensor) for name, tensor in content.items()}
+
+
+def as_array(path: pathlib.Path, name: str, tensor: Any) -> np.ndarray:
+    """One of torch's tensors.
+
+    Raises:
+        ValueError: it is of a kind that NumPy has none of: sparse, quantised, without data.
+    """
+    try:
+        return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{path}: {name} is no plain tensor ({first_words(error)})") from error
 
 
 def looks_like_torch(path: pathlib.Path) -> bool:

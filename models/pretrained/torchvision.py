@@ -39,6 +39,10 @@ Path = tuple[str, ...]
 """Of one variable of ours: ("params", "head", "bias")."""
 
 
+COUNTER = "num_batches_tracked"
+"""What torch keeps beside each pair of running statistics."""
+
+
 class Tensor(NamedTuple):
     """One of torchvision's, and what becomes of it."""
 
@@ -96,7 +100,7 @@ def from_torchvision(
     found = {
         key: np.asarray(value)
         for key, value in state_dict.items()
-        if not key.endswith("num_batches_tracked")
+        if not (key.endswith(COUNTER) and key.removesuffix(COUNTER) + "running_mean" in state_dict)
     }
     auxiliary = any(key.startswith(family.auxiliary) for key in found)
     wanted = tensors(name, count_classes(found, family), auxiliary=auxiliary)

@@ -86,7 +86,7 @@ def recall(matrix: np.ndarray) -> np.ndarray:
 
 def f1(matrix: np.ndarray) -> np.ndarray:
     """(C, C) -> (C,) float64: the harmonic mean of precision and recall."""
-    return _ratio(2 * np.diagonal(matrix), np.sum(matrix, axis=0) + np.sum(matrix, axis=1))
+    return _ratio(2.0 * np.diagonal(matrix), np.sum(matrix, axis=0) + np.sum(matrix, axis=1))
 
 
 def balanced_accuracy(matrix: np.ndarray) -> float:

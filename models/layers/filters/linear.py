@@ -148,6 +148,10 @@ def parts(kernel: Any, dtype: Any, cval: Any) -> Iterator[tuple[jax.Array, Any]]
     ranks = (1, 1) if isinstance(kernel, tuple) else (2,)
     arrays = [jnp.asarray(a, dtype) for a in (kernel if isinstance(kernel, tuple) else (kernel,))]
     shapes = [a.shape for a in arrays]
+    if isinstance(kernel, list) and any(hasattr(row, "shape") for row in kernel):
+        raise ValueError(
+            "kernel is a list of arrays: a separable pair is a tuple, a matrix an array"
+        )
     if tuple(map(len, shapes)) != ranks or any(0 in shape for shape in shapes):
         raise ValueError(f"kernel of shape {shapes} is neither a matrix nor a tuple of two vectors")
     if len(arrays) == 1:

@@ -302,6 +302,7 @@ X = jnp.ones((1, 3, 3, 1))
         (lambda: filters.sobel(X[:, :0]), r"x of shape \(1, 0, 3, 1\) is no picture"),
         (lambda: filters.sobel(X > 0), "x of dtype bool is no picture"),
         (lambda: filters.laplacian(X + 1j), "x of dtype complex64 is no picture"),
+        (lambda: filters.correlate(X, [np.ones(3), np.ones(3)]), "kernel is a list of arrays"),
         (lambda: filters.correlate(X, [1, 2]), r"kernel of shape \[\(2,\)\] is neither a matrix"),
         (lambda: filters.convolve(X, (ODD, ODD)), r"\[\(5, 3\), \(5, 3\)\] is neither"),
         (lambda: filters.convolve(X, np.ones((0, 3))), r"\[\(0, 3\)\] is neither"),

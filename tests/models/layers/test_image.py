@@ -24,6 +24,7 @@ def picture(*shape, dtype=jnp.float32):
         (picture(1, 31, 32, 3), 32, r"\(1, 31, 32, 3\): 31x32 pixels .* is 32x32"),
         (picture(1, 32, 31, 3), 32, r"\(1, 32, 31, 3\): 32x31 pixels .* is 32x32"),
         (picture(1, 0, 8, 3), 1, r"0x8 pixels .* is 1x1"),
+        (picture(1, 8, 8, 0), 1, r"\(1, 8, 8, 0\): has no channels"),
     ],
 )
 def test_what_is_no_image_is_named(x, smallest, message):

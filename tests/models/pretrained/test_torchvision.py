@@ -217,16 +217,18 @@ def test_all_faults_are_listed_in_one_error(resnet):
     state["fc.bias"] = np.zeros(11, np.float32)
     state["layer5.0.conv1.weight"] = np.zeros((2, 3), np.float32)
     state["bn1.bias"] = np.zeros(64, np.int64)
-    with pytest.raises(ValueError, match="6 tensor") as refusal:
+    state["bogus.num_batches_tracked"] = np.zeros(3)  # of no statistics
+    with pytest.raises(ValueError, match="7 tensor") as refusal:
         from_torchvision("resnet18", state)
     assert str(refusal.value).splitlines() == [
-        "6 tensor(s) do not fit resnet18:",
+        "7 tensor(s) do not fit resnet18:",
         "  bn1.running_var is missing: expected (64,)",
         "  layer1.0.conv1.weight is missing: expected (64, 64, 3, 3)",
         "  conv1.weight is misshapen: expected (64, 3, 7, 7), found (7, 7, 3, 64)",
         "  bn1.bias is of dtype int64: expected floats",
         "  fc.bias is misshapen: expected (10,), found (11,)",
         "  layer5.0.conv1.weight is unexpected: found (2, 3)",
+        "  bogus.num_batches_tracked is unexpected: found (3,)",
     ]
 
 

@@ -222,3 +222,8 @@ def test_in_top_k_agrees_with_argmax_and_top_k(strict_dtypes):
 def test_k_is_at_least_one():
     with pytest.raises(ValueError, match="k=0"):
         in_top_k(jnp.zeros((1, 3)), jnp.zeros(1, int), 0)
+
+
+def test_f1_of_counts_whose_double_no_int32_holds():
+    matrix = np.array([[2**30 + 5, 0], [0, 1]], np.int32)
+    np.testing.assert_array_equal(f1(matrix), [1, 1])

@@ -6,6 +6,10 @@ python experiments/classify.py --model resnet18 --data beans --size 224 --learni
     --init-from resnet18.safetensors --freeze backbone/stem,backbone/stage1_block1 \
     --frozen-norm True --backbone-rate 0.1
 python experiments/classify.py --workdir DIR             goes on with the run in DIR
+
+Fashion-MNIST on two CPU cores (AMD EPYC, AVX-512), one seed each, with other work beside: plain_cnn
+0.9351 in 21 minutes; lenet5 with --steps 20000 0.9144 in 8; mlp with --pad 0 --mirror False 0.9006
+in one. LeNet on MNIST has not been measured.
 """
 
 import functools

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models.classification.classifier import check_num_classes, fitting
+from models.classification.classifier import Classifier, fitting
 from models.classification.flatten import flatten_classifier
 from models.layers.conv import CHANNELS_LAST
 from models.layers.image import check_channels, check_image, smallest_size
@@ -150,20 +150,13 @@ class TableConv(nn.Module):
         return y + along_channels(bias, y)
 
 
-class LeNet5Of1998(nn.Module):
+class LeNet5Of1998(LeNet5):
     """The paper's form, a backbone: (B, H, W, C) float -> C1, C3 and C5 (section II.B).
 
     All units are squashed, those of the convolutions and of the subsampling. Weights start as
     appendix A says, biases at 0. 32x32 gives 28x28, 10x10 and 1x1. Attributes and errors are those
     of `LeNet5`.
     """
-
-    strides: ClassVar[tuple[int, ...]] = (1, 2, 4)
-    channels: ClassVar[tuple[int, ...]] = (6, 16, 120)
-    smallest: ClassVar[int] = SMALLEST
-    conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
@@ -219,7 +212,7 @@ def codes(num_classes: int) -> np.ndarray:
     return np.array([*digits, *more][:num_classes], np.int8) * 2 - 1
 
 
-class CodeClassifier(nn.Module):
+class CodeClassifier(Classifier):
     """Images to logits: (B, H, W, C) -> (B, num_classes), by distances to fixed codes.
 
     The last map's mean goes through F6 of 84 units; a logit is minus the squared distance from them
@@ -235,14 +228,6 @@ class CodeClassifier(nn.Module):
         TypeError: `num_classes` is no whole number.
         ValueError: it is below 1.
     """
-
-    backbone: nn.Module
-    num_classes: int
-    param_dtype: Any = jnp.float32
-
-    def __post_init__(self) -> None:
-        check_num_classes(self.num_classes)
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

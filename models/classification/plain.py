@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models.classification.stages import check_stages
 from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
@@ -44,12 +45,7 @@ class PlainCNN(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        as_many = len(self.stages) == len(self.channels) > 0
-        if not as_many or min(*self.stages, *self.channels) < 1:
-            raise ValueError(
-                f"stages={self.stages} and channels={self.channels} must be as many, "
-                f"at least one, each above 0"
-            )
+        check_stages(self.stages, channels=self.channels)
         super().__post_init__()
 
     @property

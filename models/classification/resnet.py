@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models.classification.stages import check_stages
 from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
@@ -195,12 +196,7 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.shortcut not in ("A", "B", "C"):
             raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C'")
-        as_many = len(self.stages) == len(self.channels) > 0
-        if not as_many or min(*self.stages, *self.channels) < 1:
-            raise ValueError(
-                f"stages={self.stages} and channels={self.channels} must be as many, "
-                f"at least one, each above 0"
-            )
+        check_stages(self.stages, channels=self.channels)
         if self.stem_features < 1:
             raise ValueError(f"stem_features={self.stem_features} must be at least 1")
         super().__post_init__()

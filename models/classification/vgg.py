@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from models.classification.flatten import flatten_classifier
+from models.classification.stages import check_stages
 from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
@@ -52,12 +53,7 @@ class VGG(nn.Module):
     remat: bool = False
 
     def __post_init__(self) -> None:
-        as_many = len(self.stages) == len(self.features) > 0
-        if not as_many or min(*self.stages, *self.features) < 1:
-            raise ValueError(
-                f"stages={self.stages} and features={self.features} must be as many, "
-                f"at least one, each above 0"
-            )
+        check_stages(self.stages, features=self.features)
         super().__post_init__()
 
     @property

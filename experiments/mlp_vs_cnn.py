@@ -23,7 +23,7 @@ import math
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,21 +40,27 @@ from rich.console import Console
 import models
 from experiments import mlp_vs_cnn_findings as findings
 from experiments.mlp_vs_cnn_findings import Accuracy, Count, Findings
+from experiments.mlp_vs_cnn_probes import (
+    Probe,
+    Trained,
+    permuted,
+    probe,
+    rotation,
+    shift,
+    takes,
+    task_of,
+)
 from models.classification.mlp import MLP
 from models.layers.norm import BatchNorm
 from models.layers.pooling import adaptive_average_pool
 from train import cli, optim
 from train import workdir as directory
 from train.accumulate import accumulated
-from train.augment import Geometric, chain
 from train.checkpoints import Checkpoints, Damaged
 from train.data import tfds
 from train.data.named import Splits, named, with_validation
-from train.data.order import once
-from train.data.resident import Resident
-from train.data.source import About, Source
+from train.data.source import About
 from train.data.statistics import measured
-from train.evaluate import evaluate
 from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
 from train.mesh import make_mesh, replicated
 from train.refusal import Refused
@@ -63,8 +69,7 @@ from train.run import Stopped, again, chosen, first_devices, run
 from train.step import gradient
 from train.stop import Stop
 from train.tasks import fit
-from train.tasks.classification import classification
-from train.tasks.task import Summary, Task
+from train.tasks.task import Summary
 
 NAME = f"experiments.{Path(__file__).stem}"
 ALL, PERMUTED = "all", "_permuted"
@@ -185,30 +190,6 @@ def create(config: Config, num_classes: int, **fields: Any) -> nn.Module:
     return network
 
 
-def permutation(pixels: int, seed: int) -> np.ndarray:
-    """(pixels,): where each is taken from; the same in every version of NumPy."""
-    return np.argsort(np.random.Philox(key=seed).random_raw(pixels), kind="stable")
-
-
-def permuted(seed: int) -> fit.Fit:
-    """The positions of every image in one and the same other order; channels stay together."""
-
-    def shuffle(images: jax.Array) -> jax.Array:
-        count, height, width, channels = images.shape
-        rows = images.reshape(count, height * width, channels)
-        return rows[:, permutation(height * width, seed)].reshape(images.shape)
-
-    return shuffle
-
-
-def task_of(network: nn.Module, about: About, brought: fit.Fit) -> Task:
-    """Classification by a network, of images that `brought` has changed."""
-    assert about.mean, "channel statistics have not been measured"
-    assert about.std
-    classes = len(about.classes)
-    return classification(network, num_classes=classes, mean=about.mean, std=about.std, fit=brought)
-
-
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task and optimiser of one training, nothing augmented; needs no data."""
     network = create(config, len(about.classes), conv_general_dilated=conv, norm=norm)
@@ -251,11 +232,6 @@ def train(config: Config) -> Summary:
 
 # --- what is measured -------------------------------------------------------------------------
 
-Trained = tuple[nn.Module, dict[str, Any]]
-"""A network and its variables."""
-Probe = Callable[[Trained, fit.Fit], Callable[[np.ndarray], float]]
-"""Network, fit -> (map (3, 3) -> accuracy on all test images, moved by the map, then fitted)."""
-
 
 def shapes(network: nn.Module, image: tuple[int, int, int]) -> Any:
     """Of the variables for an image (H, W, C); nothing is allocated."""
@@ -278,18 +254,6 @@ def counts(config: Config, about: About) -> Iterator[Count]:
         yield Count("half", image, math.prod(half["params"]["hidden1"]["kernel"].shape))
 
 
-def shift(x: float, y: float) -> np.ndarray:
-    """To the right and down, in pixels."""
-    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
-
-
-def rotation(degrees: float, side: int) -> np.ndarray:
-    """About the centre of a square image, clockwise, since y runs down."""
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    return shift(side / 2, side / 2) @ turn @ shift(-side / 2, -side / 2)
-
-
 def changes(config: Config, side: int) -> Iterator[tuple[str, int, list[np.ndarray]]]:
     """Change, its amount, and the maps of the image plane whose mean counts."""
     yield findings.CLEAN, 0, [np.eye(3)]
@@ -299,34 +263,6 @@ def changes(config: Config, side: int) -> Iterator[tuple[str, int, list[np.ndarr
         yield findings.ROTATION, n, [rotation(n, side), rotation(-n, side)]
     yield findings.MIRROR, 0, [np.array([[-1, 0, side], [0, 1, 0], [0, 0, 1]])]
     yield findings.UPSIDE_DOWN, 0, [np.array([[1, 0, 0], [0, -1, side], [0, 0, 1]])]
-
-
-def probe(about: About, test: Source, mesh: Mesh, batch_size: int, stop: Stop) -> Probe:
-    """A network is compiled once for all maps; a signal is heard between two of them."""
-    loader = Resident(test, mesh=mesh, batch_size=batch_size, order=once)
-
-    def of(trained: Trained, brought: fit.Fit) -> Callable[[np.ndarray], float]:
-        network, variables = trained
-        task = task_of(network, about, brought)._replace(score=None)
-
-        @jax.jit
-        def moved(variables: dict, data: Any, payload: Any, matrix: jax.Array):
-            key = jax.random.key(0)
-            batch = loader.device(data, payload, 0, key)
-            move = Geometric(lambda key, batch: jnp.broadcast_to(matrix, (batch_size, 3, 3)))
-            batch = chain(move, fill=0)(key, batch)
-            return task.measure(variables, batch), batch["index"], batch["valid"]
-
-        def accuracy(matrix: np.ndarray) -> float:
-            if stop.signal is not None:
-                raise Stopped(stop.signal)
-            measure = partial(moved, matrix=jnp.asarray(matrix, jnp.float32)[None])
-            (summary,) = evaluate(measure, task, loader, test, variables)
-            return summary.scalars["accuracy"]
-
-        return accuracy
-
-    return of
 
 
 def accuracies(
@@ -349,17 +285,6 @@ def accuracies(
             if takes(one, (side, side, about.shape[2])):
                 found = of(one, fit.resized(side, side))(np.eye(3))
             yield Accuracy(name, findings.SIZE, side, found)
-
-
-def takes(trained: Trained, image: tuple[int, int, int]) -> bool:
-    """Whether the weights are for images of this shape too."""
-    network, variables = trained
-    x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    try:
-        jax.eval_shape(partial(network.apply, train=False), variables, x)
-    except ValueError:
-        return False
-    return True
 
 
 def adaptive(trained: Trained, side: int) -> Trained:

@@ -14,9 +14,10 @@ from rich.console import Console
 from tfds_set import write_set
 
 import models
-from experiments import mlp_vs_cnn, mlp_vs_cnn_findings
-from experiments.mlp_vs_cnn import DIGITS, FASHION_MNIST, LECTURE, Flatten, permutation, permuted
+from experiments import mlp_vs_cnn, mlp_vs_cnn_findings, mlp_vs_cnn_probes
+from experiments.mlp_vs_cnn import DIGITS, FASHION_MNIST, LECTURE, Flatten
 from experiments.mlp_vs_cnn_findings import Accuracy, Count, Findings
+from experiments.mlp_vs_cnn_probes import permutation, permuted
 from models.classification.mlp import MLP
 from train import cli
 from train.data.arrays import Arrays
@@ -177,11 +178,11 @@ def test_an_mlp_does_not_care():
 
 
 def test_a_rotation_is_about_the_centre_and_clockwise():
-    corners = mlp_vs_cnn.rotation(90, 8) @ np.array([[0, 8, 4], [0, 0, 4], [1, 1, 1]])
+    corners = mlp_vs_cnn_probes.rotation(90, 8) @ np.array([[0, 8, 4], [0, 0, 4], [1, 1, 1]])
     np.testing.assert_allclose(corners[:2], [[8, 8, 4], [0, 8, 4]], atol=1e-12)
-    third = mlp_vs_cnn.rotation(30, 8) @ [4 + 2, 4, 1]
+    third = mlp_vs_cnn_probes.rotation(30, 8) @ [4 + 2, 4, 1]
     np.testing.assert_allclose(third[:2], [4 + 3**0.5, 4 + 1], rtol=1e-12)
-    np.testing.assert_array_equal(mlp_vs_cnn.rotation(0, 7), np.eye(3))
+    np.testing.assert_array_equal(mlp_vs_cnn_probes.rotation(0, 7), np.eye(3))
 
 
 def shifted(images, x, y):
@@ -204,7 +205,7 @@ def probing():
 
     def on(images, stop=None):
         source = Arrays({"image": images, "label": labels}, ABOUT)
-        of = mlp_vs_cnn.probe(ABOUT, source, make_mesh(jax.devices()[:1]), 8, stop or Stop())
+        of = mlp_vs_cnn_probes.probe(ABOUT, source, make_mesh(jax.devices()[:1]), 8, stop or Stop())
         return of((network, variables), fit.as_it_is)
 
     return on, images
@@ -247,14 +248,14 @@ def test_flattened_maps_take_one_size_and_averaged_ones_any():
     network = Flatten(backbone, MLP(3, widths=()))
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     variables = jax.jit(partial(network.init, train=False))(jax.random.key(1), x)
-    assert mlp_vs_cnn.takes((network, variables), (8, 8, 1))
-    assert not mlp_vs_cnn.takes((network, variables), (10, 10, 1))
+    assert mlp_vs_cnn_probes.takes((network, variables), (8, 8, 1))
+    assert not mlp_vs_cnn_probes.takes((network, variables), (10, 10, 1))
     with pytest.raises(ValueError, match="weights are for 96"):  # 4 x 4 x 6
         network.apply(variables, jnp.zeros((1, 10, 10, 1)), train=False)
     pooled, same = mlp_vs_cnn.adaptive((network, variables), 8)
     both = [jax.jit(partial(one.apply, train=False)) for one in (pooled, network)]
     np.testing.assert_array_equal(both[0](same, x), both[1](variables, x))
-    assert mlp_vs_cnn.takes((pooled, same), (13, 10, 1))
+    assert mlp_vs_cnn_probes.takes((pooled, same), (13, 10, 1))
 
 
 # --- the study --------------------------------------------------------------------------------

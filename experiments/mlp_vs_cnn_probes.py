@@ -1,0 +1,103 @@
+"""How `mlp_vs_cnn.py` measures a trained network: on images moved, permuted, or of another size."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from train.augment import Geometric, chain
+from train.data.order import once
+from train.data.resident import Resident
+from train.data.source import About, Source
+from train.evaluate import evaluate
+from train.run import Stopped
+from train.stop import Stop
+from train.tasks import fit
+from train.tasks.classification import classification
+from train.tasks.task import Task
+
+Trained = tuple[nn.Module, dict[str, Any]]
+"""A network and its variables."""
+Probe = Callable[[Trained, fit.Fit], Callable[[np.ndarray], float]]
+"""Network, fit -> (map (3, 3) -> accuracy on all test images, moved by the map, then fitted)."""
+
+
+def permutation(pixels: int, seed: int) -> np.ndarray:
+    """(pixels,): where each is taken from; the same in every version of NumPy."""
+    return np.argsort(np.random.Philox(key=seed).random_raw(pixels), kind="stable")
+
+
+def permuted(seed: int) -> fit.Fit:
+    """The positions of every image in one and the same other order; channels stay together."""
+
+    def shuffle(images: jax.Array) -> jax.Array:
+        count, height, width, channels = images.shape
+        rows = images.reshape(count, height * width, channels)
+        return rows[:, permutation(height * width, seed)].reshape(images.shape)
+
+    return shuffle
+
+
+def task_of(network: nn.Module, about: About, brought: fit.Fit) -> Task:
+    """Classification by a network, of images that `brought` has changed."""
+    assert about.mean, "channel statistics have not been measured"
+    assert about.std
+    classes = len(about.classes)
+    return classification(network, num_classes=classes, mean=about.mean, std=about.std, fit=brought)
+
+
+def shift(x: float, y: float) -> np.ndarray:
+    """To the right and down, in pixels."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+
+
+def rotation(degrees: float, side: int) -> np.ndarray:
+    """About the centre of a square image, clockwise, since y runs down."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    return shift(side / 2, side / 2) @ turn @ shift(-side / 2, -side / 2)
+
+
+def probe(about: About, test: Source, mesh: Mesh, batch_size: int, stop: Stop) -> Probe:
+    """A network is compiled once for all maps; a signal is heard between two of them."""
+    loader = Resident(test, mesh=mesh, batch_size=batch_size, order=once)
+
+    def of(trained: Trained, brought: fit.Fit) -> Callable[[np.ndarray], float]:
+        network, variables = trained
+        task = task_of(network, about, brought)._replace(score=None)
+
+        @jax.jit
+        def moved(variables: dict, data: Any, payload: Any, matrix: jax.Array):
+            key = jax.random.key(0)
+            batch = loader.device(data, payload, 0, key)
+            move = Geometric(lambda key, batch: jnp.broadcast_to(matrix, (batch_size, 3, 3)))
+            batch = chain(move, fill=0)(key, batch)
+            return task.measure(variables, batch), batch["index"], batch["valid"]
+
+        def accuracy(matrix: np.ndarray) -> float:
+            if stop.signal is not None:
+                raise Stopped(stop.signal)
+            measure = partial(moved, matrix=jnp.asarray(matrix, jnp.float32)[None])
+            (summary,) = evaluate(measure, task, loader, test, variables)
+            return summary.scalars["accuracy"]
+
+        return accuracy
+
+    return of
+
+
+def takes(trained: Trained, image: tuple[int, int, int]) -> bool:
+    """Whether the weights are for images of this shape too."""
+    network, variables = trained
+    x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+    try:
+        jax.eval_shape(partial(network.apply, train=False), variables, x)
+    except ValueError:
+        return False
+    return True

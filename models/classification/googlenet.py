@@ -3,9 +3,9 @@
 `GoogLeNet` is the backbone; `googlenet` and `googlenet_2014` at the end are the classifiers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -125,7 +125,39 @@ class Inception(nn.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-class GoogLeNet(nn.Module):
+class NamedMaps(nn.Module):
+    """A backbone that returns the maps of the blocks it is asked for.
+
+    Attributes:
+        maps: names of blocks.
+
+    Raises:
+        ValueError: `maps` is empty or names no block.
+    """
+
+    BLOCK_STRIDES: ClassVar[dict[str, int]]
+    BLOCK_CHANNELS: ClassVar[dict[str, int]]
+    maps: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.maps if name not in self.BLOCK_STRIDES]
+        if unknown or not self.maps:
+            known = ", ".join(self.BLOCK_STRIDES)
+            raise ValueError(f"maps={self.maps!r}: expected at least one of {known}")
+        super().__post_init__()
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one of each map."""
+        return tuple(self.BLOCK_STRIDES[name] for name in self.maps)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each map."""
+        return tuple(self.BLOCK_CHANNELS[name] for name in self.maps)
+
+
+class GoogLeNet(NamedMaps):
     """A backbone: (B, H, W, C) float -> a map for each of `maps`.
 
     Height and width are halved five times: by the first convolution, rounding up, and by maxima
@@ -149,6 +181,8 @@ class GoogLeNet(nn.Module):
             even; in a call, the image is none or smaller than `smallest`.
     """
 
+    BLOCK_STRIDES = STRIDES
+    BLOCK_CHANNELS = CHANNELS
     maps: tuple[str, ...] = ("conv3", "inception3b", "inception4e", "inception5b")
     five: int = 3
     last_window: int = 2
@@ -160,22 +194,11 @@ class GoogLeNet(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        check_maps(self.maps, STRIDES)
         if self.five < 1 or self.five % 2 == 0:
             raise ValueError(f"five={self.five} must be odd and at least 1")
         if self.last_window not in (2, 3):
             raise ValueError(f"last_window={self.last_window} must be 2 or 3")
         super().__post_init__()
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels of the image to one of each map."""
-        return tuple(STRIDES[name] for name in self.maps)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of each map."""
-        return tuple(CHANNELS[name] for name in self.maps)
 
     @property
     def smallest(self) -> int:
@@ -216,17 +239,6 @@ class GoogLeNet(nn.Module):
                 x = halved(x, self.last_window)
             found[name] = x = Inception(widths, self.five, layer, name=name)(x, train=train)
         return tuple(found[name] for name in self.maps)
-
-
-def check_maps(maps: Sequence[str], blocks: dict[str, int]) -> None:
-    """Refuses maps that a backbone of these blocks does not have.
-
-    Raises:
-        ValueError: there is none, or one names no block.
-    """
-    unknown = [name for name in maps if name not in blocks]
-    if unknown or not maps:
-        raise ValueError(f"maps={maps!r}: expected at least one of {', '.join(blocks)}")
 
 
 def halved(x: jax.Array, window: int) -> jax.Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from models.classification.auxiliary import auxiliary_classifier
-from models.classification.googlenet import Layer, branch, check_maps
+from models.classification.googlenet import Layer, NamedMaps, branch
 from models.layers.image import check_channels, check_image, smallest_size
 from models.layers.input_transform import InputTransform
 from models.layers.norm import BatchNorm
@@ -171,7 +171,7 @@ BLOCKS: dict[str, ModuleDef] = {
 }
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(NamedMaps):
     """A backbone: (B, H, W, C) float -> a map for each of `maps`.
 
     Where the resolution halves nothing is padded, so maps are a little smaller than the image's
@@ -190,25 +190,13 @@ class InceptionV3(nn.Module):
             `smallest`.
     """
 
+    BLOCK_STRIDES = STRIDES
+    BLOCK_CHANNELS = CHANNELS
     maps: tuple[str, ...] = ("Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c")
     norm: ModuleDef = BatchNorm
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
     param_dtype: Any = jnp.float32
-
-    def __post_init__(self) -> None:
-        check_maps(self.maps, STRIDES)
-        super().__post_init__()
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels of the image to one of each map."""
-        return tuple(STRIDES[name] for name in self.maps)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of each map."""
-        return tuple(CHANNELS[name] for name in self.maps)
 
     @property
     def smallest(self) -> int:

@@ -7,10 +7,10 @@ from train.augment.homography import product, project
 from train.augment.kinds import Shape
 from train.data.batch import COORDINATES, Batch
 
-VALID = {"boxes": "box_valid"}
+VALID = {"boxes": "box_valid", "proposals": "proposal_valid"}
 """Which key says whether a row of a coordinate key is a box."""
 
-UNMOVABLE = ("mask", "proposals")
+UNMOVABLE = ("mask",)
 """Keys that belong to the pixels and that nothing here moves: refused, not left behind."""
 
 VISIBLE = 0.25

@@ -1,4 +1,4 @@
-"""The two kinds of augmentation: one says where pixels go, the other what they become."""
+"""The kinds of augmentation: where pixels go, what they become, and which examples are mixed."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,3 +34,27 @@ class Geometric(NamedTuple):
 
     draw: Callable[[jax.Array, Batch], jax.Array]
     shape: Callable[[Shape], Shape] = unchanged
+
+
+class Paired(NamedTuple):
+    """One random choice with a geometric and a pixel half, such as one operation of RandAugment.
+
+    `chain` gives both halves the same key: what they draw from it alike is one choice.
+    """
+
+    geometric: Geometric
+    pixel: Pixel
+
+
+class Mixing(NamedTuple):
+    """A blend of each example with its partner in the batch; labels become distributions.
+
+    Attributes:
+        share: (key, batch) -> (B, H, W) float32 in [0, 1], or (B, L) of a signal: how much of each
+            place stays the example's own. The label's share is its mean, so that it is right
+            whatever was clipped.
+        num_classes: of the labels.
+    """
+
+    share: Callable[[jax.Array, Batch], jax.Array]
+    num_classes: int

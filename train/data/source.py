@@ -15,11 +15,14 @@ class About:
     Attributes:
         name: of the data set, as a reader would cite it ("cifar10", "digits").
         split: "train", "validation", "test", or what the set itself calls it.
-        classes: class names; a label is an index into them.
+        classes: class names; `label` and `box_label` are indices into them.
         mirror: whether a mirror image keeps its label.
         shape: (height, width, channels) of every image, or None where it varies.
         mean, std: channel statistics of the training pixels, 0..255; None until measured
             (`train.data.statistics`).
+        mask_classes: names of a mask's classes; () where there is no mask.
+        colours: (red, green, blue) 0..255 of each of them.
+        ids: what the set's own files call its classes, where that is not their index (COCO).
     """
 
     name: str
@@ -29,6 +32,9 @@ class About:
     shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    mask_classes: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    ids: tuple[int, ...] = ()
 
 
 class Source(Protocol):

@@ -44,7 +44,7 @@ class Config:
 
     Attributes:
         what: "step", a whole training step; "layers", each convolution of a network.
-        models: names of `models.names()`, with commas.
+        models: classifiers of `models.names()`, with commas.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
         torch_python: an interpreter that has torch and torchvision.
@@ -72,7 +72,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in self.models.split(","):
-            choose("models", name, models.names())
+            choose("models", name, models.names("classification"))
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
         positive(self, "rounds", "seconds")

@@ -54,7 +54,7 @@ class Config(Recipe):
     Attributes:
         data: "digits", or any TFDS set of one-label images of one shape; "auto" takes Fashion-MNIST
             where it is prepared and the embedded digits elsewhere.
-        model: any name of `models.names()`.
+        model: any classifier of `models.names()`.
         size: height and width in pixels that images are brought to, on the device; 0 leaves them
             as they are, or takes the smallest size that the network can.
         by: "resize" brings them there bilinearly, "pad" by black around them.
@@ -107,7 +107,7 @@ class Config(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "model", models.names())
+        choice(self, "model", models.names("classification"))
         positive(self, "learning_rate")
         nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "pad")
         nonnegative(self, "auxiliary_weight", "backbone_rate")

@@ -2,7 +2,7 @@
 
 network = models.create("resnet50", num_classes=10)
 variables = network.init(key, x, train=False)
-logits = network.apply(variables, x, train=False)
+logits = network.apply(variables, x, train=False)      # (B, 10); (B, H, W, 10) of a segmenter
 """
 
 import difflib
@@ -14,8 +14,9 @@ import flax.linen as nn
 
 from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
+from models.segmentation import deeplab, fcn, unet
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "resnet20": partial(classifier, resnet.ResNet20),
     "resnet32": partial(classifier, resnet.ResNet32),
     "resnet44": partial(classifier, resnet.ResNet44),
@@ -49,11 +50,34 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "inception_v3": inception.inception_v3,
     "plain_cnn": partial(classifier, plain.PlainCNN),
 }
+SEGMENTERS: dict[str, Callable[..., nn.Module]] = {
+    "unet": unet.unet,
+    "unet_2015": unet.unet_2015,
+    "fcn32s": fcn.fcn32s,
+    "fcn16s": fcn.fcn16s,
+    "fcn8s": fcn.fcn8s,
+    "fcn_resnet50": fcn.fcn_resnet50,
+    "fcn_resnet101": fcn.fcn_resnet101,
+    "deeplab_largefov": deeplab.deeplab_largefov,
+    "deeplabv2_vgg16": deeplab.deeplabv2_vgg16,
+    "deeplabv2_resnet101": deeplab.deeplabv2_resnet101,
+    "deeplabv3_resnet18": deeplab.deeplabv3_resnet18,
+    "deeplabv3_resnet50": deeplab.deeplabv3_resnet50,
+    "deeplabv3_resnet101": deeplab.deeplabv3_resnet101,
+    "deeplabv3plus_resnet50": deeplab.deeplabv3plus_resnet50,
+    "deeplabv3plus_resnet101": deeplab.deeplabv3plus_resnet101,
+}
+TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS}
+NETWORKS = {name: made for table in TASKS.values() for name, made in table.items()}
 
 
-def names() -> tuple[str, ...]:
-    """Of all variants that `create` knows."""
-    return tuple(NETWORKS)
+def names(task: str = "") -> tuple[str, ...]:
+    """Of the variants that `create` knows: of all, or of one of `TASKS`.
+
+    Raises:
+        KeyError: there is no such task.
+    """
+    return tuple(TASKS[task] if task else NETWORKS)
 
 
 def create(name: str, *, num_classes: int, **fields: Any) -> nn.Module:

@@ -19,9 +19,9 @@ class WithAuxiliary(NamedTuple):
     """What a network with auxiliary heads yields in training."""
 
     logits: jax.Array
-    """(B, num_classes)"""
+    """(B, num_classes), or (B, H, W, num_classes) of pixels."""
     aux: tuple[jax.Array, ...]
-    """(B, num_classes) of each auxiliary head, from the image on."""
+    """The same of each auxiliary head, from the image on."""
 
 
 class AuxiliaryClassifier(Classifier):

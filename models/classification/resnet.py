@@ -57,6 +57,9 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2015, fig. 2).
 
     (B, H, W, C) -> (B, ceil(H / strides), ceil(W / strides), features)
+
+    Attributes:
+        dilations: of the convolution that has the stride, and of what comes after it.
     """
 
     features: int
@@ -64,12 +67,17 @@ class BasicBlock(nn.Module):
     shortcut: ModuleDef
     conv: ModuleDef
     norm: ModuleDef
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = self.conv(self.features, (3, 3), strides=self.strides, padding=1, name="conv1")(x)
+        first, second = (
+            partial(self.conv, self.features, (3, 3), kernel_dilation=d, padding=d)
+            for d in self.dilations
+        )
+        y = first(strides=self.strides, name="conv1")(x)
         y = self.norm(name="norm1")(y, train=train, act=nn.relu)
-        y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
+        y = second(name="conv2")(y)
         x = self.shortcut(self.features, self.strides, name="shortcut")(x, train=train)
         return self.norm(name="norm2")(y, train=train, add=x, act=nn.relu)
 
@@ -82,6 +90,8 @@ class Bottleneck(nn.Module):
 
     Attributes:
         features: channels that come out.
+        dilations: of the convolution that has the stride, and of what comes after it: no other here
+            has a dilation.
         groups: of the 3x3 convolution (ResNeXt's cardinality).
         width: channels of each group where 256 come out; it grows with `features`.
 
@@ -94,6 +104,7 @@ class Bottleneck(nn.Module):
     shortcut: ModuleDef
     conv: ModuleDef
     norm: ModuleDef
+    dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     width: int = 64
 
@@ -116,7 +127,8 @@ class Bottleneck(nn.Module):
             inner,
             (3, 3),
             strides=self.strides,
-            padding=1,
+            kernel_dilation=self.dilations[0],
+            padding=self.dilations[0],
             feature_group_count=self.groups,
             name="conv2",
         )(y)
@@ -168,6 +180,9 @@ class ResNet(nn.Module):
         stem: what precedes the stages; its `stride` says by how much it divides the resolution.
         stem_features: channels that it yields.
         shortcut: "A", "B" or "C", see `Shortcut`.
+        output_stride: of the last map, where it is to be less than the stages make it: a stage that
+            would exceed it keeps the resolution, and what follows is dilated instead (Chen et al.
+            2017, arXiv:1706.05587, section 3.1), so that every strides-th value stays what it was.
         norm: `BatchNorm`, or what has its call and its parameters.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the maps; inferred from input and parameters by default. How
@@ -187,6 +202,7 @@ class ResNet(nn.Module):
     stem: type[ImageNetStem] | type[CIFARStem] = ImageNetStem
     stem_features: int = 64
     shortcut: str = "B"
+    output_stride: int | None = None
     norm: ModuleDef = BatchNorm
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
@@ -199,12 +215,22 @@ class ResNet(nn.Module):
         check_stages(self.stages, channels=self.channels)
         if self.stem_features < 1:
             raise ValueError(f"stem_features={self.stem_features} must be at least 1")
+        if self.output_stride is not None and self.output_stride not in self.undilated:
+            raise ValueError(
+                f"output_stride={self.output_stride} is none of the strides {self.undilated}"
+            )
         super().__post_init__()
+
+    @property
+    def undilated(self) -> tuple[int, ...]:
+        """`strides`, were there no `output_stride`."""
+        return tuple(self.stem.stride * 2**stage for stage in range(len(self.stages)))
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels of the image to one of each stage's map."""
-        return tuple(self.stem.stride * 2**stage for stage in range(len(self.stages)))
+        most = self.output_stride or self.undilated[-1]
+        return tuple(min(stride, most) for stride in self.undilated)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
@@ -222,12 +248,16 @@ class ResNet(nn.Module):
         shortcut = partial(Shortcut, option=self.shortcut, conv=conv, norm=norm)
 
         x = self.stem(self.stem_features, conv=conv, norm=norm, name="stem")(x, train=train)
-        maps = []
+        maps: list[jax.Array] = []
+        stride = self.strides[0]
+        dilation = 1
         for stage, (blocks, features) in enumerate(zip(self.stages, self.channels, strict=True), 1):
+            before, dilation = dilation, self.undilated[stage - 1] // self.strides[stage - 1]
             for number in range(1, blocks + 1):
                 block = self.block(
                     features,
-                    strides=2 if stage > 1 and number == 1 else 1,
+                    strides=self.strides[stage - 1] // stride,
+                    dilations=(before, dilation),
                     shortcut=shortcut,
                     conv=conv,
                     norm=norm,
@@ -235,6 +265,7 @@ class ResNet(nn.Module):
                 )
                 run = lambda block, x: block(x, train=train)  # noqa: E731
                 x = nn.remat(run)(block, x) if self.remat else run(block, x)
+                stride, before = self.strides[stage - 1], dilation
             maps.append(x)
         return tuple(maps)
 

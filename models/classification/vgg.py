@@ -32,6 +32,10 @@ class VGG(nn.Module):
         stages: convolutions of each stage.
         features: channels in each stage.
         batch_norm: whether `norm` stands between each convolution and its ReLU.
+        window: of the poolings: 2, or 3, padded by 1, as in DeepLab's VGG.
+        output_stride: of the last map, where it is to be less than the stages make it: a pooling
+            that would exceed it keeps the resolution, and later convolutions are dilated instead
+            (Chen et al. 2014, arXiv:1412.7062, section 3.1).
         norm: `BatchNorm`, or what has its call and its parameters.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the maps; inferred from input and parameters by default.
@@ -39,13 +43,16 @@ class VGG(nn.Module):
         remat: whether a stage's activations are computed again in the backward pass.
 
     Raises:
-        ValueError: `stages` and `features` are empty, not as many or not above 0; in a call, the
-            image is none or smaller than `smallest`.
+        ValueError: `stages` and `features` are empty, not as many or not above 0; `window` is
+            neither 2 nor 3; `output_stride` is that of no map; in a call, the image is none or
+            smaller than `smallest`.
     """
 
     stages: tuple[int, ...]
     features: tuple[int, ...] = (64, 128, 256, 512, 512)
     batch_norm: bool = False
+    window: int = 2
+    output_stride: int | None = None
     norm: ModuleDef = BatchNorm
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
@@ -54,12 +61,24 @@ class VGG(nn.Module):
 
     def __post_init__(self) -> None:
         check_stages(self.stages, features=self.features)
+        if self.window not in (2, 3):
+            raise ValueError(f"window={self.window} is neither 2 nor 3")
+        if self.output_stride is not None and self.output_stride not in self.undilated:
+            raise ValueError(
+                f"output_stride={self.output_stride} is none of the strides {self.undilated}"
+            )
         super().__post_init__()
+
+    @property
+    def undilated(self) -> tuple[int, ...]:
+        """`strides`, were there no `output_stride`."""
+        return tuple(2**stage for stage in range(len(self.stages) + 1))
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels of the image to one of each map."""
-        return tuple(2**stage for stage in range(len(self.stages) + 1))
+        most = self.output_stride or self.undilated[-1]
+        return tuple(min(stride, most) for stride in self.undilated)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -80,16 +99,20 @@ class VGG(nn.Module):
             run = lambda self, x, stage=stage: self.convolve(x, stage, train=train)  # noqa: E731
             x = nn.remat(run)(self, x) if self.remat else run(self, x)
             maps.append(x)
-            x = max_pool(x, (2, 2), strides=2)
+            strides = self.strides[stage] // self.strides[stage - 1]
+            padding = 1 if self.window == 3 else "VALID" if strides == 2 else "SAME"
+            x = max_pool(x, (self.window,) * 2, strides=strides, padding=padding)
         return (*maps, x)
 
     def convolve(self, x: jax.Array, stage: int, *, train: bool) -> jax.Array:
         """The convolutions of one stage: (B, h, w, c) -> (B, h, w, features)."""
+        dilation = self.undilated[stage - 1] // self.strides[stage - 1]
         for number in range(1, self.stages[stage - 1] + 1):
             conv = nn.Conv(
                 self.features[stage - 1],
                 (3, 3),
-                padding=1,
+                kernel_dilation=dilation,
+                padding=dilation,
                 kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
                 conv_general_dilated=self.conv_general_dilated,
                 dtype=self.dtype,

@@ -62,7 +62,7 @@ def test_parameter_paths_are_an_interface(name):
     assert paths(variables) == (GOLDEN / f"{name}.txt").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.names("classification"))
 def test_what_a_backend_brings_is_taken_by_every_network(name):
     fields = {"conv_general_dilated": lax.conv_general_dilated, "norm": BatchNorm}
     models.create(name, num_classes=10, **fields)

@@ -17,7 +17,7 @@ from models.layers.norm import BatchNorm
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 RESNETS = [
     name
-    for name in models.names()
+    for name in models.names("classification")
     if isinstance(getattr(models.create(name, num_classes=1), "backbone", None), ResNet)
 ]
 FAMILIES = ["resnet20", "resnet18_cifar", "resnet18", "resnet50", "resnext50_32x4d"]

@@ -1,0 +1,257 @@
+"""DeepLab: atrous convolutions, and what reads a map at several scales at once.
+
+| | source | head |
+|---|---|---|
+| v1, LargeFOV | Chen et al. 2014, arXiv:1412.7062, section 3 | a dilated 3x3 for VGG's 7x7 |
+| v2 | Chen et al. 2016, arXiv:1606.00915, section 3.2 | ASPP: a sum of such heads, by rate |
+| v3 | Chen et al. 2017, arXiv:1706.05587, section 3.3 | ASPP with BatchNorm and image pooling |
+| v3+ | Chen et al. 2018, arXiv:1802.02611, section 3.1 | v3's, and a decoder with an early map |
+
+The dense CRF that follows v1 and v2 in their papers is no part of the networks here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models.classification.resnet import ResNet18, ResNet50, ResNet101
+from models.classification.vgg import VGG
+from models.layers.pooling import global_average_pool
+from models.layers.resize import bilinear
+from models.segmentation.fcn import FCNHead
+from models.segmentation.segmenter import segmenter
+
+ModuleDef = Callable[..., Any]
+Maps = tuple[jax.Array, ...]
+
+
+class LargeFOV(nn.Module):
+    """A dilated 3x3 convolution and a 1x1, both with ReLU and dropout; logits (v1, section 3.2).
+
+    (…, (B, h, w, c)) -> (B, h, w, num_classes)
+
+    Attributes:
+        rate: of the 3x3 convolution.
+        width: channels of both.
+    """
+
+    num_classes: int
+    strides: tuple[int, ...]
+    conv: ModuleDef
+    norm: ModuleDef
+    logits: ModuleDef
+    rate: int = 12
+    width: int = 1024
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
+        drop = partial(nn.Dropout, self.dropout, deterministic=not train)
+        first = self.conv(
+            self.width,
+            (3, 3),
+            kernel_dilation=self.rate,
+            padding=self.rate,
+            use_bias=True,
+            name="hidden1",
+        )
+        y = drop()(nn.relu(first(maps[-1])))
+        second = self.conv(self.width, (1, 1), use_bias=True, name="hidden2")
+        y = drop()(nn.relu(second(y)))
+        return self.logits(self.num_classes, (1, 1), name="logits")(y)
+
+
+class Atrous(nn.Module):
+    """A dilated 3x3 convolution to logits: v2's branch on ResNet (its section 4.1.2).
+
+    (…, (B, h, w, c)) -> (B, h, w, num_classes)
+    """
+
+    num_classes: int
+    strides: tuple[int, ...]
+    conv: ModuleDef
+    norm: ModuleDef
+    logits: ModuleDef
+    rate: int
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
+        rate = self.rate
+        layer = self.logits(
+            self.num_classes, (3, 3), kernel_dilation=rate, padding=rate, name="logits"
+        )
+        return layer(maps[-1])
+
+
+class Sum(nn.Module):
+    """The sum of one head's logits at several rates: v2's ASPP (its section 3.2).
+
+    Attributes:
+        branch: `LargeFOV` or `Atrous`.
+        rates: of each branch; the paper's ASPP-L.
+    """
+
+    num_classes: int
+    strides: tuple[int, ...]
+    conv: ModuleDef
+    norm: ModuleDef
+    logits: ModuleDef
+    branch: ModuleDef
+    rates: tuple[int, ...] = (6, 12, 18, 24)
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
+        make = partial(
+            self.branch,
+            self.num_classes,
+            strides=self.strides,
+            conv=self.conv,
+            norm=self.norm,
+            logits=self.logits,
+        )
+        branches = [
+            make(rate=rate, name=f"branch{number}")(maps, train=train)
+            for number, rate in enumerate(self.rates, 1)
+        ]
+        return sum(branches[1:], start=branches[0])
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling with BatchNorm and image pooling (v3, fig. 5).
+
+    (B, h, w, c) -> (B, h, w, width). In training with one image a device step the pooled branch has
+    one value a channel, which BatchNorm refuses.
+
+    Attributes:
+        rates: of the three dilated 3x3 convolutions.
+        width: channels of every branch, and of what comes out.
+        dropout: rate at the end.
+    """
+
+    conv: ModuleDef
+    norm: ModuleDef
+    rates: tuple[int, ...]
+    width: int = 256
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        def layer(x: jax.Array, name: str, kernel: int = 1, rate: int = 1) -> jax.Array:
+            padding = rate * (kernel // 2)
+            conv = self.conv(
+                self.width,
+                (kernel, kernel),
+                kernel_dilation=rate,
+                padding=padding,
+                name=f"{name}_conv",
+            )
+            return self.norm(name=f"{name}_norm")(conv(x), train=train, act=nn.relu)
+
+        branches = [layer(x, "branch1")]
+        for number, rate in enumerate(self.rates, 2):
+            branches.append(layer(x, f"branch{number}", kernel=3, rate=rate))
+        pooled = layer(global_average_pool(x)[:, None, None], "pooled")
+        branches.append(jnp.broadcast_to(pooled, branches[0].shape))
+        y = layer(jnp.concatenate(branches, -1), "project")
+        return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+
+class DeepLabV3Head(nn.Module):
+    """ASPP, a 3x3 convolution, logits: torchvision's form of v3.
+
+    (…, (B, h, w, c)) -> (B, h, w, num_classes)
+
+    Attributes:
+        rates: at an output stride of 16; at 8 they double, as in the paper's section 3.3.
+        width: channels of all inner maps.
+    """
+
+    num_classes: int
+    strides: tuple[int, ...]
+    conv: ModuleDef
+    norm: ModuleDef
+    logits: ModuleDef
+    rates: tuple[int, ...] = (6, 12, 18)
+    width: int = 256
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
+        rates = follow(self.rates, self.strides)
+        aspp = ASPP(self.conv, self.norm, rates, self.width, name="aspp")
+        y = aspp(maps[-1], train=train)
+        y = self.conv(self.width, (3, 3), padding=1, name="conv")(y)
+        y = self.norm(name="norm")(y, train=train, act=nn.relu)
+        return self.logits(self.num_classes, (1, 1), name="logits")(y)
+
+
+class DeepLabV3PlusHead(nn.Module):
+    """v3's ASPP, brought to the size of the first map and refined with it (v3+, fig. 2).
+
+    ((B, H, W, C), …, (B, h, w, c)) -> (B, H, W, num_classes)
+
+    Attributes:
+        rates: at an output stride of 16; at 8 they double.
+        width: channels of all inner maps.
+        early: channels to which the first map is brought (v3+, table 1).
+    """
+
+    num_classes: int
+    strides: tuple[int, ...]
+    conv: ModuleDef
+    norm: ModuleDef
+    logits: ModuleDef
+    rates: tuple[int, ...] = (6, 12, 18)
+    width: int = 256
+    early: int = 48
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
+        first = maps[0]
+        rates = follow(self.rates, self.strides)
+        aspp = ASPP(self.conv, self.norm, rates, self.width, name="aspp")
+        y = bilinear(aspp(maps[-1], train=train), *first.shape[1:3])
+        early = self.conv(self.early, (1, 1), name="early_conv")(first)
+        early = self.norm(name="early_norm")(early, train=train, act=nn.relu)
+        y = jnp.concatenate([y, early], -1)
+        for number in (1, 2):
+            y = self.conv(self.width, (3, 3), padding=1, name=f"conv{number}")(y)
+            y = self.norm(name=f"norm{number}")(y, train=train, act=nn.relu)
+        return self.logits(self.num_classes, (1, 1), name="logits")(y)
+
+
+def follow(rates: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Rates that are given for an output stride of 16, for that of the last map; at least 1."""
+    return tuple(max(rate * 16 // strides[-1], 1) for rate in rates)
+
+
+# VGG-16 as the authors dilate it: the last two poolings keep the resolution.
+DeepLabVGG16 = partial(VGG, stages=(2, 2, 3, 3, 3), window=3, output_stride=8)
+
+deeplab_largefov = partial(segmenter, DeepLabVGG16, head=LargeFOV)
+deeplabv2_vgg16 = partial(segmenter, DeepLabVGG16, head=partial(Sum, branch=LargeFOV))
+deeplabv2_resnet101 = partial(
+    segmenter, partial(ResNet101, output_stride=8), head=partial(Sum, branch=Atrous)
+)
+
+
+def v3(backbone: ModuleDef) -> partial:
+    """v3 with an auxiliary head, on a backbone of output stride 8, as torchvision's."""
+    return partial(
+        segmenter, partial(backbone, output_stride=8), head=DeepLabV3Head, aux_head=FCNHead
+    )
+
+
+def v3plus(backbone: ModuleDef) -> partial:
+    """v3+ on a backbone of output stride 16, which its section 4 trains with."""
+    return partial(segmenter, partial(backbone, output_stride=16), head=DeepLabV3PlusHead)
+
+
+deeplabv3_resnet18 = v3(ResNet18)
+deeplabv3_resnet50 = v3(ResNet50)
+deeplabv3_resnet101 = v3(ResNet101)
+deeplabv3plus_resnet50 = v3plus(ResNet50)
+deeplabv3plus_resnet101 = v3plus(ResNet101)

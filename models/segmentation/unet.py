@@ -1,0 +1,214 @@
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597): down to context and up again to place.
+
+`unet_2015` is the paper's, whose convolutions are not padded: 572x572 pixels give 388x388 logits.
+`unet` keeps the size.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from models.classification.classifier import check_num_classes
+from models.layers.image import check_channels, check_image
+from models.layers.norm import BatchNorm
+from models.layers.pooling import max_pool
+from models.layers.resize import bilinear
+from models.layers.transposed import ConvTranspose
+
+ModuleDef = Callable[..., Any]
+
+
+class UNet(nn.Module):
+    """Images to logits a pixel: (B, H, W, C) -> (B, H - 2 margin, W - 2 margin, num_classes).
+
+    On each level two 3x3 convolutions with ReLU. From one level down to the next the maximum over
+    2x2; from one up to the next twice the size by half the channels, next to the map of that level
+    on the way down, cropped to its size where nothing is padded. Logits are at least float32.
+    Dropout draws from `dropout`.
+
+    Attributes:
+        num_classes: at least 1.
+        features: channels of each level, from the image's size down.
+        padding: "SAME" keeps the size: height and width must be multiples of 2^(levels - 1).
+            "VALID" pads nothing, and every pixel of logits has seen all its context: sizes that
+            divide on every level are `input_size`'s.
+        upsampling: "transposed", a convolution of 2x2 at stride 2; "resize", bilinear and a 3x3
+            convolution.
+        batch_norm: whether `norm` stands between each 3x3 convolution and its ReLU, which then has
+            no bias.
+        dropout: rate at the end of the two lowest levels on the way down (the paper's section 3.1
+            says "at the end of the contracting path", its code 0.5 there).
+        norm: `BatchNorm`, or what has its call and its parameters.
+        conv_general_dilated: the convolution, with the signature of JAX's.
+        dtype: of the arithmetic; inferred from input and parameters by default.
+        param_dtype: of the parameters.
+
+    Raises:
+        TypeError: `num_classes` is no whole number.
+        ValueError: it or one of `features` is below 1; there are no two levels; an odd number of
+            channels to halve; an unknown `padding` or `upsampling`; in a call, a size that does not
+            divide, naming the next that does.
+    """
+
+    num_classes: int
+    features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    padding: Literal["SAME", "VALID"] = "SAME"
+    upsampling: Literal["transposed", "resize"] = "transposed"
+    batch_norm: bool = True
+    dropout: float = 0.0
+    norm: ModuleDef = BatchNorm
+    conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_num_classes(self.num_classes)
+        if len(self.features) < 2 or min(self.features) < 1:
+            raise ValueError(f"features={self.features} must be at least two, each above 0")
+        if any(f % 2 for f in self.features[1:]):
+            raise ValueError(f"features={self.features}: all but the first are halved, and odd")
+        if self.padding not in ("SAME", "VALID"):
+            raise ValueError(f"padding={self.padding!r} is neither 'SAME' nor 'VALID'")
+        if self.upsampling not in ("transposed", "resize"):
+            raise ValueError(f"upsampling={self.upsampling!r} is neither 'transposed' nor 'resize'")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be from 0 to below 1")
+        super().__post_init__()
+
+    @property
+    def margin(self) -> int:
+        """Pixels at each side of the image that have no logits: 92 in the paper."""
+        if self.padding == "SAME":
+            return 0
+        depth = len(self.features) - 1
+        # Two pixels a side on every level, at its stride: down, below, and up again.
+        return 2 * (2 * (2**depth - 1) + 2**depth)
+
+    def input_size(self, size: int) -> int:
+        """The least height or width of an image whose logits cover `size` pixels.
+
+        In the paper's form 572 for 388.
+        """
+        depth = len(self.features) - 1
+        if self.padding == "SAME":
+            return max(-(-size // 2**depth), 1) * 2**depth
+        # Up from the lowest level's map, which has at least one pixel.
+        lowest = 1
+        while self.output_size(self.grown(lowest)) < size:
+            lowest += 1
+        return self.grown(lowest)
+
+    def output_size(self, size: int) -> int:
+        """Of the logits of an image of `size` pixels."""
+        return size - 2 * self.margin
+
+    def grown(self, lowest: int) -> int:
+        """The size of the image whose lowest map, not padded, has `lowest` pixels."""
+        size = lowest + 4
+        for _ in self.features[1:]:
+            size = 2 * size + 4
+        return size
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        check_image(x)
+        check_channels(x, self, "down1_conv1")
+        for size in x.shape[1:3]:
+            wanted = self.input_size(self.output_size(size))
+            if wanted != size:
+                raise ValueError(
+                    f"image of shape {x.shape}: {size} pixels do not divide on every level; the "
+                    f"next size that does is {wanted}"
+                )
+        levels = len(self.features)
+        skips: list[jax.Array] = []
+        for level, features in enumerate(self.features, 1):
+            x = self.convolve(x, features, f"down{level}", train=train)
+            if level >= levels - 1:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            if level < levels:
+                skips.append(x)
+                x = max_pool(x, (2, 2), strides=2)
+        for level in range(levels - 1, 0, -1):
+            features = self.features[level - 1]
+            x = self.upsample(x, self.features[level] // 2, f"up{level}_up")
+            x = jnp.concatenate([cropped(skips[level - 1], x), x], -1)
+            x = self.convolve(x, features, f"up{level}", train=train)
+        wide = np.promote_types(x.dtype, np.float32)
+        head = nn.Conv(
+            self.num_classes,
+            (1, 1),
+            conv_general_dilated=self.conv_general_dilated,
+            dtype=wide,
+            param_dtype=self.param_dtype,
+            precision="highest",
+            name="head",
+        )
+        return head(x)
+
+    def conv(self, features: int, kernel: int, **fields: Any) -> nn.Conv:
+        """A convolution with this network's arithmetic."""
+        return nn.Conv(
+            features,
+            (kernel, kernel),
+            kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=self.conv_general_dilated,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            **fields,
+        )
+
+    def convolve(self, x: jax.Array, features: int, name: str, *, train: bool) -> jax.Array:
+        """Two 3x3 convolutions with ReLU: (B, h, w, c) -> (B, h', w', features)."""
+        padding = 1 if self.padding == "SAME" else 0
+        for number in (1, 2):
+            layer = self.conv(
+                features,
+                3,
+                padding=padding,
+                use_bias=not self.batch_norm,
+                name=f"{name}_conv{number}",
+            )
+            x = layer(x)
+            if self.batch_norm:
+                norm = self.norm(
+                    dtype=self.dtype, param_dtype=self.param_dtype, name=f"{name}_norm{number}"
+                )
+                x = norm(x, train=train, act=nn.relu)
+            else:
+                x = nn.relu(x)
+        return x
+
+    def upsample(self, x: jax.Array, features: int, name: str) -> jax.Array:
+        """(B, h, w, c) -> (B, 2 h, 2 w, features)."""
+        if self.upsampling == "resize":
+            x = bilinear(x, 2 * x.shape[1], 2 * x.shape[2])
+            return self.conv(features, 3, padding=1, name=name)(x)
+        layer = ConvTranspose(
+            features,
+            (2, 2),
+            strides=2,
+            kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=self.conv_general_dilated,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+        return layer(x)
+
+
+def cropped(x: jax.Array, like: jax.Array) -> jax.Array:
+    """The middle of x, of the height and width of `like`."""
+    (height, width), (h, w) = x.shape[1:3], like.shape[1:3]
+    top, left = (height - h) // 2, (width - w) // 2
+    return x[:, top : top + h, left : left + w]
+
+
+unet = UNet
+unet_2015 = partial(UNet, padding="VALID", batch_norm=False, dropout=0.5)

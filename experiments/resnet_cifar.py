@@ -42,7 +42,7 @@ class Config(Recipe):
     Attributes:
         data: "cifar10", "digits", or any TFDS set of one-label images; "auto" takes CIFAR-10 where
             it is prepared and the embedded digits elsewhere.
-        model: resnet20 (32, 44, 56, 110), resnet18_cifar, or another classifier of `models.names()`.
+        model: resnet20 (32, 44, 56, 110), resnet18_cifar, or a classifier of `models.names()`.
         learning_rate: at its peak.
         schedule: "steps" divides it by 10 at 1/2 and 3/4 of the steps; "cosine" takes it to 0.
         warmup_steps: updates over which the rate rises to its peak.

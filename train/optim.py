@@ -124,6 +124,27 @@ def sgd(
     )
 
 
+def adamw(
+    rate: optax.GradientTransformation,
+    *,
+    weight_decay: jax.Array | float,
+    clip_norm: float = 0.0,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, algorithm 2).
+
+    Args:
+        rate: what scales the updates by minus the learning rate: `scale_by_rate(...)`.
+        weight_decay: of `kernels`, times the learning rate.
+        clip_norm: largest global norm of the gradient; 0 leaves it as it is.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(weight_decay, kernels),
+        rate,
+    )
+
+
 def kernels(params: Any) -> Any:
     """Mask that is True for what weight decay shrinks: arrays of two axes or more.
 

@@ -102,3 +102,27 @@ def test_our_arithmetic_promotes_nothing():
     transform = optim.scale_by_rate(lambda step: 1.0, jnp.float32(1))
     updates, _ = transform.update(jnp.ones(2, jnp.bfloat16), transform.init(jnp.ones(2)))
     assert updates.dtype == jax.numpy.bfloat16
+
+
+def test_adamw_is_optaxs_with_a_schedule_that_is_kept():
+    params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
+    ours = optim.adamw(optim.scale_by_rate(optim.cosine(10), jnp.float32(0.1)), weight_decay=0.3)
+    theirs = optax.adamw(optax.cosine_decay_schedule(0.1, 10), weight_decay=0.3, mask=optim.kernels)
+    a, b, first, second = params, params, ours.init(params), theirs.init(params)
+    for step in range(4):
+        grads = jax.tree.map(lambda p, step=step: jnp.sin(p + step), params)
+        updates, first = ours.update(grads, first, a)
+        a = optax.apply_updates(a, updates)
+        updates, second = theirs.update(grads, second, b)
+        b = optax.apply_updates(b, updates)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, b)
+
+
+def test_adamw_clips_first():
+    params = {"kernel": jnp.zeros((1, 2))}
+    rate = optim.scale_by_rate(optim.cosine(10), jnp.float32(0.1))
+    made = optim.adamw(rate, weight_decay=0.0, clip_norm=1e-9)
+    updates, _ = made.update({"kernel": jnp.array([[3.0, 4.0]])}, made.init(params), params)
+    # The first step's averages are the gradient and its square: g / (|g| + 1e-8).
+    clipped = np.array([[0.6e-9, 0.8e-9]])
+    np.testing.assert_allclose(updates["kernel"], -0.1 * clipped / (clipped + 1e-8), rtol=1e-5)

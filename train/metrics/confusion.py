@@ -89,6 +89,27 @@ def f1(matrix: np.ndarray) -> np.ndarray:
     return _ratio(2.0 * np.diagonal(matrix), np.sum(matrix, axis=0) + np.sum(matrix, axis=1))
 
 
+def iou(matrix: np.ndarray) -> np.ndarray:
+    """(C, C) -> (C,) float64: intersection over union, TP / (TP + FP + FN); Jaccard's index."""
+    true = np.diagonal(matrix)
+    return _ratio(true, np.sum(matrix, axis=0) + np.sum(matrix, axis=1) - true)
+
+
+def seen(matrix: np.ndarray) -> np.ndarray:
+    """(C, C) -> (C,) bool: the classes that occur or are predicted."""
+    return (np.sum(matrix, axis=0) + np.sum(matrix, axis=1)) > 0
+
+
+def over_seen(values: np.ndarray, matrix: np.ndarray) -> float:
+    """(C,) -> the mean over the classes that occur or are predicted: mIoU of `iou`; 0 for none.
+
+    As scikit-learn's macro averages without `labels`. A class that is neither has no figure, and a
+    0 in its place would count against a network that rightly left it out.
+    """
+    there = seen(matrix)
+    return float(_ratio(np.sum(values[there]), np.sum(there)))
+
+
 def balanced_accuracy(matrix: np.ndarray) -> float:
     """The mean recall of the classes that occur; 1 / C for whoever always says the same."""
     occurs = np.sum(matrix, axis=1) > 0

@@ -17,10 +17,13 @@ from train.metrics.confusion import (
     confusion,
     f1,
     in_top_k,
+    iou,
     macro,
     micro,
+    over_seen,
     precision,
     recall,
+    seen,
     weighted,
 )
 from train.metrics.ranking import roc_auc
@@ -227,3 +230,29 @@ def test_k_is_at_least_one():
 def test_f1_of_counts_whose_double_no_int32_holds():
     matrix = np.array([[2**30 + 5, 0], [0, 1]], np.int32)
     np.testing.assert_array_equal(f1(matrix), [1, 1])
+
+
+def test_iou_by_hand():
+    matrix = np.array([[3, 1, 0, 0], [2, 4, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
+    np.testing.assert_allclose(iou(matrix), [3 / 6, 4 / 8, 0, 0])
+    assert seen(matrix).tolist() == [True, True, False, True]
+    assert over_seen(iou(matrix), matrix) == pytest.approx((3 / 6 + 4 / 8 + 0) / 3)
+    assert over_seen(iou(matrix * 0), matrix * 0) == 0
+
+
+@pytest.mark.parametrize("absent", [None, 2])
+def test_iou_equals_scikit_learns_jaccard(absent):
+    rng = np.random.default_rng(7)
+    labels, predictions = rng.integers(0, 5, (2, 400))
+    if absent is not None:
+        labels, predictions = (np.where(x == absent, 0, x) for x in (labels, predictions))
+    matrix = np.asarray(
+        confusion(jnp.asarray(labels), jnp.asarray(predictions), 5, jnp.ones(400, bool))
+    )
+    jaccard = sklearn.metrics.jaccard_score
+    each = jaccard(labels, predictions, average=None, labels=range(5), zero_division=0)
+    np.testing.assert_allclose(iou(matrix), each)
+    macro_mean = jaccard(labels, predictions, average="macro")
+    assert over_seen(iou(matrix), matrix) == pytest.approx(macro_mean)
+    by_support = jaccard(labels, predictions, average="weighted")
+    assert weighted(iou(matrix), matrix) == pytest.approx(by_support)

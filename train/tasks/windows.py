@@ -1,0 +1,85 @@
+"""Large images: predicted window by window, overlapping, on the host around one jitted function."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def sliding(
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    *,
+    window: tuple[int, int],
+    overlap: float = 0.5,
+    batch_size: int = 1,
+) -> np.ndarray:
+    """Probabilities of every pixel: the weighted mean over all windows that hold it.
+
+    Weights fall off linearly from a window's middle to its border, where a network sees least of
+    what is around. All windows have one shape, so that `predict` is compiled once; the last ones
+    are moved back inside the image, and an image smaller than a window is mirrored to its size.
+
+    Args:
+        predict: (batch_size, *window, C) -> (batch_size, *window, K), such as the `probabilities`
+            of a segmentation task's `predict`.
+        image: (H, W, C), as `predict` takes it.
+        window: height and width in pixels.
+        overlap: of neighbouring windows, as a share of their size, from 0 to below 1.
+        batch_size: windows at a time.
+
+    Returns:
+        (H, W, K) float32.
+
+    Raises:
+        ValueError: the image has other axes; `window` or `batch_size` is below 1, `overlap` out of
+            its range; or `predict` yields another height or width.
+    """
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image of shape {image.shape}: expected (H, W, C)")
+    if min(*window, batch_size) < 1 or not 0 <= overlap < 1:
+        raise ValueError(f"window={window}, overlap={overlap}, batch_size={batch_size}")
+    height, width = image.shape[:2]
+    missing = [max(w - n, 0) for w, n in zip(window, (height, width), strict=True)]
+    if any(missing):
+        around = [(m // 2, m - m // 2) for m in missing]
+        image = np.pad(image, [*around, (0, 0)], mode="reflect")
+        found = sliding(predict, image, window=window, overlap=overlap, batch_size=batch_size)
+        (top, _), (left, _) = around
+        return found[top : top + height, left : left + width]
+    tent = np.minimum.outer(*(ramp(size) for size in window)).astype(np.float32)[..., None]
+    places = [
+        (top, left)
+        for top in starts(height, window[0], overlap)
+        for left in starts(width, window[1], overlap)
+    ]
+    total: np.ndarray | None = None
+    weight = np.zeros((height, width, 1), np.float32)
+    for begin in range(0, len(places), batch_size):
+        some = places[begin : begin + batch_size]
+        # The last batch is filled up: another size would be compiled anew.
+        filled = some + some[:1] * (batch_size - len(some))
+        views = [image[t : t + window[0], left : left + window[1]] for t, left in filled]
+        values = np.asarray(predict(np.stack(views)), np.float32)
+        if values.shape[:3] != (batch_size, *window):
+            raise ValueError(f"predict yields {values.shape} for windows of {window}")
+        if total is None:
+            total = np.zeros((height, width, values.shape[-1]), np.float32)
+        for (top, left), value in zip(some, values, strict=False):
+            there = (slice(top, top + window[0]), slice(left, left + window[1]))
+            total[there] += tent * value
+            weight[there] += tent
+    assert total is not None
+    return total / weight
+
+
+def starts(size: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin along an axis: evenly, the first at 0, the last at its end."""
+    stride = max(int(window * (1 - overlap)), 1)
+    count = -(-(size - window) // stride) + 1
+    return [round(i * (size - window) / max(count - 1, 1)) for i in range(count)]
+
+
+def ramp(size: int) -> np.ndarray:
+    """(size,) from 1 at both ends up to the middle, by ones: never 0."""
+    places = np.arange(size)
+    return np.minimum(places, places[::-1]) + 1.0

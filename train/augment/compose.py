@@ -1,100 +1,136 @@
 """Chain: many stages, one reading of the pixels."""
 
-import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.augment.coordinates import UNMOVABLE, moved
+from train.augment.coordinates import VISIBLE, moved
 from train.augment.homography import product
-from train.augment.kinds import Geometric, Pixel, Shape
-from train.augment.warp import warp
-from train.data.batch import Batch, Transform
+from train.augment.kinds import Geometric, Mixing, Paired, Pixel, Shape, Stage, kind
+from train.augment.matrices import identities
+from train.augment.warp import Border, warp, warp_mask
+from train.data.batch import IGNORE, Batch, Transform
 
 
-def chain(*stages: Geometric | Pixel, fill: float | Sequence[float] = 0.0) -> Transform:
-    """The stages one after the other, geometry first.
+def chain(
+    *stages: Stage,
+    fill: float | Sequence[float] = 0.0,
+    mask_fill: int = IGNORE,
+    border: Border = "constant",
+    visible: float = VISIBLE,
+) -> Transform:
+    """The stages one after the other: geometry, then pixels, then mixing.
 
     The geometric maps are multiplied and the image is read once: what an earlier map moved out of
-    the image and a later one moves back is there again. Coordinate keys (`train.data.batch`) and
-    `matrix` move by the same product. Stage k draws from `fold_in(key, k)`.
+    the image and a later one moves back is there again. `mask`, coordinate keys and `matrix`
+    (`train.data.batch`) move by the same product. Stage k draws from `fold_in(key, k)`; both halves
+    of a `Paired` do, the one among the geometry, the other among the pixels.
 
     Args:
-        stages: of both kinds; no geometric one after one of pixels.
+        stages: of all kinds; no geometric one, whole or half, after one that only changes pixels;
+            nothing after one that mixes.
         fill: what lies outside the image, one value or one a channel, in pixels 0..255 (rounded
             where they are integers); with the mean colour it is 0 once the mean is subtracted.
+        mask_fill: what lies outside the mask, a class 0..255.
+        border: `constant` for these two; `reflect` and `edge` (`train.augment.warp.Border`) go on
+            with the image and the mask themselves. Boxes are those of the image alone.
+        visible: the share of a moved box's area, 0..1, that must be inside the image for it to be a
+            box still; nothing never is.
 
     Raises:
-        TypeError: a stage is of neither kind: a number, or a function of other arguments, such as
-            `flip` for `flip()`.
-        ValueError: a geometric stage comes after one of pixels; `fill` is not in 0..255. Once
-            traced: the image has other axes, or channels than `fill`; the batch holds what geometry
-            ought to move and cannot yet (`train.augment.coordinates.UNMOVABLE`).
+        TypeError: a stage is of no kind: a number, or a function of other arguments, such as `flip`
+            for `flip()`.
+        ValueError: the stages are in another order; `fill`, `mask_fill`, `border` or `visible` is
+            none of those above. Once traced: geometry without an image, an image with other axes or
+            channels than `fill`, a mask of another shape or not of integers, and what a stage
+            refuses (mixing: boxes, proposals and masks).
     """
-    border = np.asarray(fill, np.float32)
-    if border.ndim > 1 or not ((border >= 0) & (border <= 255)).all():
+    colour = np.asarray(fill, np.float32)
+    if colour.ndim > 1 or not ((colour >= 0) & (colour <= 255)).all():
         raise ValueError(f"fill={fill!r} is not one value in 0..255, or one a channel")
-    geometric: list[Geometric] = []
-    pixel: list[Pixel] = []
-    for k, stage in enumerate(stages):
-        if not isinstance(stage, Geometric):
-            if not callable(stage):
-                raise TypeError(f"stages[{k}]={stage!r} is neither Geometric nor a function")
-            if not takes_key_and_batch(stage):
-                raise TypeError(
-                    f"stages[{k}]={stage!r} does not take (key, batch); a stage is what its "
-                    f"constructor returns: flip(), not flip"
-                )
-            pixel.append(stage)
-        elif pixel:
-            raise ValueError(f"stages[{k}] is geometric and comes after a stage of pixels")
-        else:
-            geometric.append(stage)
+    if mask_fill not in range(256):
+        raise ValueError(f"mask_fill={mask_fill!r} is not an integer in 0..255")
+    if border not in get_args(Border):
+        raise ValueError(f"border={border!r} is not one of {', '.join(get_args(Border))}")
+    if not 0 <= visible <= 1:
+        raise ValueError(f"visible={visible} is not in 0..1")
+    geometric, pixel, mixing = _by_kind(stages)
 
     def move(key: jax.Array, batch: Batch) -> Batch:
-        for name in UNMOVABLE:
-            if name in batch:
-                raise ValueError(f"{name!r} in the batch: no geometric stage can move it yet")
+        _check(batch, fill, colour.size)
         image = batch["image"]
-        if image.ndim != 4:
-            raise ValueError(f"image has shape {image.shape}, not (B, H, W, C)")
-        if border.size not in (1, image.shape[3]):
-            raise ValueError(f"fill={fill!r} for an image with {image.shape[3]} channels")
         size, height, width, channels = image.shape
         shape: Shape = (height, width)
-        matrix = jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (size, 3, 3))
+        matrix = identities(size)
         current = batch
-        for k, stage in enumerate(geometric):
+        for k, stage in geometric.items():
             pixels = (size, *shape, channels)
             view: dict[str, Any] = {**current, "image": jax.ShapeDtypeStruct(pixels, image.dtype)}
             matrix = product(stage.draw(jax.random.fold_in(key, k), view), matrix)
             shape = stage.shape(shape)
             # Always from the source's coordinates: what is clipped here may come back.
-            current = moved(batch, matrix, shape)
-        return {**current, "image": warp(image, matrix, shape, border)}
+            current = moved(batch, matrix, shape, visible)
+        current = {**current, "image": warp(image, matrix, shape, colour, border)}
+        if "mask" in batch:
+            current["mask"] = warp_mask(batch["mask"], matrix, shape, mask_fill, border)
+        return current
 
     def transform(key: jax.Array, batch: Batch) -> Batch:
         if geometric:
             batch = move(key, batch)
-        for k, stage in enumerate(pixel, start=len(geometric)):
-            batch = stage(jax.random.fold_in(key, k), batch)
+        for k, change in pixel.items():
+            batch = change(jax.random.fold_in(key, k), batch)
+        for k, mix in mixing.items():
+            from train.augment.mixing import mixed
+
+            batch = mixed(mix, jax.random.fold_in(key, k), batch)
         return batch
 
     return transform
 
 
-def takes_key_and_batch(stage: Pixel) -> bool:
-    """Whether a function can be called with two arguments, as far as Python can tell."""
-    try:
-        signature = inspect.signature(stage)
-    except ValueError:
-        # Some compiled functions do not say.
-        return True
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        return False
-    return True
+def _by_kind(
+    stages: Sequence[Any],
+) -> tuple[dict[int, Geometric], dict[int, Pixel], dict[int, Mixing]]:
+    """Place -> stage, of geometry, of pixels and of mixing; a pair is in the first two."""
+    geometric: dict[int, Geometric] = {}
+    pixel: dict[int, Pixel] = {}
+    mixing: dict[int, Mixing] = {}
+    of_pixels_alone = False
+    for k, stage in enumerate(stages):
+        name = f"stages[{k}]"
+        which = kind(name, stage)
+        if mixing:
+            raise ValueError(f"{name} comes after stages[{k - 1}], which mixes: that is the last")
+        if which in (Geometric, Paired) and of_pixels_alone:
+            raise ValueError(f"{name} is geometric and comes after a stage of pixels")
+        if which is Geometric:
+            geometric[k] = stage
+        elif which is Paired:
+            geometric[k], pixel[k] = stage
+        elif which is Mixing:
+            mixing[k] = stage
+        else:
+            pixel[k] = stage
+            of_pixels_alone = True
+    return geometric, pixel, mixing
+
+
+def _check(batch: Batch, fill: Any, colours: int) -> None:
+    """Refuses a batch whose pixels cannot be moved."""
+    if "image" not in batch:
+        raise ValueError(f"no 'image' in the batch for a geometric stage, only {sorted(batch)}")
+    shape = batch["image"].shape
+    if len(shape) != 4:
+        raise ValueError(f"image has shape {shape}, not (B, H, W, C)")
+    if colours not in (1, shape[3]):
+        raise ValueError(f"fill={fill!r} for an image with {shape[3]} channels")
+    if "mask" in batch:
+        mask = batch["mask"]
+        if mask.shape != shape[:3] or not jnp.issubdtype(mask.dtype, jnp.integer):
+            raise ValueError(
+                f"mask is {mask.dtype}{mask.shape}, not integers {shape[:3]} like the image"
+            )

@@ -10,42 +10,58 @@ from train.data.batch import COORDINATES, Batch
 VALID = {"boxes": "box_valid", "proposals": "proposal_valid"}
 """Which key says whether a row of a coordinate key is a box."""
 
-UNMOVABLE = ("mask",)
-"""Keys that belong to the pixels and that nothing here moves: refused, not left behind."""
-
 VISIBLE = 0.25
-"""The least share of a box's area that must stay inside the image."""
+"""The least share of a box's area that must stay inside the image, unless one says otherwise."""
 
 
-def moved(batch: Batch, matrix: jax.Array, shape: Shape) -> Batch:
+def moved(batch: Batch, matrix: jax.Array, shape: Shape, visible: float = VISIBLE) -> Batch:
     """The batch with every coordinate key, and `matrix` where present, moved.
+
+    A row that is no box, or is one no longer, is 0 and False in every key of its kind, `box_label`
+    included, like a row that only fills the capacity.
 
     Args:
         batch: see `train.data.batch`.
         matrix: (B, 3, 3) float32: the image's (x, y, 1) -> the new image's.
         shape: height and width of the new image.
+        visible: see `move_boxes`.
+
+    Raises:
+        ValueError: boxes or proposals without the key that says which rows are some.
     """
     batch = dict(batch)
     for key in COORDINATES:
-        if key in batch:
-            boxes, visible = move_boxes(batch[key], matrix, shape)
-            batch[key], batch[VALID[key]] = boxes, batch[VALID[key]] & visible
+        if key not in batch:
+            continue
+        if VALID[key] not in batch:
+            raise ValueError(f"{key!r} in the batch without {VALID[key]!r}")
+        boxes, kept = move_boxes(batch[key], matrix, shape, visible)
+        kept = kept & batch[VALID[key]]
+        batch[key] = jnp.where(kept[..., None], boxes, 0)
+        prefix = VALID[key].removesuffix("valid")
+        for name in [name for name in batch if name.startswith(prefix)]:
+            value = batch[name]
+            rows = kept.reshape(kept.shape + (1,) * (value.ndim - kept.ndim))
+            batch[name] = jnp.where(rows, value, jnp.zeros((), value.dtype))
     if "matrix" in batch:
         batch["matrix"] = product(matrix, batch["matrix"])
     return batch
 
 
-def move_boxes(boxes: jax.Array, matrix: jax.Array, shape: Shape) -> tuple[jax.Array, jax.Array]:
+def move_boxes(
+    boxes: jax.Array, matrix: jax.Array, shape: Shape, visible: float = VISIBLE
+) -> tuple[jax.Array, jax.Array]:
     """The box around each box's moved corners, clipped to the image; whether it is still a box.
 
-    It is while a quarter of its moved area (`VISIBLE`) is inside the image, that is not nothing,
-    and all corners are in sight of the map. A row that is none becomes 0 0 0 0: a corner that is
-    not in sight has no finite place.
+    It is while its own area was not nothing, a share `visible` of its moved area is inside the
+    image, that is not nothing either, and all corners are in sight of the map. A row that is none
+    becomes 0 0 0 0: a corner that is not in sight has no finite place.
 
     Args:
         boxes: (B, N, 4) float32, x0 y0 x1 y1.
         matrix: (B, 3, 3) float32.
         shape: height and width of the new image.
+        visible: in 0..1.
 
     Returns:
         (B, N, 4) float32, (B, N) bool.
@@ -59,5 +75,6 @@ def move_boxes(boxes: jax.Array, matrix: jax.Array, shape: Shape) -> tuple[jax.A
     area = (x1 - x0) * (y1 - y0)
     x0, x1, y0, y1 = x0.clip(0, width), x1.clip(0, width), y0.clip(0, height), y1.clip(0, height)
     inside = (x1 - x0) * (y1 - y0)
-    visible = (inside > 0) & (inside >= VISIBLE * area) & in_sight.all(-1)
-    return jnp.where(visible[..., None], jnp.stack([x0, y0, x1, y1], axis=-1), 0), visible
+    kept = (right > left) & (bottom > top) & in_sight.all(-1)
+    kept &= (inside > 0) & (inside >= visible * area)
+    return jnp.where(kept[..., None], jnp.stack([x0, y0, x1, y1], axis=-1), 0), kept

@@ -1,7 +1,8 @@
 """The kinds of augmentation: where pixels go, what they become, and which examples are mixed."""
 
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -58,3 +59,39 @@ class Mixing(NamedTuple):
 
     share: Callable[[jax.Array, Batch], jax.Array]
     num_classes: int
+
+
+Stage = Geometric | Pixel | Paired | Mixing
+
+
+def kind(name: str, stage: Any) -> Any:
+    """Which of the four kinds a stage is of: the class, or `Pixel`.
+
+    Raises:
+        TypeError: of none: a number, or a function of other arguments, such as `flip` for `flip()`;
+            names the argument.
+    """
+    if isinstance(stage, Geometric | Paired | Mixing):
+        return type(stage)
+    if not callable(stage):
+        raise TypeError(f"{name}={stage!r} is no stage and no function")
+    if not _takes_key_and_batch(stage):
+        raise TypeError(
+            f"{name}={stage!r} does not take (key, batch); a stage is what its constructor "
+            f"returns: flip(), not flip"
+        )
+    return Pixel
+
+
+def _takes_key_and_batch(stage: Pixel) -> bool:
+    """Whether a function can be called with two arguments, as far as Python can tell."""
+    try:
+        signature = inspect.signature(stage)
+    except ValueError:
+        # Some compiled functions do not say.
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True

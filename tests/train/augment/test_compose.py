@@ -10,7 +10,6 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from train.augment import Geometric, chain, flip, pad_and_crop
-from train.augment.coordinates import UNMOVABLE
 from train.augment.warp import warp
 from train.mesh import make_mesh, replicated, shard_batch
 
@@ -233,15 +232,6 @@ def test_refused_at_construction(stages, fill, error, message):
 def test_refused_where_the_image_is_seen(shape, fill, message):
     with pytest.raises(ValueError, match=message):
         chain(flip(), fill=fill)(jax.random.key(0), {"image": jnp.zeros(shape, jnp.uint8)})
-
-
-@pytest.mark.parametrize("name", UNMOVABLE)
-def test_what_geometry_cannot_move_is_refused(name):
-    batch = {**make_batch(), name: jnp.zeros((SIZE, HEIGHT, WIDTH), jnp.uint8)}
-    with pytest.raises(ValueError, match=f"'{name}' in the batch"):
-        chain(flip())(jax.random.key(0), batch)
-    # Steps of pixels move nothing.
-    assert chain(lambda key, batch: batch)(jax.random.key(0), batch) is batch
 
 
 def test_any_function_of_key_and_batch_is_a_stage():

@@ -64,7 +64,7 @@ def test_moved_touches_coordinates_and_matrix_alone(strict_dtypes):
     }
     after = moved(batch, jnp.array([shift(-2, 0)], jnp.float32), (HEIGHT, WIDTH))
     assert after["box_valid"].tolist() == [[True, False, False]]
-    assert after["boxes"].tolist() == [[[0, 0, 2, 4], [0, 0, 2, 4], [0, 0, 0, 0]]]
+    assert after["boxes"].tolist() == [[[0, 0, 2, 4], [0, 0, 0, 0], [0, 0, 0, 0]]]
     # New @ old: the shift is of pixels of the image, after the zoom.
     assert after["matrix"].tolist() == [[[2, 0, -2], [0, 2, 0], [0, 0, 1]]]
     assert after["label"] is batch["label"]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from models.classification.stages import check_stages
+from models.classification.stages import check_output_stride, check_stages
 from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
@@ -182,7 +182,7 @@ class ResNet(nn.Module):
         shortcut: "A", "B" or "C", see `Shortcut`.
         output_stride: of the last map, where it is to be less than the stages make it: a stage that
             would exceed it keeps the resolution, and what follows is dilated instead (Chen et al.
-            2017, arXiv:1706.05587, section 3.1), so that every strides-th value stays what it was.
+            2017, arXiv:1706.05587, section 3.1), so that every n-th value stays what it was.
         norm: `BatchNorm`, or what has its call and its parameters.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the maps; inferred from input and parameters by default. How
@@ -193,7 +193,7 @@ class ResNet(nn.Module):
 
     Raises:
         ValueError: `shortcut` is none of the three; `stages` and `channels` are empty, not as many
-            or not above 0; `stem_features` is below 1.
+            or not above 0; `stem_features` is below 1; `output_stride` is that of no map.
     """
 
     stages: tuple[int, ...]
@@ -215,10 +215,7 @@ class ResNet(nn.Module):
         check_stages(self.stages, channels=self.channels)
         if self.stem_features < 1:
             raise ValueError(f"stem_features={self.stem_features} must be at least 1")
-        if self.output_stride is not None and self.output_stride not in self.undilated:
-            raise ValueError(
-                f"output_stride={self.output_stride} is none of the strides {self.undilated}"
-            )
+        check_output_stride(self.output_stride, self.undilated)
         super().__post_init__()
 
     @property

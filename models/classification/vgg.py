@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from models.classification.flatten import flatten_classifier
-from models.classification.stages import check_stages
+from models.classification.stages import check_output_stride, check_stages
 from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
@@ -35,7 +35,9 @@ class VGG(nn.Module):
         window: of the poolings: 2, or 3, padded by 1, as in DeepLab's VGG.
         output_stride: of the last map, where it is to be less than the stages make it: a pooling
             that would exceed it keeps the resolution, and later convolutions are dilated instead
-            (Chen et al. 2014, arXiv:1412.7062, section 3.1).
+            (Chen et al. 2014, arXiv:1412.7062, section 3.1), so that in each stage's map every n-th
+            value stays what it was. Poolings are not dilated, as the authors': behind the second of
+            those that keep the resolution that no longer holds.
         norm: `BatchNorm`, or what has its call and its parameters.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the maps; inferred from input and parameters by default.
@@ -63,10 +65,7 @@ class VGG(nn.Module):
         check_stages(self.stages, features=self.features)
         if self.window not in (2, 3):
             raise ValueError(f"window={self.window} is neither 2 nor 3")
-        if self.output_stride is not None and self.output_stride not in self.undilated:
-            raise ValueError(
-                f"output_stride={self.output_stride} is none of the strides {self.undilated}"
-            )
+        check_output_stride(self.output_stride, self.undilated)
         super().__post_init__()
 
     @property
@@ -87,8 +86,8 @@ class VGG(nn.Module):
 
     @property
     def smallest(self) -> int:
-        """Height and width of the smallest image: 32 with five stages."""
-        return self.strides[-1]
+        """Height and width of the smallest image: 32 with five stages; any where poolings pad."""
+        return 1 if self.window == 3 else self.strides[-1]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
@@ -99,10 +98,15 @@ class VGG(nn.Module):
             run = lambda self, x, stage=stage: self.convolve(x, stage, train=train)  # noqa: E731
             x = nn.remat(run)(self, x) if self.remat else run(self, x)
             maps.append(x)
-            strides = self.strides[stage] // self.strides[stage - 1]
-            padding = 1 if self.window == 3 else "VALID" if strides == 2 else "SAME"
-            x = max_pool(x, (self.window,) * 2, strides=strides, padding=padding)
+            x = self.pool(x, stage)
         return (*maps, x)
+
+    @nn.nowrap
+    def pool(self, x: jax.Array, stage: int) -> jax.Array:
+        """What the pooling at the end of a stage, counted from 1, makes of its map."""
+        strides = self.strides[stage] // self.strides[stage - 1]
+        padding = 1 if self.window == 3 else "VALID" if strides == 2 else "SAME"
+        return max_pool(x, (self.window,) * 2, strides=strides, padding=padding)
 
     def convolve(self, x: jax.Array, stage: int, *, train: bool) -> jax.Array:
         """The convolutions of one stage: (B, h, w, c) -> (B, h, w, features)."""

@@ -86,6 +86,32 @@ def inception(module: str, network: Any) -> str:
     return ".".join("bn" if name == "norm" else name for name in names)
 
 
+def fcn(module: str, network: Any) -> str:
+    """`torchvision.models.segmentation.fcn`: a ResNet, and a sequence for each head."""
+    part, _, layer = module.partition("/")
+    if part == "backbone":
+        return f"backbone.{resnet(module, network)}"
+    number = {"conv": 0, "norm": 1, "logits": 4}[layer]
+    return f"{'aux_classifier' if part == 'aux' else 'classifier'}.{number}"
+
+
+def deeplab(module: str, network: Any) -> str:
+    """`torchvision.models.segmentation.deeplabv3`: FCN's but for the main head."""
+    if not module.startswith("head/"):
+        return fcn(module, network)
+    name = module.removeprefix("head/").removeprefix("aspp/")
+    head = {"conv": "1", "norm": "2", "logits": "4"}
+    if name in head:
+        return f"classifier.{head[name]}"
+    part, _, layer = name.partition("_")
+    number = int(layer == "norm")
+    if part == "project":
+        return f"classifier.0.project.{number}"
+    if part == "pooled":  # the fifth branch: a sequence that begins with the pooling
+        return f"classifier.0.convs.4.{number + 1}"
+    return f"classifier.0.convs.{int(part.removeprefix('branch')) - 1}.{number}"
+
+
 RESNET = Family(resnet, head="fc")
 ALEXNET = Family(alexnet, head="classifier.6", flattened={"classifier.1": (6, 6)})
 VGG = Family(vgg, head="classifier.6", flattened={"classifier.0": (7, 7)})
@@ -97,6 +123,8 @@ GOOGLENET = Family(
     transforms=True,
 )
 INCEPTION = Family(inception, head="fc", auxiliary=("AuxLogits.",), transforms=True)
+FCN = Family(fcn, head="classifier.4", auxiliary=("aux_classifier.",))
+DEEPLAB = Family(deeplab, head="classifier.4", auxiliary=("aux_classifier.",))
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), RESNET),
     **dict.fromkeys(("resnext50_32x4d", "resnext101_32x8d"), RESNET),
@@ -106,6 +134,8 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"), VGG),
     "googlenet": GOOGLENET,
     "inception_v3": INCEPTION,
+    **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), FCN),
+    **dict.fromkeys(("deeplabv3_resnet50", "deeplabv3_resnet101"), DEEPLAB),
 }
 
 

@@ -75,8 +75,9 @@ def from_torchvision(
 ) -> dict[str, dict[str, Any]]:
     """Variables for `models.create(name, num_classes=…)`, as many classes as the weights have.
 
-    Weights of googlenet and inception_v3 with auxiliary heads (the published ones have them, those
-    of googlenet untrained) are for `aux=True`, the default there; those without for `aux=False`.
+    Weights with auxiliary heads (the published ones of googlenet, where they are untrained, of
+    inception_v3 and of the networks for segmentation have them) are for `aux=True`, the default
+    there; those without for `aux=False`.
 
     Args:
         name: one of `models.pretrained.naming.names()`.
@@ -183,7 +184,10 @@ def check(name: str, found: Mapping[str, np.ndarray], wanted: Iterable[Tensor]) 
 
 
 def count_classes(found: Mapping[str, np.ndarray], family: Family) -> int:
-    """As the head has them; ImageNet's 1000 where it is missing or misshapen, said by `check`."""
+    """As the head has them; ImageNet's 1000 where it is missing or misshapen, said by `check`.
+
+    It is a dense layer, (classes, c), or a convolution, (classes, c, 1, 1).
+    """
     head = found.get(f"{family.head}.weight")
     shape = () if head is None else head.shape
-    return shape[0] if len(shape) == 2 and shape[0] > 0 else 1000
+    return shape[0] if len(shape) in (2, 4) and shape[0] > 0 else 1000

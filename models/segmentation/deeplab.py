@@ -7,7 +7,8 @@
 | v3 | Chen et al. 2017, arXiv:1706.05587, section 3.3 | ASPP with BatchNorm and image pooling |
 | v3+ | Chen et al. 2018, arXiv:1802.02611, section 3.1 | v3's, and a decoder with an early map |
 
-The dense CRF that follows v1 and v2 in their papers is no part of the networks here.
+Rates belong to an output stride, and follow the backbone's. The dense CRF that follows v1 and v2 in
+their papers is no part of the networks here.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from models.classification.vgg import VGG
 from models.layers.pooling import global_average_pool
 from models.layers.resize import bilinear
 from models.segmentation.fcn import FCNHead
-from models.segmentation.segmenter import segmenter
+from models.segmentation.segmenter import check_fields, segmenter
 
 ModuleDef = Callable[..., Any]
 Maps = tuple[jax.Array, ...]
@@ -35,8 +36,12 @@ class LargeFOV(nn.Module):
     (…, (B, h, w, c)) -> (B, h, w, num_classes)
 
     Attributes:
-        rate: of the 3x3 convolution.
+        rate: of the 3x3 convolution, at an output stride of 8.
         width: channels of both.
+        dropout: rate after each.
+
+    Raises:
+        ValueError: `rate` or `width` is below 1; `dropout` is not from 0 to below 1.
     """
 
     num_classes: int
@@ -48,14 +53,19 @@ class LargeFOV(nn.Module):
     width: int = 1024
     dropout: float = 0.5
 
+    def __post_init__(self) -> None:
+        check_fields(rate=self.rate, width=self.width, dropout=self.dropout)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
+        rate = followed(self.rate, 8, self.strides)
         drop = partial(nn.Dropout, self.dropout, deterministic=not train)
         first = self.conv(
             self.width,
             (3, 3),
-            kernel_dilation=self.rate,
-            padding=self.rate,
+            kernel_dilation=rate,
+            padding=rate,
             use_bias=True,
             name="hidden1",
         )
@@ -69,6 +79,12 @@ class Atrous(nn.Module):
     """A dilated 3x3 convolution to logits: v2's branch on ResNet (its section 4.1.2).
 
     (…, (B, h, w, c)) -> (B, h, w, num_classes)
+
+    Attributes:
+        rate: at an output stride of 8.
+
+    Raises:
+        ValueError: `rate` is below 1.
     """
 
     num_classes: int
@@ -78,9 +94,13 @@ class Atrous(nn.Module):
     logits: ModuleDef
     rate: int
 
+    def __post_init__(self) -> None:
+        check_fields(rate=self.rate)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
-        rate = self.rate
+        rate = followed(self.rate, 8, self.strides)
         layer = self.logits(
             self.num_classes, (3, 3), kernel_dilation=rate, padding=rate, name="logits"
         )
@@ -92,7 +112,10 @@ class Sum(nn.Module):
 
     Attributes:
         branch: `LargeFOV` or `Atrous`.
-        rates: of each branch; the paper's ASPP-L.
+        rates: of each branch, at an output stride of 8; the paper's ASPP-L.
+
+    Raises:
+        ValueError: there are no `rates`, or one is below 1; what a branch refuses.
     """
 
     num_classes: int
@@ -102,6 +125,10 @@ class Sum(nn.Module):
     logits: ModuleDef
     branch: ModuleDef
     rates: tuple[int, ...] = (6, 12, 18, 24)
+
+    def __post_init__(self) -> None:
+        check_fields(rates=self.rates)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
@@ -127,9 +154,13 @@ class ASPP(nn.Module):
     one value a channel, which BatchNorm refuses.
 
     Attributes:
-        rates: of the three dilated 3x3 convolutions.
+        rates: of the dilated 3x3 convolutions, three in the paper.
         width: channels of every branch, and of what comes out.
         dropout: rate at the end.
+
+    Raises:
+        ValueError: there are no `rates`, one or `width` is below 1; `dropout` is not from 0 to
+            below 1.
     """
 
     conv: ModuleDef
@@ -137,6 +168,10 @@ class ASPP(nn.Module):
     rates: tuple[int, ...]
     width: int = 256
     dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(rates=self.rates, width=self.width, dropout=self.dropout)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -168,6 +203,10 @@ class DeepLabV3Head(nn.Module):
     Attributes:
         rates: at an output stride of 16; at 8 they double, as in the paper's section 3.3.
         width: channels of all inner maps.
+        dropout: `ASPP`'s.
+
+    Raises:
+        ValueError: what `ASPP` refuses.
     """
 
     num_classes: int
@@ -177,11 +216,16 @@ class DeepLabV3Head(nn.Module):
     logits: ModuleDef
     rates: tuple[int, ...] = (6, 12, 18)
     width: int = 256
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(rates=self.rates, width=self.width, dropout=self.dropout)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
-        rates = follow(self.rates, self.strides)
-        aspp = ASPP(self.conv, self.norm, rates, self.width, name="aspp")
+        rates = tuple(followed(rate, 16, self.strides) for rate in self.rates)
+        aspp = ASPP(self.conv, self.norm, rates, self.width, self.dropout, name="aspp")
         y = aspp(maps[-1], train=train)
         y = self.conv(self.width, (3, 3), padding=1, name="conv")(y)
         y = self.norm(name="norm")(y, train=train, act=nn.relu)
@@ -197,6 +241,10 @@ class DeepLabV3PlusHead(nn.Module):
         rates: at an output stride of 16; at 8 they double.
         width: channels of all inner maps.
         early: channels to which the first map is brought (v3+, table 1).
+        dropout: `ASPP`'s.
+
+    Raises:
+        ValueError: `early` is below 1; what `ASPP` refuses.
     """
 
     num_classes: int
@@ -207,12 +255,17 @@ class DeepLabV3PlusHead(nn.Module):
     rates: tuple[int, ...] = (6, 12, 18)
     width: int = 256
     early: int = 48
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(rates=self.rates, width=self.width, early=self.early, dropout=self.dropout)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> jax.Array:
         first = maps[0]
-        rates = follow(self.rates, self.strides)
-        aspp = ASPP(self.conv, self.norm, rates, self.width, name="aspp")
+        rates = tuple(followed(rate, 16, self.strides) for rate in self.rates)
+        aspp = ASPP(self.conv, self.norm, rates, self.width, self.dropout, name="aspp")
         y = bilinear(aspp(maps[-1], train=train), *first.shape[1:3])
         early = self.conv(self.early, (1, 1), name="early_conv")(first)
         early = self.norm(name="early_norm")(early, train=train, act=nn.relu)
@@ -223,9 +276,9 @@ class DeepLabV3PlusHead(nn.Module):
         return self.logits(self.num_classes, (1, 1), name="logits")(y)
 
 
-def follow(rates: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
-    """Rates that are given for an output stride of 16, for that of the last map; at least 1."""
-    return tuple(max(rate * 16 // strides[-1], 1) for rate in rates)
+def followed(rate: int, at: int, strides: tuple[int, ...]) -> int:
+    """A rate that spans on the last map what it spans at an output stride `at`; at least 1."""
+    return max(rate * at // strides[-1], 1)
 
 
 # VGG-16 as the authors dilate it: the last two poolings keep the resolution.

@@ -17,9 +17,8 @@ from models.classification.classifier import check_num_classes, fitting
 from models.classification.resnet import ResNet50, ResNet101
 from models.classification.vgg import VGG
 from models.layers.image import check_image
-from models.layers.pooling import max_pool
 from models.layers.transposed import ConvTranspose
-from models.segmentation.segmenter import conv_and_logits, segmenter
+from models.segmentation.segmenter import check_fields, conv_and_logits, segmenter
 
 ModuleDef = Callable[..., Any]
 
@@ -29,16 +28,16 @@ class FCN(nn.Module):
 
     The backbone's last map, at stride 32, goes through the classifier's dense layers as
     convolutions, the first of 7x7; scores of poolings at strides 16 and 8 are added to what it
-    yields, and transposed convolutions, which begin as bilinear interpolation, bring it to the
-    image's size (section 3.3, fig. 3). The authors pad the image by 100 pixels and crop the result
-    so that the 7x7 fits everywhere; here that convolution is padded by 3, which leaves each score
-    where its own window is and computes no more than the image. At 224x224 the score in the middle
-    of the 7x7 scores is the classifier's (`as_convolutions` takes its weights).
+    yields, and transposed convolutions, which begin as bilinear interpolation and are trained,
+    bring it to the image's size (section 3.3, fig. 3). The authors pad the image by 100 pixels and
+    crop the result so that the 7x7 fits everywhere; here that convolution is padded by 3, which
+    leaves each score where its own window is and computes no more than the image. At 224x224 the
+    score in the middle of the 7x7 scores is the classifier's (`as_convolutions` takes its weights).
 
     Logits are at least float32. Dropout draws from `dropout`.
 
     Attributes:
-        backbone: `VGG` of five stages.
+        backbone: `VGG` of five stages, not dilated.
         num_classes: at least 1.
         stride: 32, 16 or 8: of the finest scores, FCN-32s, FCN-16s or FCN-8s.
         widths: of the two hidden layers.
@@ -47,8 +46,9 @@ class FCN(nn.Module):
 
     Raises:
         TypeError: `num_classes` is no whole number.
-        ValueError: it is below 1; `stride` is none of the three; in a call, the image's height or
-            width is no multiple of 32.
+        ValueError: it or one of `widths` is below 1; `stride` is none of the three; `dropout` is
+            not from 0 to below 1; the backbone's strides are others; in a call, the image's height
+            or width is no multiple of 32.
     """
 
     backbone: nn.Module
@@ -67,16 +67,22 @@ class FCN(nn.Module):
         check_num_classes(self.num_classes)
         if self.stride not in (32, 16, 8):
             raise ValueError(f"stride={self.stride} is none of 32, 16, 8")
+        check_fields(widths=self.widths, dropout=self.dropout)
+        if len(self.widths) != 2:
+            raise ValueError(f"widths={self.widths} must be two")
+        strides = self.backbone.strides  # type: ignore[attr-defined]
+        if strides != (1, 2, 4, 8, 16, 32):
+            raise ValueError(f"a backbone with strides={strides}: expected five stages, to 32")
         super().__post_init__()
 
     def input_size(self, size: int) -> int:
         """The least height or width of an image whose logits cover `size` pixels."""
-        return -(-size // 32) * 32
+        return max(-(-size // 32), 1) * 32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         check_image(x)
-        if x.shape[1] % 32 or x.shape[2] % 32 or 0 in x.shape:
+        if x.shape[1] % 32 or x.shape[2] % 32:
             raise ValueError(
                 f"image of shape {x.shape}: height and width must be multiples of 32, such as "
                 f"{self.input_size(x.shape[1])}x{self.input_size(x.shape[2])}"
@@ -94,7 +100,7 @@ class FCN(nn.Module):
             )
             y = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(layer(y)))
         y = logits(self.num_classes, (1, 1), name="head")(y)
-        for stride, before in ((16, maps[3]), (8, maps[2])):
+        for stride, stage in ((16, 4), (8, 3)):
             if self.stride <= stride:
                 score = logits(
                     self.num_classes,
@@ -103,7 +109,8 @@ class FCN(nn.Module):
                     name=f"score{stride}",
                 )
                 y = self.upsampled(y, 2, f"up{stride}")
-                y = y + score(max_pool(before, (2, 2), strides=2))
+                pooled = self.backbone.pool(maps[stage - 1], stage)  # type: ignore[attr-defined]
+                y = y + score(pooled)
         return self.upsampled(y, self.stride, "up")
 
     def upsampled(self, y: jax.Array, factor: int, name: str) -> jax.Array:
@@ -151,10 +158,20 @@ def as_convolutions(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         The same, with kernels (7, 7, c, width), (1, 1, width, width), (1, 1, width, classes).
+
+    Raises:
+        ValueError: one of the layers is missing, or its kernel is of no such map.
     """
     converted = dict(params)
     for name, size in (("hidden1", 7), ("hidden2", 1), ("head", 1)):
+        if name not in params:
+            raise ValueError(f"params of {', '.join(params)}: {name} is missing")
         kernel = params[name]["kernel"]
+        if kernel.ndim != 2 or kernel.shape[0] % size**2:
+            raise ValueError(
+                f"{name}/kernel of shape {kernel.shape}: expected a dense layer's on a map of "
+                f"{size}x{size}"
+            )
         shape = (size, size, kernel.shape[0] // size**2, kernel.shape[1])
         converted[name] = {**params[name], "kernel": kernel.reshape(shape)}
     return converted
@@ -164,6 +181,12 @@ class FCNHead(nn.Module):
     """A 3x3 convolution to a quarter of the channels, dropout, logits: torchvision's.
 
     (…, (B, h, w, c)) -> (B, h, w, num_classes)
+
+    Attributes:
+        dropout: rate before the logits.
+
+    Raises:
+        ValueError: it is not from 0 to below 1; the map has less than 4 channels.
     """
 
     num_classes: int
@@ -173,9 +196,15 @@ class FCNHead(nn.Module):
     logits: ModuleDef
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_fields(dropout=self.dropout)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, maps: tuple[jax.Array, ...], *, train: bool) -> jax.Array:
         x = maps[-1]
+        if x.shape[-1] < 4:
+            raise ValueError(f"map of shape {x.shape}: a quarter of its channels is none")
         y = self.conv(x.shape[-1] // 4, (3, 3), padding=1, name="conv")(x)
         y = self.norm(name="norm")(y, train=train, act=nn.relu)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)

@@ -30,13 +30,14 @@ class Segmenter(nn.Module):
         backbone: `(x, *, train)` -> tuple of maps (B, h, w, c), with `strides`.
         num_classes: at least 1.
         head: `(num_classes, *, strides, conv, norm, logits, name)` -> module, (maps, *, train) ->
-            (B, h, w, num_classes); `strides` are the backbone's, `logits` makes its last layer.
+            (B, h, w, num_classes); `strides` are those of the maps, `logits` makes its last layer.
         aux: the same for a head of its own on all maps but the last; None for none.
         norm, conv_general_dilated, dtype, param_dtype: of the heads, as the backbone's.
 
     Raises:
         TypeError: `num_classes` is no whole number.
-        ValueError: it is below 1; in a call, the image is none or too small for the backbone.
+        ValueError: it is below 1; `aux` on a backbone of one map; in a call, the image is none or
+            too small for the backbone, or what a head refuses.
     """
 
     backbone: nn.Module
@@ -53,6 +54,9 @@ class Segmenter(nn.Module):
 
     def __post_init__(self) -> None:
         check_num_classes(self.num_classes)
+        strides = self.backbone.strides  # type: ignore[attr-defined]
+        if self.aux is not None and len(strides) < 2:
+            raise ValueError(f"aux={self.aux}: a backbone with strides={strides} has one map alone")
         super().__post_init__()
 
     def input_size(self, size: int) -> int:
@@ -103,6 +107,25 @@ def conv_and_logits(network: Any, x: jax.Array) -> tuple[ModuleDef, ModuleDef]:
         precision="highest",
     )
     return conv, logits
+
+
+def check_fields(*, dropout: float = 0.0, **sizes: int | tuple[int, ...]) -> None:
+    """Refuses fields of a network or a head that no layer could be made with.
+
+    Args:
+        dropout: a rate.
+        **sizes: by the field's name: a number of channels, of pixels, or some of them.
+
+    Raises:
+        ValueError: `dropout` is not from 0 to below 1, or a size is no whole number above 0.
+    """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout} must be from 0 to below 1")
+    for name, size in sizes.items():
+        each = size if isinstance(size, tuple | list) else (size,)
+        whole = all(isinstance(one, int | np.integer) for one in each)
+        if not each or not whole or min(each) < 1:
+            raise ValueError(f"{name}={size!r} must be whole, and at least 1")
 
 
 def segmenter(

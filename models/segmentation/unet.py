@@ -20,6 +20,7 @@ from models.layers.norm import BatchNorm
 from models.layers.pooling import max_pool
 from models.layers.resize import bilinear
 from models.layers.transposed import ConvTranspose
+from models.segmentation.segmenter import check_fields
 
 ModuleDef = Callable[..., Any]
 
@@ -48,12 +49,13 @@ class UNet(nn.Module):
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic; inferred from input and parameters by default.
         param_dtype: of the parameters.
+        remat: whether a level's activations are computed again in the backward pass.
 
     Raises:
         TypeError: `num_classes` is no whole number.
         ValueError: it or one of `features` is below 1; there are no two levels; an odd number of
-            channels to halve; an unknown `padding` or `upsampling`; in a call, a size that does not
-            divide, naming the next that does.
+            channels to halve; an unknown `padding` or `upsampling`; `dropout` is not from 0 to
+            below 1; in a call, a size that does not divide, naming the next that does.
     """
 
     num_classes: int
@@ -66,19 +68,19 @@ class UNet(nn.Module):
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    remat: bool = False
 
     def __post_init__(self) -> None:
         check_num_classes(self.num_classes)
-        if len(self.features) < 2 or min(self.features) < 1:
-            raise ValueError(f"features={self.features} must be at least two, each above 0")
+        check_fields(features=self.features, dropout=self.dropout)
+        if len(self.features) < 2:
+            raise ValueError(f"features={self.features} must be at least two")
         if any(f % 2 for f in self.features[1:]):
             raise ValueError(f"features={self.features}: all but the first are halved, and odd")
         if self.padding not in ("SAME", "VALID"):
             raise ValueError(f"padding={self.padding!r} is neither 'SAME' nor 'VALID'")
         if self.upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling={self.upsampling!r} is neither 'transposed' nor 'resize'")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} must be from 0 to below 1")
         super().__post_init__()
 
     @property
@@ -95,32 +97,19 @@ class UNet(nn.Module):
 
         In the paper's form 572 for 388.
         """
-        depth = len(self.features) - 1
-        if self.padding == "SAME":
-            return max(-(-size // 2**depth), 1) * 2**depth
-        # Up from the lowest level's map, which has at least one pixel.
-        lowest = 1
-        while self.output_size(self.grown(lowest)) < size:
-            lowest += 1
-        return self.grown(lowest)
-
-    def output_size(self, size: int) -> int:
-        """Of the logits of an image of `size` pixels."""
-        return size - 2 * self.margin
-
-    def grown(self, lowest: int) -> int:
-        """The size of the image whose lowest map, not padded, has `lowest` pixels."""
-        size = lowest + 4
-        for _ in self.features[1:]:
-            size = 2 * size + 4
-        return size
+        scale = 2 ** (len(self.features) - 1)
+        # What the lowest map adds to the image when it is a pixel larger is `scale`: all sizes are
+        # that many apart. Its two convolutions, and those above it, take what is left.
+        taken = 0 if self.padding == "SAME" else 4 * (2 * scale - 1)
+        lowest = max(-(-(size + 2 * self.margin - taken) // scale), 1)
+        return lowest * scale + taken
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         check_image(x)
         check_channels(x, self, "down1_conv1")
         for size in x.shape[1:3]:
-            wanted = self.input_size(self.output_size(size))
+            wanted = self.input_size(max(size - 2 * self.margin, 1))
             if wanted != size:
                 raise ValueError(
                     f"image of shape {x.shape}: {size} pixels do not divide on every level; the "
@@ -129,7 +118,7 @@ class UNet(nn.Module):
         levels = len(self.features)
         skips: list[jax.Array] = []
         for level, features in enumerate(self.features, 1):
-            x = self.convolve(x, features, f"down{level}", train=train)
+            x = self.level(x, features, f"down{level}", train=train)
             if level >= levels - 1:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
             if level < levels:
@@ -139,7 +128,7 @@ class UNet(nn.Module):
             features = self.features[level - 1]
             x = self.upsample(x, self.features[level] // 2, f"up{level}_up")
             x = jnp.concatenate([cropped(skips[level - 1], x), x], -1)
-            x = self.convolve(x, features, f"up{level}", train=train)
+            x = self.level(x, features, f"up{level}", train=train)
         wide = np.promote_types(x.dtype, np.float32)
         head = nn.Conv(
             self.num_classes,
@@ -163,6 +152,11 @@ class UNet(nn.Module):
             param_dtype=self.param_dtype,
             **fields,
         )
+
+    def level(self, x: jax.Array, features: int, name: str, *, train: bool) -> jax.Array:
+        """`convolve`, again in the backward pass where that is asked for."""
+        run = lambda self, x: self.convolve(x, features, name, train=train)  # noqa: E731
+        return nn.remat(run)(self, x) if self.remat else run(self, x)
 
     def convolve(self, x: jax.Array, features: int, name: str, *, train: bool) -> jax.Array:
         """Two 3x3 convolutions with ReLU: (B, h, w, c) -> (B, h', w', features)."""

@@ -78,12 +78,12 @@ def write_report(
 
 
 def rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Of a table: nested names joined by dots, lists of values by commas."""
+    """Of a table: nested names joined by dots, lists of values by commas; empty lists left out."""
     found: list[tuple[str, str]] = []
     for key, one in value.items():
         if isinstance(one, Mapping):
             found += rows(one, f"{prefix}{key}.")
-        else:
+        elif one != []:
             found.append((prefix + key, _text(one)))
     return found
 
@@ -95,7 +95,9 @@ def _facts(
     if about.shape is not None:
         height, width, channels = about.shape
         shape = f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
-    facts = [("Data", f"{about.name}: {shape}, {len(about.classes)} classes")]
+    said = [f"{len(about.classes)} classes"] if about.classes else []
+    said += [f"masks of {len(about.mask_classes)} classes"] if about.mask_classes else []
+    facts = [("Data", ", ".join([f"{about.name}: {shape}", *said]))]
     if "model" in config:
         facts.append(("Model", _text(config["model"])))
     if measured is not None:

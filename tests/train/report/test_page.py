@@ -106,6 +106,16 @@ def test_the_page_says_what_it_is_about(workdir):
     ]
 
 
+def test_classes_of_masks_are_counted_apart_and_empty_lists_are_not_listed(workdir):
+    about = dataclasses.replace(ABOUT, classes=(), mask_classes=("ground", "cat"), colours=())
+    (workdir / "about.json").write_text(json.dumps(dataclasses.asdict(about)))
+    path = write_report(workdir, "t", None, about, Digits(), [])
+    texts = [text for _, text in Page(path.read_text(encoding="utf-8")).texts]
+    assert "digits: 32×32 grey images, masks of 2 classes" in texts
+    assert "mask_classes" in texts
+    assert "colours" not in texts
+
+
 def test_a_run_without_a_result(workdir):
     def part(summary, about, source):
         raise AssertionError("there is nothing to show")

@@ -18,6 +18,8 @@ class Family(NamedTuple):
     """How the names of auxiliary heads begin at torchvision's; empty where there are none."""
     transforms: bool = False
     """Whether the network begins with an input transform (`models.layers.input_transform`)."""
+    pixels: bool = False
+    """Whether each pixel has logits."""
 
 
 def resnet(module: str, network: Any) -> str:
@@ -123,8 +125,8 @@ GOOGLENET = Family(
     transforms=True,
 )
 INCEPTION = Family(inception, head="fc", auxiliary=("AuxLogits.",), transforms=True)
-FCN = Family(fcn, head="classifier.4", auxiliary=("aux_classifier.",))
-DEEPLAB = Family(deeplab, head="classifier.4", auxiliary=("aux_classifier.",))
+FCN = Family(fcn, head="classifier.4", auxiliary=("aux_classifier.",), pixels=True)
+DEEPLAB = Family(deeplab, head="classifier.4", auxiliary=("aux_classifier.",), pixels=True)
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), RESNET),
     **dict.fromkeys(("resnext50_32x4d", "resnext101_32x8d"), RESNET),

@@ -3,15 +3,16 @@
     pixels = resize_and_crop(picture, sizes("resnet50", "IMAGENET1K_V2"))   # uint8
     x = normalise(pixels)                                                   # float32
 
-All of them, ImageNet's 1000 classes in common: the shorter side is resized, bilinearly and with
-antialiasing, the centre is cropped, and channels (red, green, blue) are normalised by `MEAN` and
-`STD` of pixels in 0..1.
+All of them, ImageNet's 1000 classes unless another set is named: the shorter side is resized,
+bilinearly and with antialiasing, the centre is cropped, and channels (red, green, blue) are
+normalised by `MEAN` and `STD` of pixels in 0..1.
 
 | weights | shorter side | crop |
 |---|---|---|
 | `IMAGENET1K_V1` of every network but one | 256 | 224 |
 | `IMAGENET1K_V1` of inception_v3 | 342 | 299 |
 | `IMAGENET1K_V2` of resnet50, 101, 152, resnext*, wide_resnet* | 232 | 224 |
+| `COCO_WITH_VOC_LABELS_V1` of fcn_*, deeplabv3_*: PASCAL VOC's 21 classes | 520 | none |
 
 GoogLeNet and Inception v3 take these same pictures: the normalisation of their own on top, with
 which their weights were trained, is among their variables (`models.pretrained.torchvision`).
@@ -37,8 +38,8 @@ class Sizes(NamedTuple):
 
     resize: int = 256
     """Shorter side after resizing."""
-    crop: int = 224
-    """Height and width of what is cut from the centre."""
+    crop: int | None = 224
+    """Height and width of what is cut from the centre; None: nothing is cut."""
 
 
 def sizes(name: str, weights: str = "IMAGENET1K_V1") -> Sizes:
@@ -51,8 +52,9 @@ def sizes(name: str, weights: str = "IMAGENET1K_V1") -> Sizes:
     Raises:
         ValueError: torchvision has no such network, or no such weights of it.
     """
-    family_of(name)
     known = {"IMAGENET1K_V1": Sizes(342, 299) if name == "inception_v3" else Sizes()}
+    if family_of(name).pixels:
+        known = {"COCO_WITH_VOC_LABELS_V1": Sizes(520, None)}
     if name.startswith(TRAINED_ANEW):
         known["IMAGENET1K_V2"] = Sizes(232, 224)
     if weights not in known:
@@ -61,7 +63,7 @@ def sizes(name: str, weights: str = "IMAGENET1K_V1") -> Sizes:
 
 
 def preprocess(picture: np.ndarray | Image.Image, sizes: Sizes = Sizes()) -> np.ndarray:
-    """`resize_and_crop`, then `normalise`: one picture -> (crop, crop, 3) float32."""
+    """`resize_and_crop`, then `normalise`: one picture -> (crop, crop, 3) float32, or (H, W, 3)."""
     return normalise(resize_and_crop(picture, sizes))
 
 
@@ -78,16 +80,18 @@ def resize_and_crop(picture: np.ndarray | Image.Image, sizes: Sizes = Sizes()) -
         sizes: in pixels.
 
     Returns:
-        (crop, crop, 3) uint8.
+        (crop, crop, 3) uint8; (H, W, 3), whatever the two have become, without a crop.
 
     Raises:
         ValueError: the picture has other axes, another dtype, more than 8 bits a channel, or no
             pixels; a size is below 1.
     """
-    if min(sizes) < 1:
+    if min(size for size in sizes if size is not None) < 1:
         raise ValueError(f"{sizes} must be at least 1 pixel each")
     image = rgb(picture)
     image = image.resize(resized(image.size, sizes.resize), Image.Resampling.BILINEAR)
+    if sizes.crop is None:
+        return np.array(image)
     # Left, top, right, bottom.
     lacking = [max(sizes.crop - side, 0) for side in image.size]
     border = (*(n // 2 for n in lacking), *((n + 1) // 2 for n in lacking))

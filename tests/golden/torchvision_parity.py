@@ -5,10 +5,11 @@ arithmetic is float64. A file holds, all in torchvision's names and its order of
 
 - shapes: JSON, name -> shape of each tensor of the state_dict
 - x: JSON, shape of the images
-- eval/logits, train/logits, train/AUXILIARY: (B, classes)
+- eval/logits, train/logits, train/AUXILIARY: (B, classes); of pixels SAMPLES values, and /scale
 - eval/MODULE, train/MODULE: SAMPLES values of what a module yields, at positions that depend on the
   name and the size; and MODULE/scale, the largest magnitude of all values
-- train/NAME of running statistics: after one step in training, sampled as well. Nothing is dropped
+- train/NAME of running statistics: after one step in training, sampled as well; of segmenters the
+  heads' alone. Nothing is dropped
 """
 
 import json
@@ -35,6 +36,7 @@ class Case(NamedTuple):
     """Whether in training too."""
 
 
+SEGMENTERS = ("fcn_resnet50", "deeplabv3_resnet50")
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 CASES = {
     "resnet18": Case((3, 3, 65, 50), STAGES),
@@ -46,6 +48,8 @@ CASES = {
     "googlenet": Case((4, 3, 97, 84), ["inception4a", "inception4d", "inception5b"]),
     # Its auxiliary head needs 299x299 in training.
     "inception_v3": Case((2, 3, 139, 107), ["Mixed_6e", "Mixed_7c"], train=False),
+    # Their logits before they are brought to the image's size.
+    **dict.fromkeys(SEGMENTERS, Case((3, 3, 65, 50), ["classifier", "aux_classifier"])),
 }
 
 
@@ -53,7 +57,9 @@ def build(name, **fields):
     """A network of torchvision in float64 with the drawn weights, without dropout."""
     if name in ("googlenet", "inception_v3"):
         fields = {"init_weights": False, "transform_input": True, "aux_logits": True} | fields
-    network = getattr(torchvision.models, name)(num_classes=CLASSES, **fields).double()
+    if name in SEGMENTERS:
+        fields = {"weights_backbone": None, "aux_loss": True} | fields
+    network = torchvision.models.get_model(name, num_classes=CLASSES, **fields).double()
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     network.load_state_dict({k: torch.from_numpy(v) for k, v in weights(shapes).items()})
     for module in network.modules():
@@ -86,14 +92,21 @@ def main(names):
         arrays = {"shapes": json.dumps(shapes), "x": json.dumps(case.x)}
         for mode in ("eval", "train")[: 1 + case.train]:
             output, maps = run(network.train(mode == "train"), x, case.modules)
-            outputs = output._asdict() if isinstance(output, tuple) else {"logits": output}
-            for key, value in outputs.items():
+            if name in SEGMENTERS:
+                maps |= {"logits": output["out"], "aux_logits1": output["aux"]}
+                output = {}
+            elif isinstance(output, tuple):
+                output = output._asdict()
+            else:
+                output = {"logits": output}
+            for key, value in output.items():
                 arrays[f"{mode}/{key}"] = value.numpy()
             for key, value in maps.items():
                 arrays[f"{mode}/{key}"] = sampled(key, value.numpy())
                 arrays[f"{mode}/{key}/scale"] = value.abs().max().numpy()
         for key, value in network.state_dict().items():
-            if case.train and key.endswith(("running_mean", "running_var")):
+            known = name in SEGMENTERS and key.startswith("backbone.")
+            if case.train and not known and key.endswith(("running_mean", "running_var")):
                 arrays[f"train/{key}"] = sampled(key, value.numpy(), 8)
         arrays = {
             key: value.astype(np.float32) if isinstance(value, np.ndarray) else np.array(value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.pretrained.naming import names
+from models.pretrained.naming import FAMILIES
 from models.pretrained.preprocess import Sizes, normalise, preprocess, resize_and_crop, sizes
 
 V2 = {
@@ -65,7 +65,7 @@ def test_grey_is_repeated_and_alpha_is_dropped(inputs):
     np.testing.assert_array_equal(resize_and_crop(clear, how), resize_and_crop(colour, how))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not FAMILIES[name].pixels])
 def test_sizes_are_those_of_the_published_weights(name):
     first = Sizes(342, 299) if name == "inception_v3" else Sizes(256, 224)
     assert sizes(name) == sizes(name, "IMAGENET1K_V1") == first
@@ -74,6 +74,25 @@ def test_sizes_are_those_of_the_published_weights(name):
     else:
         with pytest.raises(ValueError, match=f"weights='IMAGENET1K_V2' of {name} are none of"):
             sizes(name, "IMAGENET1K_V2")
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].pixels])
+def test_segmentation_takes_all_of_a_picture(name):
+    how = sizes(name, "COCO_WITH_VOC_LABELS_V1")
+    assert how == Sizes(520, None)
+    with pytest.raises(ValueError, match=f"weights='IMAGENET1K_V1' of {name} are none of COCO"):
+        sizes(name)
+
+
+@pytest.mark.parametrize(("picture", "height", "width"), [((30, 41), 20, 27), ((41, 30), 27, 20)])
+def test_without_a_crop_a_picture_is_resized_alone(inputs, picture, height, width):
+    found = resize_and_crop(inputs.picture(*picture), Sizes(20, None))
+    assert (found.shape, found.dtype) == ((height, width, 3), np.uint8)
+    cut = resize_and_crop(inputs.picture(*picture), Sizes(20, 20))
+    middle = found[4:-3] if height > width else found[:, 4:-3]
+    np.testing.assert_array_equal(cut, middle)
+    ready = preprocess(inputs.picture(*picture), Sizes(20, None))
+    assert (ready.shape, ready.dtype) == ((height, width, 3), np.float32)
 
 
 def test_a_network_that_torchvision_lacks_has_no_sizes():

@@ -242,7 +242,6 @@ class ResNet(nn.Module):
             param_dtype=self.param_dtype,
         )
         norm = partial(self.norm, dtype=self.dtype, param_dtype=self.param_dtype)
-        shortcut = partial(Shortcut, option=self.shortcut, conv=conv, norm=norm)
 
         x = self.stem(self.stem_features, conv=conv, norm=norm, name="stem")(x, train=train)
         maps: list[jax.Array] = []
@@ -251,11 +250,14 @@ class ResNet(nn.Module):
         for stage, (blocks, features) in enumerate(zip(self.stages, self.channels, strict=True), 1):
             before, dilation = dilation, self.undilated[stage - 1] // self.strides[stage - 1]
             for number in range(1, blocks + 1):
+                # Where dilation takes a stride's place, what projected for its sake still does.
+                kept = number == 1 < stage and self.strides[stage - 1] == stride
+                option = "C" if kept and self.shortcut == "B" else self.shortcut
                 block = self.block(
                     features,
                     strides=self.strides[stage - 1] // stride,
                     dilations=(before, dilation),
-                    shortcut=shortcut,
+                    shortcut=partial(Shortcut, option=option, conv=conv, norm=norm),
                     conv=conv,
                     norm=norm,
                     name=f"stage{stage}_block{number}",

@@ -4,9 +4,21 @@ import io
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from train.refusal import Refused
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
+SIDEWAYS = frozenset(TURNS[i] for i in (5, 6, 7, 8))
 
 
 class Unreadable(Refused):
@@ -41,9 +53,7 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         Exception: it is none of these, is damaged or ends early; of what type is the decoder's.
     """
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
+    image = upright(Image.open(io.BytesIO(data)))
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
@@ -52,6 +62,28 @@ def decode(data: bytes) -> np.ndarray:
     elif "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF says."""
+    image.load()  # a PNG may have its EXIF behind its pixels
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """(height, width) of the upright picture, from its header; no pixel is decoded.
+
+    Args:
+        data: as `decode` takes it; the beginning is enough.
+
+    Raises:
+        Exception: as `decode`.
+    """
+    image = Image.open(io.BytesIO(data))
+    # A PNG without EXIF before its pixels would be decoded in search of some behind them.
+    turn = _turn(image) if image.format != "PNG" or "exif" in image.info else None
+    return image.size if turn in SIDEWAYS else image.size[::-1]
 
 
 def picture(path: pathlib.Path, index: int) -> np.ndarray:
@@ -67,3 +99,7 @@ def picture(path: pathlib.Path, index: int) -> np.ndarray:
     except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreadable(str(path), index, f"cannot be decoded: {reason}") from error
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))

@@ -26,24 +26,26 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from train.data import tfds as sets
+from train.data.features import WANTS, layout
 from train.refusal import Refused
 
 PROBE = 5.0
 """Seconds in which a host must answer; TFDS alone would try for 200."""
 
 
-def prepare(name: str) -> None:
-    """Makes `train.data.tfds.prepared(name)` true, or says why it cannot be.
+def prepare(name: str, wants: Sequence[str] = WANTS) -> None:
+    """Makes `train.data.tfds.prepared` true for one of `wants`, or says why it cannot be.
 
     The set is written beside its place and moved there when it is whole (TFDS's `incomplete_dir`),
     so that a run that is cut short leaves nothing that a later one takes for prepared.
 
     Args:
         name: `set`, `set/config`, either with `:version`.
+        wants: "label", "boxes", "mask": annotations of which the set must have one.
 
     Raises:
-        Refused: an unknown name, no image-classification set, TensorFlow is not installed, no host
-            that it would download from answers, or TFDS fails.
+        Refused: an unknown name, a set without such annotations, TensorFlow is not installed, no
+            host that it would download from answers, or TFDS fails.
     """
     try:
         sets.splits(name)
@@ -55,7 +57,7 @@ def prepare(name: str) -> None:
     folder = sets.data_dir()
     builder = _builder(name)
     if builder is not None:
-        sets.Layout(builder)
+        _check(builder, wants)
     if builder is None or importlib.util.find_spec("tensorflow") is None:
         raise Refused(
             f"data={name!r} is not prepared under {folder}, and preparing it needs TensorFlow, the "
@@ -175,6 +177,17 @@ def _builder(name: str) -> tfds.core.DatasetBuilder | None:
     except (ValueError, AssertionError) as error:  # an unknown configuration or version
         reason = " ".join(str(error).split())
         raise Refused(f"data={name!r} cannot be prepared: {reason}") from error
+
+
+def _check(builder: tfds.core.DatasetBuilder, wants: Sequence[str]) -> None:
+    refused = []
+    for want in wants:
+        try:
+            layout(builder, want)
+            return
+        except Refused as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def _urls(builder: tfds.core.DatasetBuilder) -> list[str]:

@@ -1,17 +1,18 @@
-"""Image-classification sets of TensorFlow Datasets, read at random without TensorFlow.
+"""Sets of TensorFlow Datasets, read at random without TensorFlow: classes, boxes or masks.
 
 A set is prepared where its array_record files lie whole under TFDS_DATA_DIR (by default
 ~/tensorflow_datasets). A copy in another format has no random access and counts as not prepared;
 `train.data.prepare` converts it, or prepares the set in the first place.
 """
 
+import functools
 import hashlib
 import io
 import json
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,29 +21,15 @@ from PIL import Image
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from train.data.arrays import check_labels
-from train.data.source import About, Example
+from train.data.batch import IGNORE
+from train.data.decode import Unreadable, upright
+from train.data.features import MODES, Layout, Masks, layout
+from train.data.source import Example
 from train.refusal import Refused, choose
 
 FORMAT = tfds.core.FileFormat.ARRAY_RECORD
 _NAME = re.compile(r"(?P<set>\w+)(/[\w.-]+)?(?P<version>:[\w.*]+)?")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _TOGETHER = 1024
-
-# fmt: off
-MIRRORED = frozenset((
-    "beans", "caltech101", "caltech_birds2011", "cars196", "cassava", "cats_vs_dogs", "cifar10",
-    "cifar100", "cifar10_1", "colorectal_histology", "deep_weeds", "dtd", "eurosat",
-    "fashion_mnist", "food101", "horses_or_humans", "imagenet2012", "imagenet2012_subset",
-    "imagenet_a", "imagenet_r", "imagenet_resized", "imagenet_v2", "imagenette", "imagewang",
-    "malaria", "oxford_flowers102", "oxford_iiit_pet", "patch_camelyon", "places365_small",
-    "plant_village", "resisc45", "rock_paper_scissors", "stanford_dogs", "stl10", "tf_flowers",
-    "uc_merced",
-))
-# fmt: on
-"""Sets whose mirror image keeps its label. Digits, letters and signs (mnist, emnist, kmnist,
-svhn_cropped, omniglot, ...) are not among them, nor is a set that nobody has judged: no mirror
-is the safe side."""
 
 
 class NotPrepared(Refused):
@@ -75,10 +62,10 @@ def known(name: str, also: Sequence[str] = ()) -> str:
     return name
 
 
-def prepared(name: str) -> bool:
-    """Whether a whole array_record copy of an image-classification set lies ready to be read."""
+def prepared(name: str, want: str = "label") -> bool:
+    """Whether a whole array_record copy of a set with such annotations lies ready to be read."""
     try:
-        Layout(_open(name))
+        layout(_open(name), want)
     except Refused:
         return False
     return True
@@ -93,31 +80,42 @@ def splits(name: str) -> dict[str, int]:
     return {split: info.num_examples for split, info in _open(name).info.splits.items()}
 
 
-def source(name: str, split: str) -> "Tfds":
+def source(name: str, split: str, want: str = "label") -> "Tfds":
     """A split of a prepared set.
+
+    `boxes` are those of a sequence of `bbox` and `label` (`objects`), `is_crowd` and `is_difficult`
+    beside them; `mask` is a second image, of one channel. Where the files do not name a mask's
+    classes they are numbers, up to the largest in the training split, all of whose masks are read.
 
     Args:
         name: `set`, `set/config`, either with `:version` (the newest copy by default).
         split: one of `splits(name)`.
+        want: "label", "boxes" or "mask".
 
     Raises:
         NotPrepared: there is no copy, or none in the array_record format.
-        Refused: an unknown name or split, a damaged copy, or no image-classification set.
+        Refused: an unknown name or split, a damaged copy, or a set without such annotations.
     """
-    return Tfds(_open(name), split)
+    builder = _open(name)
+    found = layout(builder, want)
+    if isinstance(found, Masks) and not found.classes:
+        found.number(_classes(str(builder.data_dir), name))
+    return Tfds(builder, split, found)
 
 
 class Tfds:
-    """A split of a set whose examples are an image and a class; may be pickled."""
+    """A split of a set whose examples are an image and what is known of it; may be pickled.
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
-        layout = Layout(builder)
+    An image or an annotation that cannot be used is `Unreadable` when its example is read.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, found: Layout):
         choose("split", split, builder.info.splits)
         _check_shards(builder, split)
-        self.about = layout.about(split)
-        self.fingerprint = _fingerprint(builder, split, self.about.classes)
-        self._image, self._label = layout.image, layout.label
-        self._channels = layout.channels
+        self.about = found.about(split)
+        classes = (*self.about.classes, *self.about.mask_classes)
+        self.fingerprint = _fingerprint(builder, split, classes)
+        self._layout = found
         self._records = builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         ).data_source
@@ -130,22 +128,33 @@ class Tfds:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
         """Several at once: a record then costs a tenth of what it does alone."""
-        return [
-            self._example(i, record) for i, record in zip(indices, self._read(indices), strict=True)
-        ]
+        return [self._example(i, record) for i, record in self._pairs(indices)]
 
     def truth(self, i: int) -> dict[str, Any]:
-        """The label of example i; the image stays encoded."""
-        return {"label": self._labels([i])[0]}
+        """The annotations of example i; the image stays encoded."""
+        return self._truth(i, self._read([i])[0])
 
     @property
     def labels(self) -> np.ndarray:
-        """(N,) int32: the label of every example; no image is decoded."""
-        parts = [
-            self._labels(range(start, min(start + _TOGETHER, len(self))))
-            for start in range(0, len(self), _TOGETHER)
-        ]
-        return np.concatenate(parts)
+        """(N,) int32: the label of every example; no image is decoded.
+
+        Raises:
+            Refused: it was opened for other annotations.
+        """
+        found: list[np.ndarray] = []
+        for start in range(0, len(self), _TOGETHER):
+            indices = range(start, min(start + _TOGETHER, len(self)))
+            truths = [self._truth(i, record) for i, record in self._pairs(indices)]
+            if "label" not in truths[0]:
+                raise Refused(f"data={self.about.name!r} has no label; its keys: {[*truths[0]]}")
+            found += [truth["label"] for truth in truths]
+        return np.array(found, np.int32)
+
+    def masks(self) -> Iterator[np.ndarray]:
+        """(H, W) uint8: every example's mask in turn, before its classes are checked."""
+        assert isinstance(self._layout, Masks)
+        for i in range(len(self)):
+            yield self._layout.values(self._read([i])[0])
 
     def _read(self, indices: Sequence[int]) -> list[Any]:
         for i in indices:
@@ -157,70 +166,43 @@ class Tfds:
             records = self._records.__getitems__(list(indices))
         return [tf_example_pb2.Example.FromString(record).features.feature for record in records]
 
-    def _labels(self, indices: Sequence[int]) -> np.ndarray:
-        records = self._read(indices)
-        return np.array(
-            [self._checked(i, record) for i, record in zip(indices, records, strict=True)],
-            np.int32,
-        )
+    def _pairs(self, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        return zip(indices, self._read(indices), strict=True)
 
-    def _checked(self, i: int, record: Any) -> np.ndarray:
-        label = np.array(record[self._label].int64_list.value[:1], np.int64)
-        check_labels(label, len(self.about.classes), start=i)
-        return label.astype(np.int32)[0]
+    def _truth(self, i: int, record: Any) -> dict[str, np.ndarray]:
+        try:
+            return self._layout.truth(record, i)
+        except Refused:
+            raise
+        except Exception as error:  # decoders raise what they like
+            raise self._unreadable(i, str(error)) from error
 
     def _example(self, i: int, record: Any) -> Example:
-        label = self._checked(i, record)
+        truth = self._truth(i, record)
         try:
-            image = _decode(record[self._image].bytes_list.value[0], self._channels)
-        except (OSError, SyntaxError, IndexError) as error:  # Pillow raises the first two
-            what = f"{self.about.name}/{self.about.split}"
-            raise Refused(f"image[{i}] of {what} can't be decoded: {error}") from error
+            image = _decode(record[self._layout.image].bytes_list.value[0], self._layout.channels)
+        except Exception as error:
+            raise self._unreadable(i, f"the image cannot be decoded: {error}") from error
         if self.about.shape is not None and image.shape != self.about.shape:
-            raise Refused(f"image[{i}] has shape {image.shape}; wanted: {self.about.shape}")
-        return {"image": image, "label": np.asarray(label)}
-
-
-class Layout:
-    """Which features of a set are its image and its class."""
-
-    def __init__(self, builder: tfds.core.DatasetBuilder):
-        features = dict(sorted(builder.info.features.items()))  # files keep no order
-        images = [key for key, f in features.items() if type(f) is tfds.features.Image]
-        labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
-        pair = builder.info.supervised_keys
-        if pair is None or len(pair) != 2 or pair[0] not in images or pair[1] not in labels:
-            pair = (images[0], labels[0]) if len(images) == len(labels) == 1 else None
-        said = ", ".join(f"{key} ({type(f).__name__})" for key, f in features.items())
-        name = builder.info.full_name
-        if pair is None:
-            raise Refused(
-                f"data={name!r} is no image-classification set (one image, one class): "
-                f"its features are {said}"
+            raise self._unreadable(
+                i, f"the image has shape {image.shape}; wanted: {self.about.shape}"
             )
-        self.image, self.label = pair
-        image = features[self.image]
-        if image.np_dtype != np.uint8 or len(image.shape) != 3 or image.shape[2] not in _MODES:
-            raise Refused(
-                f"data={name!r}: its {self.image} is {image.np_dtype} {image.shape}; "
-                "wanted: uint8, (height, width, channels) with 1, 3 or 4 channels"
-            )
-        self.channels = int(image.shape[2])
-        self._shape = None if None in image.shape else image.shape
-        self._name = builder.info.name
-        self._config = builder.info.config_name
-        self._classes = features[self.label]
+        return {"image": image, **{key: np.asarray(value) for key, value in truth.items()}}
 
-    def about(self, split: str) -> About:
-        """What is known of a split without reading an example."""
-        names = self._classes.int2str
-        return About(
-            name=f"{self._name}/{self._config}" if self._config else self._name,
-            split=split,
-            classes=tuple(names(c) for c in range(self._classes.num_classes)),
-            mirror=self._name in MIRRORED,
-            shape=self._shape,
-        )
+    def _unreadable(self, i: int, reason: str) -> Unreadable:
+        return Unreadable(f"{self.about.name}/{self.about.split}", i, " ".join(reason.split()))
+
+
+@functools.cache
+def _classes(folder: str, name: str) -> int:
+    """How many classes the masks of the training split show."""
+    del folder  # where the set lies may change
+    builder = _open(name)
+    split = choose("split", "train", builder.info.splits)
+    found = layout(builder, "mask")
+    assert isinstance(found, Masks)
+    values = (mask[mask != IGNORE] for mask in Tfds(builder, split, found).masks())
+    return 1 + max((int(value.max()) for value in values if value.size), default=0)
 
 
 def _open(name: str) -> tfds.core.DatasetBuilder:
@@ -297,9 +279,9 @@ def _fingerprint(builder: tfds.core.DatasetBuilder, split: str, classes: tuple[s
 
 
 def _decode(encoded: bytes, channels: int) -> np.ndarray:
-    """(H, W, channels) uint8 of a PNG or JPEG; always by Pillow, so that pixels do not depend on
-    which other decoder happens to be installed."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        mode = _MODES[channels]
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    """(H, W, channels) uint8 of a PNG or JPEG, upright; always by Pillow, so that pixels do not
+    depend on which other decoder happens to be installed."""
+    image = upright(Image.open(io.BytesIO(encoded)))
+    mode = MODES[channels]
+    pixels = np.array(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if channels == 1 else pixels

@@ -7,10 +7,13 @@ from train.refusal import Refused
 
 IMAGES = np.arange(3 * 4 * 5 * 1, dtype=np.uint8).reshape(3, 4, 5, 1)
 LABELS = np.array([1, 0, 1])
+BOX = np.array([[0, 0, 5, 4]], np.float32)
+MASKS = np.array([[[0, 1, 255, 0, 1]] * 4] * 3, np.uint8)
 
 
 def about(**changes):
     known = {"name": "toy", "split": "train", "classes": ("a", "b"), "mirror": True}
+    known["mask_classes"] = ("ground", "a")
     return About(**(known | changes))
 
 
@@ -19,7 +22,8 @@ def toy(**changes):
 
 
 def test_examples_and_truth():
-    boxes = [np.zeros((0, 4), np.float32), np.ones((2, 4), np.float32), np.ones((1, 4), np.float32)]
+    box = np.array([[0, 1, 5, 4]], np.float32)
+    boxes = [box[:0], np.repeat(box, 2, 0), box]
     source = toy(boxes=boxes, box_label=[[], [1, 0], [1]])
     assert len(source) == 3
     example = source[1]
@@ -36,6 +40,17 @@ def test_examples_and_truth():
     for outside in (-1, 3):
         with pytest.raises(IndexError, match=f"index {outside} is outside"):
             source[outside]
+
+
+def test_masks_and_flags_take_the_batchs_types():
+    source = toy(
+        mask=MASKS.astype(np.int64), boxes=[BOX[:0], BOX, BOX], box_crowd=[[], [True], [False]]
+    )
+    np.testing.assert_array_equal(source[1]["mask"], MASKS[1], strict=True)
+    assert source.truth(0)["box_crowd"].dtype == np.bool_
+    np.testing.assert_array_equal(source.truth(1)["box_crowd"], [True])
+    with pytest.raises(Refused, match="the set declares no mask_classes"):
+        Arrays({"mask": MASKS}, about(mask_classes=()))
 
 
 def test_images_of_varying_size():
@@ -60,12 +75,32 @@ def test_images_of_varying_size():
         ({"label": np.array([0.0, 1.0])}, None, "label has rank 1, type float64"),
         ({"label": np.zeros((2, 2), int)}, None, "label has rank 2"),
         ({"boxes": [np.zeros((1, 3), np.float32)]}, None, r"boxes\[0\] has shape \(1, 3\)"),
-        ({"boxes": [np.zeros((1, 4))]}, None, r"boxes\[0\] has type float64"),
+        ({"boxes": [BOX.astype(np.float64)]}, None, r"boxes\[0\] has type float64"),
         ({"box_label": [[0], [1, 2]]}, None, r"box_label\[1\]\[1\]=2 is outside"),
         (
-            {"boxes": [np.zeros((2, 4), np.float32)], "box_label": [[0]]},
+            {"boxes": [np.repeat(BOX, 2, 0)], "box_label": [[0]]},
             None,
             r"box_label\[0\] has 1 rows, boxes\[0\] has 2",
+        ),
+        ({"image": IMAGES[:1], "boxes": [BOX + 1]}, None, r"boxes\[0\]\[0\].*inside 0 0 5 4"),
+        ({"boxes": [BOX[:0], -BOX]}, None, r"boxes\[1\]\[0\]=.*; wanted: finite, x0 < x1"),
+        ({"boxes": [BOX * np.array([1, 1, 0, 1], "f4")]}, None, r"boxes\[0\]\[0\]=\[0.0, 0.0, 0.0"),
+        ({"boxes": [BOX * np.float32("nan")]}, None, r"boxes\[0\]\[0\]=\[nan"),
+        ({"boxes": [BOX], "box_crowd": [[1]]}, None, r"box_crowd\[0\] has rank 1, type int64"),
+        (
+            {"boxes": [BOX], "box_difficult": [np.zeros(2, bool)]},
+            None,
+            r"box_difficult\[0\] has 2 rows, boxes\[0\] has 1",
+        ),
+        ({"mask": MASKS.astype(np.float32)}, None, r"mask\[0\] has rank 3|mask\[0\].*float32"),
+        ({"mask": MASKS + np.uint8(1)}, None, r"mask\[0\]\[0, 1\]=2 is outside the 2 mask classes"),
+        ({"mask": [MASKS[0], MASKS[0].astype(int) - 1]}, None, r"mask\[1\]\[0, 0\]=-1 is"),
+        ({"mask": [MASKS[0].astype(int) + 256]}, None, r"mask\[0\]\[0, 0\]=256 is outside"),
+        ({"mask": MASKS[0]}, None, r"mask\[0\] has rank 1"),
+        (
+            {"image": IMAGES, "mask": MASKS[:, :3]},
+            None,
+            r"mask\[0\] has shape \(3, 5\), image\[0\] \(4, 5, 1\)",
         ),
         ({"image": 3}, None, "image: int is neither"),
         ({"image": np.uint8(3)}, None, "image: uint8 is neither"),
@@ -98,11 +133,7 @@ def test_fingerprint_is_of_the_contents_alone():
 def test_fingerprint_sees_order_shape_type_and_values():
     other = IMAGES.copy()
     other[2, 3, 4, 0] ^= 1
-    rows = [
-        np.zeros((0, 4), np.float32),
-        np.zeros((2, 4), np.float32),
-        np.zeros((1, 4), np.float32),
-    ]
+    rows = [BOX[:0], np.repeat(BOX, 2, 0), BOX]
     sources = [
         toy(),
         toy(image=IMAGES[::-1]),

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds_library
 from tfds_set import CLASSES, F, pixels_of, png, tfrecord, write_set
 
 from train.data import named, prepare, tfds
+from train.data.judged import MIRRORED
 from train.data.statistics import measure
 from train.data.subset import cut
 from train.refusal import Refused
@@ -74,7 +75,7 @@ def test_images_of_varying_size_and_mode(root):
 def test_an_image_of_another_shape_than_declared_names_its_index(root):
     images = [pixels_of(0, (5, 4, 3)), pixels_of(1, (4, 5, 3))]
     write_set(root, images=images, splits={"train": [0, 1]})
-    with pytest.raises(Refused, match=r"image\[1\] has shape \(4, 5, 3\)"):
+    with pytest.raises(Refused, match=r"tiny/train, example 1: .* shape \(4, 5, 3\)"):
         tfds.source("tiny", "train")[1]
 
 
@@ -82,7 +83,7 @@ def test_an_image_that_cannot_be_decoded_names_its_index(root, monkeypatch):
     write_set(root)
     source = tfds.source("tiny", "train")
     monkeypatch.setattr(tfds, "_decode", lambda encoded, channels: DECODE(encoded[:40], channels))
-    with pytest.raises(Refused, match=r"image\[3\] of tiny/train can't be decoded"):
+    with pytest.raises(Refused, match=r"tiny/train, example 3: the image cannot be decoded"):
         source[3]
 
 
@@ -137,10 +138,10 @@ def test_mirror_is_true_only_where_someone_has_judged_it(root):
         "cmaterdb",
         "quickdraw_bitmap",
     ]
-    assert not tfds.MIRRORED.intersection(letters)
-    assert {"cifar10", "cifar100", "fashion_mnist", "imagenet2012"} <= tfds.MIRRORED
+    assert not MIRRORED.intersection(letters)
+    assert {"cifar10", "cifar100", "fashion_mnist", "imagenet2012"} <= MIRRORED
     builders = tfds_library.list_builders(with_community_datasets=False)
-    assert set(builders) >= tfds.MIRRORED
+    assert set(builders) >= MIRRORED
     write_set(root, name="cifar10")
     assert tfds.source("cifar10", "train").about.mirror
 

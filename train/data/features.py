@@ -1,0 +1,218 @@
+"""Which features of a TFDS set are its image and what is wanted of it: class, boxes or mask."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from train.data import masks
+from train.data.annotations import check_labels
+from train.data.boxes import boxes
+from train.data.decode import size
+from train.data.judged import MASKS, MIRRORED, ONE_BASED
+from train.data.source import About
+from train.refusal import Refused, choose
+
+WANTS = ("label", "boxes", "mask")
+"""What an example may be annotated with; a source gives one of them (a scene has two)."""
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's name of a picture with so many channels."""
+
+_MASK_KEYS = ("mask", "segmentation", "annotation")
+
+
+class Layout(Protocol):
+    """Where a set's image and annotations stand in its records."""
+
+    image: str
+    channels: int
+    """Of the image."""
+
+    def about(self, split: str) -> About:
+        """What is known of a split without reading an example."""
+        ...
+
+    def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
+        """The annotations in example i, a map of features; the image is not decoded.
+
+        Raises:
+            Refused, ValueError: they are wrong; says how.
+        """
+        ...
+
+
+def layout(builder: tfds.core.DatasetBuilder, want: str = "label") -> Layout:
+    """The layout of a set for what is wanted of it.
+
+    Raises:
+        Refused: it has no such annotations; names its features.
+    """
+    choose("want", want, WANTS)
+    return {"label": Labels, "boxes": Boxes, "mask": Masks}[want](builder)
+
+
+class _Image:
+    """A set's image and name."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder):
+        self._name = builder.info.name
+        self._config = builder.info.config_name
+        self._full = builder.info.full_name
+        # Files keep no order.
+        self._features: dict[str, Any] = dict(sorted(builder.info.features.items()))
+
+    def _of(self, kind: type) -> list[str]:
+        return [key for key, feature in self._features.items() if type(feature) is kind]
+
+    def _take(self, key: str) -> None:
+        feature = self._features[key]
+        shape = feature.shape
+        if feature.np_dtype != np.uint8 or len(shape) != 3 or shape[2] not in MODES:
+            raise Refused(
+                f"data={self._full!r}: its {key} is {feature.np_dtype} {shape}; "
+                "wanted: uint8, (height, width, channels) with 1, 3 or 4 channels"
+            )
+        self.image = key
+        self.channels = int(shape[2])
+        self._shape = None if None in shape else shape
+
+    def _refused(self, wanted: str) -> Refused:
+        said = ", ".join(f"{key} ({type(f).__name__})" for key, f in self._features.items())
+        return Refused(f"data={self._full!r} is {wanted}: its features are {said}")
+
+    def _about(self, split: str, **known: Any) -> About:
+        return About(
+            name=f"{self._name}/{self._config}" if self._config else self._name,
+            split=split,
+            mirror=self._name in MIRRORED,
+            shape=self._shape,
+            **known,
+        )
+
+
+class Labels(_Image):
+    """An image and a class."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder):
+        super().__init__(builder)
+        images, labels = self._of(tfds.features.Image), self._of(tfds.features.ClassLabel)
+        pair = builder.info.supervised_keys
+        if pair is None or len(pair) != 2 or pair[0] not in images or pair[1] not in labels:
+            pair = (images[0], labels[0]) if len(images) == len(labels) == 1 else None
+        if pair is None:
+            raise self._refused("no image-classification set (one image, one class)")
+        self._take(pair[0])
+        self._label = pair[1]
+        self._classes = _names(self._features[self._label])
+
+    def about(self, split: str) -> About:
+        return self._about(split, classes=self._classes)
+
+    def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
+        label = np.array(record[self._label].int64_list.value[:1], np.int64)
+        check_labels(label, len(self._classes), start=i)
+        return {"label": label.astype(np.int32)[0]}
+
+
+class Boxes(_Image):
+    """An image and a sequence of boxes with classes, as `objects` with `bbox` and `label`."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder):
+        super().__init__(builder)
+        images = self._of(tfds.features.Image)
+        found = {key: rows for key, rows in self._features.items() if _holds_boxes(rows)}
+        if len(images) != 1 or len(found) != 1:
+            raise self._refused("no detection set (one image, one sequence of `bbox` and `label`)")
+        self._take(images[0])
+        ((self._objects, rows),) = found.items()
+        self._classes = _names(rows.feature["label"])
+        self._flags = {
+            f"box_{flag}": f"{self._objects}/is_{flag}"
+            for flag in ("crowd", "difficult")
+            if f"is_{flag}" in rows.feature
+        }
+
+    def about(self, split: str) -> About:
+        return self._about(split, classes=self._classes)
+
+    def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
+        height, width = size(record[self.image].bytes_list.value[0])
+        shares = np.array(record[f"{self._objects}/bbox"].float_list.value, np.float64)
+        # y0 x0 y1 x1 in float32 shares of the image; three decimals are what was written.
+        rows = shares.reshape(-1, 4)[:, [1, 0, 3, 2]] * [width, height, width, height]
+        rows = np.round(rows, 3)
+        if self._name in ONE_BASED:
+            rows[:, :2] -= 1
+        label = np.array(record[f"{self._objects}/label"].int64_list.value, np.int64)
+        check_labels(label, len(self._classes), key=f"box_label[{i}]")
+        flags = {
+            key: np.array(record[feature].int64_list.value, np.bool_)
+            for key, feature in self._flags.items()
+        }
+        return {"boxes": boxes(rows, height, width), "box_label": label.astype(np.int32), **flags}
+
+
+class Masks(_Image):
+    """An image and an image of one channel whose values are classes."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder):
+        super().__init__(builder)
+        images = [*self._of(tfds.features.Image), *self._of(tfds.features.LabeledImage)]
+        found = [key for key in images if self._is_mask(key)]
+        others = [key for key in images if key not in found]
+        if len(found) != 1 or len(others) != 1:
+            raise self._refused("no segmentation set (one image, one mask of one channel)")
+        self._take(others[0])
+        self.mask = found[0]
+        self._first, self.classes = MASKS.get(self._name, (0, ()))
+        if isinstance(self._features[self.mask], tfds.features.LabeledImage):
+            self.classes = _names(self._features[self.mask])
+        """Names; () until `number` has given them where the files do not say."""
+
+    def number(self, count: int) -> None:
+        """Names the classes by number."""
+        self.classes = tuple(map(str, range(count)))
+
+    def about(self, split: str) -> About:
+        return self._about(
+            split,
+            classes=(),
+            mask_classes=self.classes,
+            colours=masks.colours(len(self.classes)),
+        )
+
+    def values(self, record: Any) -> np.ndarray:
+        """(H, W) uint8: classes from 0, 255 = ignore, before they are checked."""
+        mask = masks.indices(record[self.mask].bytes_list.value[0])
+        if self._first:
+            mask = np.where(mask == masks.IGNORE, mask, mask - np.uint8(self._first))
+        return mask
+
+    def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
+        mask = self.values(record)
+        masks.check(mask, size(record[self.image].bytes_list.value[0]), self.classes)
+        return {"mask": mask}
+
+    def _is_mask(self, key: str) -> bool:
+        feature = self._features[key]
+        labelled = isinstance(feature, tfds.features.LabeledImage)
+        named = any(part in key.lower() for part in _MASK_KEYS)
+        return labelled or (named and feature.shape[-1] == 1)
+
+
+def _holds_boxes(feature: Any) -> bool:
+    inner = getattr(feature, "feature", None)
+    if not isinstance(inner, tfds.features.FeaturesDict) or not {"bbox", "label"} <= {*inner}:
+        return False
+    shares = tfds.features.BBoxFeature().bbox_format
+    return (
+        isinstance(inner["bbox"], tfds.features.BBoxFeature)
+        and inner["bbox"].bbox_format in (None, shares)
+        and isinstance(inner["label"], tfds.features.ClassLabel)
+    )
+
+
+def _names(feature: Any) -> tuple[str, ...]:
+    """Of a ClassLabel or a LabeledImage; () where it does not even say how many there are."""
+    return tuple(feature.names) if feature.num_classes else ()

@@ -1,0 +1,77 @@
+"""Masks as files have them: a class a pixel, read as it is written and checked."""
+
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from train.data.batch import IGNORE
+from train.data.decode import Unreadable
+
+Colours = tuple[tuple[int, int, int], ...]
+
+
+def indices(data: bytes) -> np.ndarray:
+    """What stands in each pixel of a picture of one channel; a palette's colours are not looked up.
+
+    Args:
+        data: a whole PNG, or whatever else loses nothing.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ValueError: it has several channels, or more than 8 bits.
+        Exception: it cannot be decoded; of what type is the decoder's.
+    """
+    image = Image.open(io.BytesIO(data))
+    if image.mode not in ("L", "P", "1"):
+        raise ValueError(f"it is of mode {image.mode}; wanted: one channel of 8 bits, or a palette")
+    return np.array(image, np.uint8)
+
+
+def check(mask: np.ndarray, shape: tuple[int, ...], classes: Sequence[str]) -> None:
+    """Refuses a mask that is of another size than its image, or holds an undeclared class.
+
+    Raises:
+        ValueError: names the size, or the value and where it first stands.
+    """
+    if mask.shape != shape[:2]:
+        (height, width), (rows, columns) = shape[:2], mask.shape
+        raise ValueError(f"the mask is {columns}x{rows}, its image {width}x{height}")
+    wrong = (mask >= len(classes)) & (mask != IGNORE)
+    if wrong.any():
+        row, column = (int(at[0]) for at in np.nonzero(wrong))
+        raise ValueError(
+            f"the mask's pixel ({row}, {column}) is of class {mask[row, column]}, outside the "
+            f"{len(classes)} classes 0..{len(classes) - 1} and not {IGNORE}"
+        )
+
+
+def mask_of(path: pathlib.Path, index: int, shape: tuple[int, ...], classes: Sequence[str]):
+    """(H, W) uint8: the mask in a file, of the image of `shape`, for example `index`.
+
+    Raises:
+        Unreadable: there is no such file, or it cannot be decoded, or `check` refuses it.
+    """
+    try:
+        mask = indices(path.read_bytes())
+        check(mask, shape, classes)
+    except FileNotFoundError:
+        raise Unreadable(str(path), index, "the file does not exist") from None
+    except Exception as error:
+        raise Unreadable(str(path), index, " ".join(str(error).split())) from error
+    return mask
+
+
+def colours(count: int) -> Colours:
+    """Pascal VOC's colour table: a class's bits, from the lowest, are the high bits of red, green
+    and blue in turn, so that 0 is black and each class differs from all others.
+    """
+    return tuple((_channel(c, 0), _channel(c, 1), _channel(c, 2)) for c in range(count))
+
+
+def _channel(value: int, first: int) -> int:
+    return sum((value >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8))

@@ -5,6 +5,7 @@ python experiments/classify.py --model vgg11_bn --data digits --size 32
 python experiments/classify.py --model resnet18 --data beans --size 224 --learning-rate 0.01 \
     --init-from resnet18.safetensors --freeze backbone/stem,backbone/stage1_block1 \
     --frozen-norm True --backbone-rate 0.1
+python experiments/classify.py --model resnet18 --data folder:DIR --size 224 --workers 2
 python experiments/classify.py --workdir DIR             goes on with the run in DIR
 
 Fashion-MNIST on two CPU cores (AMD EPYC, AVX-512), one seed each, with other work beside: plain_cnn
@@ -33,9 +34,10 @@ from train import cli, finetune, optim
 from train.accumulate import accumulated
 from train.augment import chain, flip, pad_and_crop
 from train.data import tfds
+from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.experiment import Parts, Recipe, below, choice, fraction, nonnegative, positive
 from train.refusal import Refused
 from train.report.classification import classification_part
 from train.run import run
@@ -52,12 +54,16 @@ class Config(Recipe):
     """The recipe.
 
     Attributes:
-        data: "digits", or any TFDS set of one-label images of one shape; "auto" takes Fashion-MNIST
-            where it is prepared and the embedded digits elsewhere.
+        data: "digits", or any TFDS set of one-label images, or what else `train.data.named` knows;
+            "auto" takes Fashion-MNIST where it is prepared and the embedded digits elsewhere.
         model: any classifier of `models.names()`.
         size: height and width in pixels that images are brought to, on the device; 0 leaves them
-            as they are, or takes the smallest size that the network can.
-        by: "resize" brings them there bilinearly, "pad" by black around them.
+            as they are, or takes the smallest size that the network can. Images of many shapes are
+            brought to it on the host: in training a random crop, resized; to be tested the middle,
+            their shorter side resized to 256/224 of it.
+        by: "resize" brings images of one shape there bilinearly, "pad" by black around them; images
+            of many shapes are then not cropped, but shrunk until all of them fits.
+        crop_area: least share of an image of many shapes that its random crop takes.
         learning_rate: at its peak; from there half a cosine takes it to 0. Trained weights want a
             tenth of what random ones do.
         warmup_steps: updates over which the rate rises to its peak.
@@ -68,7 +74,7 @@ class Config(Recipe):
         auxiliary_weight: of auxiliary heads in the loss, where the network has them; with 0 it is
             built without.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
-        pad: pixels of padding around the random crop.
+        pad: pixels of padding around the random crop of images of one shape.
         mirror: whether to train on mirror images too, where these keep their label.
         init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
             from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
@@ -85,6 +91,7 @@ class Config(Recipe):
     model: str = "plain_cnn"
     size: int = 0
     by: Literal["resize", "pad"] = "resize"
+    crop_area: float = 0.08
     steps: int = 10_000
     batch_size: int = 128
     learning_rate: float = 0.1
@@ -108,7 +115,8 @@ class Config(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "model", models.names("classification"))
-        positive(self, "learning_rate")
+        positive(self, "learning_rate", "crop_area")
+        below(self, crop_area=1)
         nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "pad")
         nonnegative(self, "auxiliary_weight", "backbone_rate")
         fraction(self, "momentum", "label_smoothing", "ema", "validation")
@@ -146,8 +154,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     assert about.std
     network = create(config, len(about.classes), conv, norm)
     trained = bool(config.init_from)
-    if trained and about.shape is not None and about.shape[2] not in (1, 3):
-        raise Refused(f"init_from: images of shape {about.shape} are neither grey nor of colour")
+    if trained and len(about.mean) not in (1, 3):
+        raise Refused(f"init_from: images of {len(about.mean)} channels are not grey nor of colour")
     task = classification(
         network,
         num_classes=len(about.classes),
@@ -157,7 +165,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,
     )
-    if config.frozen_norm and not normalised(network, task, about):
+    host = brought(config, about)
+    if config.frozen_norm and not normalised(config, network, task, about):
         raise Refused(f"frozen_norm=True: {config.model} has no BatchNorm")
     shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
     frozen = [prefix.strip() for prefix in config.freeze.split(",") if prefix.strip()]
@@ -175,7 +184,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         return finetune.frozen(moving, frozen)
 
     stages = [
-        *([pad_and_crop(config.pad)] if config.pad else []),
+        *([pad_and_crop(config.pad)] if config.pad and host is None else []),
         *([flip()] if about.mirror and config.mirror else []),
     ]
     return Parts(
@@ -187,6 +196,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
         average=optim.moving_average(config.ema) if config.ema else None,
         weights=functools.partial(weights, config) if trained else None,
+        host=host,
     )
 
 
@@ -201,10 +211,24 @@ def create(config: Config, num_classes: int, conv: Any, norm: Any) -> Any:
     return made
 
 
-def normalised(network: Any, task: Task, about: About) -> bool:
+def brought(config: Config, about: About) -> tuple[Host, Host] | None:
+    """How the host brings images of many shapes to one, in training and to be tested."""
+    if about.shape is not None:
+        return None
+    if not config.size:
+        raise Refused(f"data={config.data!r} has images of many shapes: size=0 names none for them")
+    shapes = ((config.size, config.size),)
+    if config.by == "pad":
+        return Host(Letterbox(fill=0), shapes), Host(Letterbox(fill=0), shapes)
+    crop = RandomResizedCrop(area=(config.crop_area, 1.0))
+    return Host(crop, shapes), Host(CentreCrop(), shapes)
+
+
+def normalised(config: Config, network: Any, task: Task, about: About) -> bool:
     """Whether the network has a BatchNorm; nothing is computed."""
-    assert about.shape
-    image = jax.ShapeDtypeStruct((1, *about.shape), np.uint8)
+    assert about.mean
+    shape = about.shape or (config.size, config.size, len(about.mean))
+    image = jax.ShapeDtypeStruct((1, *shape), np.uint8)
     x = jax.eval_shape(task.inputs, {"image": image})
     init = functools.partial(network.init, train=False)
     return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
@@ -215,14 +239,14 @@ def sized(config: Config, network: Any, about: About) -> fit.Fit:
 
     Raises:
         Refused: the size is below the smallest that the network takes, or below that of images
-            that are to be padded; images are of many shapes.
+            that are to be padded.
     """
     parts = (network, getattr(network, "backbone", None))
     smallest = max(getattr(part, "smallest", 1) for part in parts)
     if 0 < config.size < smallest:
         raise Refused(f"size={config.size}: {config.model} takes images from {smallest} pixels on")
-    if about.shape is None:
-        raise Refused(f"data={config.data!r} has images of many shapes; a batch needs one")
+    if about.shape is None:  # the host has done it
+        return fit.as_it_is
     height, width, _ = about.shape
     if not config.size and min(height, width) >= smallest:
         return fit.as_it_is

@@ -22,9 +22,11 @@ from train.tasks.task import Summary
 Assess = Callable[[dict[str, Any]], Summary]
 
 
-def assess(parts: Parts, load: Callable[..., Loader], mesh: Mesh, source: Source) -> Assess:
+def assess(
+    parts: Parts, load: Callable[..., Loader], mesh: Mesh, part: str, source: Source
+) -> Assess:
     """variables -> the summary of a whole split, in its order, without augmentation."""
-    loader = load(source, order=once)
+    loader = load(part, source, order=once)
     measure = compiled_evaluation(evaluation_step(parts.task, loader), mesh)
 
     def of(variables: dict[str, Any]) -> Summary:
@@ -45,7 +47,7 @@ def validation(
     """What the loop calls to rank a checkpoint; without a validation split nothing is ranked."""
     if source is None:
         return lambda step, state: None
-    summary_of = assess(parts, load, mesh, source)
+    summary_of = assess(parts, load, mesh, "validation", source)
 
     def of(step: int, state: State) -> float:
         scalars = summary_of(state.evaluated).scalars
@@ -76,7 +78,7 @@ def assess_best(
             at, variables = best, checkpoints.restore_variables(variables, step=best)
         except Damaged as error:
             logs.say(f"{error}. The last weights stand in for the best.")
-    summary = assess(parts, load, mesh, source)(variables)
+    summary = assess(parts, load, mesh, "test", source)(variables)
     # By its part in the run: a set without a test split is tested on what it calls validation.
     if not any(line.get("split") == "test" and line["step"] == at for line in read_metrics(path)):
         logs.evaluation(at, "test", summary.scalars)

@@ -1,6 +1,6 @@
 """Evaluation: a split measured exactly, batch by batch, its sums added on the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -53,10 +53,11 @@ def evaluate(
         seeds: N, for a run of N seeds at once; None for a plain run.
 
     Returns:
-        One summary a seed; one for a plain run.
+        One summary a seed; one for a plain run. Where examples may be unreadable, the scalar
+        `unreadable` says how many are; with those measured they make up the split.
 
     Raises:
-        RuntimeError: the examples measured are not the split.
+        RuntimeError: the examples measured, and those that can't be read, are not the split.
     """
     runs = 1 if seeds is None else seeds
     sums: list[Sums] = [{} for _ in range(runs)]
@@ -84,15 +85,24 @@ def evaluate(
                     kept[run].append(keep)
     finally:
         payloads.close()
-    check_whole(seen, len(source), source.about.split)
-    return [
+    gaps = None if loader.gaps is None else [*loader.gaps.found]
+    check_whole(seen, gaps or [], len(source), source.about.split)
+    summaries = [
         task.summarise({**one, **own}, keep)
         for one, own, keep in zip(sums, scored, kept, strict=True)
     ]
+    if gaps is None:
+        return summaries
+    return [
+        one._replace(scalars={**one.scalars, "unreadable": float(len(gaps))}) for one in summaries
+    ]
 
 
-def check_whole(seen: list[np.ndarray], length: int, split: str) -> None:
-    """Every example of the split was measured once, in its order."""
+def check_whole(seen: list[np.ndarray], gaps: Sequence[int], length: int, split: str) -> None:
+    """Every example of the split was measured once, in its order, or can't be read."""
     index = np.concatenate(seen) if seen else np.zeros(0, np.int64)
-    if not np.array_equal(index, np.arange(length)):
-        raise RuntimeError(f"measured {len(index)} examples of {split}, not its {length}")
+    if not np.array_equal(index, np.setdiff1d(np.arange(length), gaps)):
+        raise RuntimeError(
+            f"measured {len(index)} examples of {split}, not its {length}"
+            + (f" without {len(gaps)} that can't be read" if gaps else "")
+        )

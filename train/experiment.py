@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 
 from train.data.batch import Transform
+from train.data.gaps import LIMIT
+from train.data.host import Host
 from train.refusal import Refused, choose
 from train.state import Optimizer
 from train.step import Average, Gradient, gradient
@@ -28,6 +30,8 @@ class Parts(NamedTuple):
         average: of the variables over the steps, or None.
         weights: () -> variables that a new run starts from in place of random ones, see
             `train.finetune.begun`; or None.
+        host: what brings examples to a shape on the host, of training and of evaluation, where the
+            source's are of many; or None.
     """
 
     network: nn.Module
@@ -38,6 +42,7 @@ class Parts(NamedTuple):
     gradient: Gradient = gradient
     average: Average | None = None
     weights: Callable[[], dict[str, Any]] | None = None
+    host: tuple[Host, Host] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,8 @@ class Runtime:
             runs/<experiment>/<time>-<data>.
         devices: how many to use; all by default.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
-            it goes. The batches are the same.
+            it goes. The batches are the same. "auto" streams where `workers` read, or where an
+            image is another one every time, cropped on the host.
         backend: who computes convolutions and batch normalisation, see `models.backends`; "auto"
             takes the fastest that is here. Another one changes the numbers by rounding.
         workers: processes that read for the streaming loader; 0 reads in threads.
@@ -61,7 +67,7 @@ class Runtime:
 
     workdir: pathlib.Path | None = None
     devices: int | None = None
-    loader: Literal["resident", "streaming"] = "resident"
+    loader: Literal["auto", "resident", "streaming"] = "auto"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     workers: int = 0
     log_every: int = 20
@@ -72,7 +78,7 @@ class Runtime:
         if self.devices is not None:
             positive(self, "devices")
         nonnegative(self, "workers")
-        if self.workers and self.loader != "streaming":
+        if self.workers and self.loader == "resident":
             raise Refused(f"workers={self.workers} read for loader='streaming' alone")
 
 
@@ -88,6 +94,10 @@ class Recipe(Runtime):
         batch_size: examples an update.
         accumulation: slices of a batch, one after the other, for memory.
         evaluate_every: steps from one validation to the next.
+        on_corrupt: what an example that can't be read does: "stop" ends the run and names it; with
+            "skip" the next one stands in for it in training, and evaluation leaves it out and says
+            so.
+        corrupt_limit: share of the training examples above which "skip" stops too.
     """
 
     data: str
@@ -97,9 +107,12 @@ class Recipe(Runtime):
     batch_size: int
     accumulation: int = 1
     evaluate_every: int
+    on_corrupt: Literal["stop", "skip"] = "stop"
+    corrupt_limit: float = LIMIT
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        fraction(self, "corrupt_limit")
         positive(self, "steps", "batch_size", "accumulation", "evaluate_every")
         nonnegative(self, "seed")
         below(self, seed=2**32)

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("svertka", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = ("svertka", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 CPU_CLASSES = {
     "avx512f": "AVX-512",
     "avx2": "AVX2",

@@ -5,7 +5,7 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from models.backends import Backend
 from train import workdir as directory
 from train.assess import assess_best, outcome, validation
 from train.checkpoints import Checkpoints
+from train.data.gaps import Gaps
+from train.data.host import Host
 from train.data.loader import Loader
 from train.data.named import Splits
 from train.data.resident import Resident
@@ -37,6 +39,9 @@ from train.state import State, initial
 from train.step import training_step
 from train.stop import Stop
 from train.tasks.task import Summary
+
+UNREADABLE = "unreadable_{part}.json"
+"""Of a part of the data: which of its examples can't be read."""
 
 
 class Stopped(Exception):
@@ -90,11 +95,12 @@ def run(
         directory.refuse_changes(path, earlier, config)
     mesh = make_mesh(first_devices(config.devices))
     data = splits(config)
-    about = measured(data.train)
+    gaps = unreadable(config, path)
+    about = measured(data.train, gaps=gaps["train"])
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
-    load = loaders(config, mesh)
-    loader = load(data.train, transform=parts.transform, seed=config.seed, workers=config.workers)
+    load = loaders(config, mesh, parts.host, gaps)
+    loader = load("train", data.train, transform=parts.transform, seed=config.seed)
     if config.batch_size % (config.accumulation * mesh.shape["data"]):
         raise Refused(
             f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
@@ -145,6 +151,9 @@ def run(
             ):
                 if line:
                     logs.say(line)
+            for part, some in gaps.items():
+                if some is not None:
+                    some.keep(path / UNREADABLE.format(part=part), partial(of_part, logs, part))
             step = training_step(
                 parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
             )
@@ -187,18 +196,53 @@ def go_on(stop: Stop, path: Path, checkpoints: Checkpoints, logs: Logs) -> None:
     raise Stopped(stop.signal)
 
 
-def loaders(config: Any, mesh: Mesh) -> Callable[..., Loader]:
-    """(source, order=…, transform=…, seed=…, workers=…) -> the loader that the config names."""
+def loaders(
+    config: Any,
+    mesh: Mesh,
+    host: tuple[Host, Host] | None = None,
+    gaps: Mapping[str, Gaps | None] | None = None,
+) -> Callable[..., Loader]:
+    """(part, source, order=…, transform=…, seed=…) -> the loader that the config names.
 
-    def load(source: Source, *, workers: int = 0, **how: Any) -> Loader:
-        # Starting processes costs more than reading a split once: evaluation reads in threads.
-        if config.loader == "streaming":
-            return Streaming(
-                source, mesh=mesh, batch_size=config.batch_size, workers=workers, **how
-            )
-        return Resident(source, mesh=mesh, batch_size=config.batch_size, **how)
+    A loader of the part "train" trains, those of others evaluate.
+    """
+    name = config.loader
+    if name == "auto":
+        again = host is not None and (host[0].stage.random or len(host[0].shapes) > 1)
+        name = "streaming" if config.workers or again else "resident"
+
+    def load(part: str, source: Source, **how: Any) -> Loader:
+        trains = part == "train"
+        how |= {"mesh": mesh, "batch_size": config.batch_size}
+        how |= {"host": None if host is None else host[0 if trains else 1]}
+        how |= {"gaps": None if gaps is None else gaps[part]}
+        if name == "streaming":
+            # Starting processes costs more than reading a split once: evaluation reads in threads.
+            return Streaming(source, workers=config.workers if trains else 0, **how)
+        return Resident(source, **how)
 
     return load
+
+
+def unreadable(config: Any, path: Path | None) -> dict[str, Gaps | None]:
+    """Part -> its examples that can't be read, as far as the run in `path` has found them.
+
+    None for each where the first such example is to end the run.
+    """
+    if config.on_corrupt == "stop":
+        return dict.fromkeys(Splits._fields)
+    return {
+        part: Gaps(
+            limit=config.corrupt_limit,
+            file=None if path is None else path / UNREADABLE.format(part=part),
+        )
+        for part in Splits._fields
+    }
+
+
+def of_part(logs: Logs, part: str, text: str) -> None:
+    """Say something about one part of the data."""
+    logs.say(f"{part}: {text}")
 
 
 def chosen(name: str, devices: list[jax.Device]) -> Backend:

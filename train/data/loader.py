@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 
 from train.data.batch import Batch
+from train.data.gaps import Gaps
 
 
 class Payloads(Iterator[Any], Protocol):
@@ -28,7 +29,10 @@ class Loader(Protocol):
     """Pytree of device arrays that is an argument of the compiled step; {} if nothing stays."""
 
     payload: Any
-    """Pytree of `jax.ShapeDtypeStruct`: a payload's shapes, known before the first is made."""
+    """Pytree of `jax.ShapeDtypeStruct`: the first step's, known before a payload is made."""
+
+    gaps: Gaps | None
+    """Examples found unreadable as payloads were made; None where one is an error."""
 
     def payloads(self, start: int) -> Payloads:
         """From step `start` on; without end in training, to the end of the split in evaluation."""

@@ -104,13 +104,26 @@ def positions(
     return epochs, xp.where(later, slots - np.uint32(length), slots)
 
 
+class Places(NamedTuple):
+    """The examples of one batch, each (B,), after the axes that `seed` has."""
+
+    index: Integers
+    """int32: where in the source it stands."""
+    valid: Integers
+    """bool: False where it only fills the batch."""
+    epoch: Integers
+    """int32: how often the source was gone through before; that of 2^31 and later wraps."""
+    slot: Integers
+    """uint32: its place in that epoch."""
+
+
 class Order(NamedTuple):
     """What a loader asks of an order; both functions take host and traced integers."""
 
     steps: Callable[[int, int], int | None]
     """(batch_size, length) -> number of batches; None: without end, and seeds differ."""
-    examples: Callable[[Integers, Integers, Integers, int, int], tuple[Integers, Integers]]
-    """(seed, epoch, slot, batch_size, length) -> index (B,) int32, valid (B,) bool."""
+    examples: Callable[[Integers, Integers, Integers, int, int], Places]
+    """(seed, epoch, slot, batch_size, length) -> the batch whose first is at (epoch, slot)."""
 
 
 def _endless(batch_size: int, length: int) -> None:
@@ -119,9 +132,11 @@ def _endless(batch_size: int, length: int) -> None:
 
 def _shuffle(
     seed: Integers, epoch: Integers, slot: Integers, batch_size: int, length: int
-) -> tuple[Integers, Integers]:
-    index = order(seed, *positions(epoch, slot, batch_size, length), length).astype(np.int32)
-    return index, index >= np.int32(0)  # always: a training batch is full
+) -> Places:
+    epochs, slots = positions(epoch, slot, batch_size, length)
+    index = order(seed, epochs, slots, length).astype(np.int32)
+    # Always valid: a training batch is full.
+    return Places(index, index >= np.int32(0), epochs.astype(np.int32), slots)
 
 
 def _through(batch_size: int, length: int) -> int:
@@ -130,11 +145,11 @@ def _through(batch_size: int, length: int) -> int:
 
 def _in_turn(
     seed: Integers, epoch: Integers, slot: Integers, batch_size: int, length: int
-) -> tuple[Integers, Integers]:
+) -> Places:
     xp: Any = jnp if isinstance(slot, jax.Array) else np
     slots = _uint32(xp, slot) + xp.arange(batch_size, dtype=np.uint32)
     index = xp.minimum(slots, np.uint32(length - 1)).astype(np.int32)
-    return index, slots < np.uint32(length)
+    return Places(index, slots < np.uint32(length), xp.zeros_like(index), slots)
 
 
 shuffled = Order(steps=_endless, examples=_shuffle)

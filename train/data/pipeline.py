@@ -1,14 +1,17 @@
 """Pipeline: what both loaders share, which is all but how the examples reach the device."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from train.augment.kinds import Shape
 from train.data.batch import Batch, Transform
-from train.data.example import Shaper
+from train.data.example import Shaper, name
+from train.data.gaps import Gaps
+from train.data.host import Host
 from train.data.order import Order, position
 from train.data.source import Source
 from train.mesh import shard_batch
@@ -28,6 +31,8 @@ class Pipeline:
         transform: Transform | None,
         seed: int | Sequence[int],
         capacity: int | None,
+        host: Host | None,
+        gaps: Gaps | None,
     ):
         """See the loaders.
 
@@ -36,10 +41,13 @@ class Pipeline:
         """
         if batch_size < 1:
             raise Refused(f"batch_size={batch_size} is not positive")
-        self.examples = Shaper(source, capacity)
         self.length = len(source)
         self.batch_size = batch_size
         self.steps = order.steps(batch_size, self.length)
+        self.gaps = gaps
+        self.host = host
+        self.examples = Shaper(source, capacity, host, gaps)
+        self.note(self.examples.gaps)
         self.mesh = mesh
         self.order = order
         self.transform = transform
@@ -59,6 +67,17 @@ class Pipeline:
                 f"seed={seed} does not divide over the mesh's {mesh.shape['seed']} for seeds"
             )
 
+    def note(self, found: Mapping[int, str]) -> None:
+        """Examples that can't be read, to the one who keeps account of them.
+
+        Raises:
+            Refused: in training, too many of them.
+        """
+        if self.gaps is not None and found:
+            self.gaps.add(found)
+            if self.steps is None:
+                self.gaps.check(self.length, name(self.examples.source))
+
     def place(self, step: int) -> tuple[int, int]:
         """(epoch, slot) of the first example of a step."""
         return position(step, self.batch_size, self.length)
@@ -67,18 +86,21 @@ class Pipeline:
         """Of a payload's leaf: the seed axis where it has one, then `axes`."""
         return NamedSharding(self.mesh, PartitionSpec(*self.axes, *axes))
 
-    def shape(self, step: int) -> Hashable:
-        """One shape, so one compilation."""
-        return self.batch_size
+    def image_shape(self, step: int) -> Shape | None:
+        """To which the host brings a step's images; None where it doesn't."""
+        return None if self.host is None else self.host.shape(step)
 
-    def finish(self, batch: Batch, index: jax.Array, valid: jax.Array, key: jax.Array) -> Batch:
+    def shape(self, step: int) -> Hashable:
+        """Of the images, where the host brings them to one; each compiles once."""
+        return (self.batch_size, self.image_shape(step))
+
+    def finish(self, batch: Batch, key: jax.Array) -> Batch:
         """What the loader adds, then the transform, then the constraint to `data`; traced."""
         size = self.batch_size
-        batch = dict(batch, index=index, valid=valid)
-        if "image" in batch:
-            batch["matrix"] = jnp.broadcast_to(jnp.eye(3, dtype=np.float32), (size, 3, 3))
+        if "image" in batch and "matrix" not in batch:  # else the host has moved the image
             extent = jnp.stack([jnp.full(size, n, np.int32) for n in batch["image"].shape[1:3]], 1)
-            batch["size"] = extent
+            eye = jnp.broadcast_to(jnp.eye(3, dtype=np.float32), (size, 3, 3))
+            batch = dict(batch, matrix=eye, size=extent)
         if self.transform is not None:
             batch = self.transform(key, batch)
         return shard_batch(self.mesh, batch)

@@ -4,18 +4,25 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from train.data.batch import Batch, Transform
-from train.data.example import Shaper
+from train.data.example import Place, Shaper
+from train.data.gaps import Gaps
+from train.data.host import Host
 from train.data.order import Order, shuffled
 from train.data.pipeline import Pipeline
 from train.data.source import Source
 from train.mesh import replicated
+from train.refusal import Refused
 
 TOGETHER = 1024
 """Examples asked of the source at once: many read several faster than one by one."""
+
+STAND_IN = "stand_in"
+"""Key of `data` where examples can't be read: (N,) int32, what is read in place of each."""
 
 
 class Resident(Pipeline):
@@ -34,11 +41,13 @@ class Resident(Pipeline):
         transform: Transform | None = None,
         seed: int | Sequence[int] = 0,
         capacity: int | None = None,
+        host: Host | None = None,
+        gaps: Gaps | None = None,
     ):
         """Reads every example once.
 
         Args:
-            source: images of one shape.
+            source: images of one shape, or of any with `host`.
             mesh: its `data` axis divides `batch_size`.
             batch_size: examples a step, over all devices.
             order: `shuffled` to train, `once` to evaluate.
@@ -46,10 +55,18 @@ class Resident(Pipeline):
             seed: that of the run, or of each of N runs at once: then training payloads have a
                 leading axis N, and `device` is mapped over it.
             capacity: rows of boxes in a batch; None where the source has none.
+            host: brings images to a shape as they are read: one that draws nothing, and one shape.
+            gaps: where examples that can't be read are noted; None: the first one is refused.
 
         Raises:
             Refused: what cannot be, or an example that cannot be used; names it and its value.
         """
+        if host is not None and (host.stage.random or len(host.shapes) > 1):
+            what = f"{len(host.shapes)} shapes" if len(host.shapes) > 1 else f"{host.stage}"
+            raise Refused(
+                f"loader='resident' keeps each image once, and {what} makes another of it every "
+                "time: loader='streaming' does that"
+            )
         super().__init__(
             source,
             mesh=mesh,
@@ -58,10 +75,15 @@ class Resident(Pipeline):
             transform=transform,
             seed=seed,
             capacity=capacity,
+            host=host,
+            gaps=gaps,
         )
         place = jax.ShapeDtypeStruct(self.lead, np.uint32)
         self.payload = (place, place)
         arrays = _load(self.examples, self.length)
+        self.note(self.examples.gaps)
+        if self.examples.gaps:
+            arrays[STAND_IN] = self._stand_ins()
         self.data = jax.make_array_from_process_local_data(replicated(mesh), arrays)
 
     def payloads(self, start: int) -> Generator[Any, None, None]:
@@ -83,19 +105,37 @@ class Resident(Pipeline):
             key: of the step, for `transform`.
         """
         epoch, slot = payload
-        index, valid = self.order.examples(seed, epoch, slot, self.batch_size, self.length)
+        places = self.order.examples(seed, epoch, slot, self.batch_size, self.length)
+        index, valid = places.index, places.valid
+        data = dict(data)
+        if STAND_IN in data:
+            index = data.pop(STAND_IN).at[index].get(mode="promise_in_bounds")
+        replaced = index != places.index
+        if self.steps is not None:  # in evaluation nothing stands in
+            index, valid, replaced = places.index, valid & ~replaced, jnp.zeros_like(replaced)
         batch = {k: v.at[index].get(mode="promise_in_bounds") for k, v in data.items()}
-        return self.finish(batch, index, valid, key)
+        added = {"index": index, "valid": valid, "epoch": places.epoch, "replaced": replaced}
+        return self.finish({**batch, **added}, key)
+
+    def _stand_ins(self) -> np.ndarray:
+        """(N,) int32: the next index that can be read; in evaluation -1 where one can't."""
+        stand_ins = np.arange(self.length, dtype=np.int32)
+        for i in self.examples.gaps:
+            stand_ins[i] = -1 if self.steps is not None else self.examples.stand_in(i)
+        return stand_ins
 
 
 def _load(examples: Shaper, length: int) -> dict[str, np.ndarray]:
+    """Key -> (N, ...); zeros where an example can't be read."""
+    shape = None if examples.host is None else examples.host.shapes[0]
     arrays = {
-        key: np.empty((length, *shape), dtype) for key, (shape, dtype) in examples.first.items()
+        key: np.zeros((length, *extent), dtype)
+        for key, (extent, dtype) in examples.first(shape).items()
     }
-
     for start in range(0, length, TOGETHER):
         rows = range(start, min(start + TOGETHER, length))
-        for i, example in zip(rows, examples.take(rows), strict=True):
-            for key, value in example.items():
+        places = [Place(i) for i in rows]
+        for i, taken in zip(rows, examples.take(places, shape, replace=False), strict=True):
+            for key, value in (taken.example or {}).items():
                 arrays[key][i] = value
     return arrays

@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from train.data.source import About, Source
+from train.data.decode import Unreadable
+from train.data.gaps import Gaps
+from train.data.source import About, Example, Source
 from train.data.subset import read
 from train.refusal import Refused
 
@@ -14,10 +17,12 @@ PIXELS = 2**26
 EXAMPLES = 2000
 """A larger set is measured by a sample of `PIXELS` pixels, but by at least so many examples."""
 _TOGETHER = 256
+_LARGE = 8
+"""Examples read at once where images are of many shapes, and so may be large."""
 
 
 def measure(
-    source: Source, examples: int | None = None
+    source: Source, examples: int | None = None, gaps: Gaps | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over pixels 0..255.
 
@@ -29,12 +34,14 @@ def measure(
         examples: how many to read, spread evenly over the source; by default all of a set of at
             most 2**26 pixels, of a larger one a sample of that many pixels, and at least 2,000
             examples.
+        gaps: where examples that can't be read are noted, which then count for nothing; None: the
+            first one is refused.
 
     Returns:
         (mean, std), a float a channel.
 
     Raises:
-        Refused: fewer than one example asked for.
+        Refused: fewer than one example asked for, or none that can be read.
     """
     if examples is None:
         shape = source.about.shape
@@ -46,12 +53,15 @@ def measure(
     pixels = 0
     sums: list[int] = []
     squares: list[int] = []
-    for start in range(0, count, _TOGETHER):
-        for example in read(source, indices[start : start + _TOGETHER]):
+    together = _LARGE if source.about.shape is None else _TOGETHER
+    for start in range(0, count, together):
+        for example in _sound(source, indices[start : start + together], gaps):
             image = example["image"].reshape(-1, example["image"].shape[-1]).astype(np.int64)
             pixels += len(image)
             sums = _plus(sums, image.sum(0))
             squares = _plus(squares, (image * image).sum(0))
+    if not pixels:
+        raise Refused(f"none of {count} examples of data={source.about.name!r} can be read")
     # Python's integers have no end; n * squares would pass 2**63.
     mean = tuple(s / pixels for s in sums)
     spread = (
@@ -60,10 +70,28 @@ def measure(
     return mean, tuple(std or 1.0 for std in spread)
 
 
-def measured(source: Source, examples: int | None = None) -> About:
+def measured(source: Source, examples: int | None = None, gaps: Gaps | None = None) -> About:
     """The source's `about` with the statistics that `measure` finds."""
-    mean, std = measure(source, examples)
+    mean, std = measure(source, examples, gaps)
     return dataclasses.replace(source.about, mean=mean, std=std)
+
+
+def _sound(source: Source, indices: Sequence[int], gaps: Gaps | None) -> list[Example]:
+    """Those that can be read."""
+    if gaps is None:
+        return read(source, indices)
+    wanted = [i for i in indices if i not in gaps.found]
+    try:
+        return read(source, wanted)
+    except Unreadable:
+        pass
+    found = []
+    for i in wanted:
+        try:
+            found.append(source[i])
+        except Unreadable as error:
+            gaps.add({i: f"{error.name}: {error.reason}"})
+    return found
 
 
 def _plus(sums: list[int], channels: np.ndarray) -> list[int]:

@@ -14,7 +14,9 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding
 
 from train.data.batch import Batch, Transform
-from train.data.example import Shaper
+from train.data.example import Place, Shaper
+from train.data.gaps import Gaps
+from train.data.host import Host
 from train.data.order import Order, position, shuffled
 from train.data.pipeline import Pipeline
 from train.data.source import Source
@@ -22,6 +24,14 @@ from train.refusal import Refused
 
 AHEAD = 2
 """Batches that wait on the mesh, and for each worker process on the host."""
+
+ADDED = {
+    "index": ((), np.int32),
+    "valid": ((), np.bool_),
+    "epoch": ((), np.int32),
+    "replaced": ((), np.bool_),
+}
+"""Key -> (shape, type) an example, of what the loader adds."""
 
 
 class Streaming(Pipeline):
@@ -37,13 +47,15 @@ class Streaming(Pipeline):
         transform: Transform | None = None,
         seed: int | Sequence[int] = 0,
         capacity: int | None = None,
+        host: Host | None = None,
+        gaps: Gaps | None = None,
         workers: int = 0,
         threads: int = 2,
     ):
         """Reads example 0; the others as their steps come.
 
         Args:
-            source: images of one shape; with `workers`, it must pickle.
+            source: images of one shape, or of any with `host`; with `workers`, it must pickle.
             mesh: its `data` axis divides `batch_size`.
             batch_size: examples a step, over all devices.
             order: `shuffled` to train, `once` to evaluate.
@@ -51,6 +63,9 @@ class Streaming(Pipeline):
             seed: that of the run, or of each of N runs at once: then training payloads have a
                 leading axis N, and `device` is mapped over it.
             capacity: rows of boxes in a batch; None where the source has none.
+            host: brings images to the shape of the step, one of those that it declares.
+            gaps: where examples that can't be read are noted; None: the first one is refused when
+                its batch is taken.
             workers: processes that decode; 0: this one does.
             threads: that decode, a batch each, in every such process.
 
@@ -66,16 +81,16 @@ class Streaming(Pipeline):
             transform=transform,
             seed=seed,
             capacity=capacity,
+            host=host,
+            gaps=gaps,
         )
         for field, value in (("workers", workers), ("threads", threads)):
             if value < 0:
                 raise Refused(f"{field}={value} is negative")
         self.data: dict[str, jax.Array] = {}
-        extent = (*self.lead, batch_size)
-        kinds = {**self.examples.first, "index": ((), np.int32), "valid": ((), np.bool_)}
         self.payload = {
-            key: jax.ShapeDtypeStruct((*extent, *shape), dtype)
-            for key, (shape, dtype) in kinds.items()
+            key: jax.ShapeDtypeStruct((*self.lead, batch_size, *shape), dtype)
+            for key, (shape, dtype) in {**ADDED, **self.examples.first(self.image_shape(0))}.items()
         }
         self.workers = workers
         self.threads = threads
@@ -90,7 +105,13 @@ class Streaming(Pipeline):
         seeds = np.array(self.seeds)[local[0]] if self.axes else np.array(self.seeds[0])
         last = sys.maxsize if self.steps is None else self.steps
         decoded = _Decoded(
-            self.examples, self.order, self.batch_size, seeds, local[-1], range(start, last)
+            self.examples,
+            self.order,
+            self.batch_size,
+            seeds,
+            local[-1],
+            range(start, last),
+            replace=self.steps is None,
         )
         reading = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads)
         batches = grain.MapDataset.source(decoded).to_iter_dataset(reading)
@@ -101,17 +122,23 @@ class Streaming(Pipeline):
                 ),
                 worker_init_fn=_leave_ctrl_c_to_the_parent,
             )
-        placed = batches.map(
-            lambda batch: {
+
+        def place(decoded: tuple[Batch, dict[int, str]]) -> tuple[Batch, dict[int, str]]:
+            batch, found = decoded
+            return {
                 k: jax.make_array_from_process_local_data(
                     sharding, v, (*extent, *v.shape[len(extent) :])
                 )
                 for k, v in batch.items()
-            }
+            }, found
+
+        ahead = grain.experimental.ThreadPrefetchIterDataset(
+            batches.map(place), prefetch_buffer_size=AHEAD
         )
-        ahead = grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=AHEAD)
         with contextlib.closing(iter(ahead)) as payloads:
-            yield from payloads
+            for payload, found in payloads:
+                self.note(found)
+                yield payload
 
     def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:
         """The batch in `payload`, traced: augment, shard.
@@ -122,8 +149,7 @@ class Streaming(Pipeline):
             seed: not needed: the host has followed it.
             key: of the step, for `transform`.
         """
-        batch = dict(payload)
-        return self.finish(batch, batch.pop("index"), batch.pop("valid"), key)
+        return self.finish(dict(payload), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,23 +163,44 @@ class _Decoded:
     """(N,), or () where the batch has no seed axis."""
     rows: np.ndarray
     steps: range
+    replace: bool
+    """Whether another example stands in for one that can't be read."""
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, i: int) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """The batch, and index -> name and reason of examples that it would have had."""
         size, length = self.batch_size, len(self.examples.source)
-        place = position(self.steps[i], size, length)
-        index, valid = self.order.examples(self.seeds[..., None], *place, size, length)
-        batch = {"index": index[..., self.rows], "valid": valid[..., self.rows]}
-        extent = batch["index"].shape
-        for key, (shape, dtype) in self.examples.first.items():
-            batch[key] = np.empty((*extent, *shape), dtype)
-        examples = self.examples.take(batch["index"].ravel().tolist())
-        for where, example in zip(np.ndindex(extent), examples, strict=True):
-            for key, value in example.items():
+        step, host = self.steps[i], self.examples.host
+        shape = None if host is None else host.shape(step)
+        start = position(step, size, length)
+        rows = self.order.examples(self.seeds[..., None], *start, size, length)
+        extent = (*self.seeds.shape, len(self.rows))
+        seeds, index, valid, epoch, slot = (
+            np.array(np.broadcast_to(values, extent))
+            for values in (self.seeds[..., None], *(each[..., self.rows] for each in rows))
+        )
+        places = [
+            Place(*map(int, each))
+            for each in zip(index.flat, seeds.flat, epoch.flat, slot.flat, strict=True)
+        ]
+        replaced = np.zeros(extent, bool)
+        batch = {"index": index, "valid": valid, "epoch": epoch, "replaced": replaced}
+        for key, (sizes, dtype) in self.examples.first(shape).items():
+            batch[key] = np.zeros((*extent, *sizes), dtype)
+        passed: set[int] = set()
+        taken = self.examples.take(places, shape, replace=self.replace)
+        for where, one in zip(np.ndindex(extent), taken, strict=True):
+            passed.update(one.passed)
+            if one.example is None:
+                valid[where] = False
+                continue
+            replaced[where] = bool(one.passed)
+            index[where] = one.index
+            for key, value in one.example.items():
                 batch[key][where] = value
-        return batch
+        return batch, self.examples.words(sorted(passed))
 
 
 def _leave_ctrl_c_to_the_parent(worker: int, workers: int) -> None:

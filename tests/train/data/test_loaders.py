@@ -87,9 +87,11 @@ def test_a_batch_holds_what_the_contract_says():
     np.testing.assert_array_equal(batch["matrix"], np.tile(np.eye(3), (4, 1, 1)))
     np.testing.assert_array_equal(batch["size"], [[4, 5]] * 4)
     np.testing.assert_array_equal(batch["valid"], [True] * 4)
+    np.testing.assert_array_equal(batch["epoch"], [1] * 4)
+    np.testing.assert_array_equal(batch["replaced"], [False] * 4)
     assert {key: value.dtype.name for key, value in batch.items()} == {
         "image": "uint8", "label": "int32", "index": "int32", "size": "int32",
-        "matrix": "float32", "valid": "bool",
+        "matrix": "float32", "valid": "bool", "epoch": "int32", "replaced": "bool",
     }  # fmt: skip
 
 

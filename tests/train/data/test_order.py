@@ -139,11 +139,14 @@ def test_positions_do_not_overflow():
 def test_shuffled_batches_are_full_and_make_up_epochs():
     assert shuffled.steps(4, 6) is None
     batches = [shuffled.examples(0, *position(step, 4, 6), 4, 6) for step in range(3)]
-    assert all(valid.all() for _, valid in batches)
-    index = np.concatenate([index for index, _ in batches])
+    assert all(batch.valid.all() for batch in batches)
+    index = np.concatenate([batch.index for batch in batches])
     assert index.dtype == np.int32
     assert sorted(index[:6]) == sorted(index[6:]) == list(range(6))
     assert index.tolist() == [*order(0, 0, np.arange(6), 6), *order(0, 1, np.arange(6), 6)]
+    assert [batch.epoch.tolist() for batch in batches] == [[0] * 4, [0, 0, 1, 1], [1] * 4]
+    assert batches[1].slot.tolist() == [4, 5, 0, 1]
+    assert batches[1].epoch.dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,7 @@ def test_once_goes_through_the_source_and_masks_the_tail(batch_size, length, ste
     here = once.examples(0, *place, batch_size, length)
     there = jax.jit(lambda e, s: once.examples(0, e, s, batch_size, length))(*np.uint32(place))
     for got in (here, there):
-        assert got[0].tolist() == index
-        assert got[1].tolist() == valid
-        assert got[0].dtype == np.int32
+        assert got.index.tolist() == index
+        assert got.valid.tolist() == valid
+        assert got.epoch.tolist() == [0] * batch_size
+        assert got.index.dtype == got.epoch.dtype == np.int32

@@ -20,6 +20,23 @@ def png(pixels, mode):
     return file.getvalue()
 
 
+def picture(pixels):
+    return png(pixels, "L" if pixels.shape[-1] == 1 else None)
+
+
+def record(**features):
+    example = tf_example_pb2.Example()
+    for key, value in features.items():
+        feature = example.features.feature[key]
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif any(isinstance(number, float) for number in value):
+            feature.float_list.value.extend(value)
+        else:
+            feature.int64_list.value.extend(value)
+    return example.SerializeToString()
+
+
 def tfrecord(path, records):
     with open(path, "wb") as file:
         for record in records:
@@ -43,10 +60,13 @@ def write_set(
     keys=("image", "label"),
     supervised=True,
     images=None,
+    examples=None,
 ):
     """A set as TFDS leaves it on disk, written without TFDS's own generation.
 
     splits: name -> labels, in two shards where there are more than two.
+    examples: instead of it, for `features` of any kind: name -> a list of {feature: values}, bytes,
+        or numbers in a flat list; a feature within a sequence is called "objects/bbox".
     """
     splits = {"train": [0, 1, 2, 0, 1, 2, 0], "test": [2, 1]} if splits is None else splits
     folder = root / name / "1.0.0"
@@ -59,17 +79,17 @@ def write_set(
         }
     )
     features.save_config(folder)
+    if examples is None:
+        examples = {}
+        for split, labels in splits.items():
+            pixels = [images[i] if images else pixels_of(i, shape) for i in range(len(labels))]
+            examples[split] = [
+                {keys[0]: picture(each), keys[1]: [label], "note": b"n"}
+                for each, label in zip(pixels, labels, strict=True)
+            ]
     described = []
-    for split, labels in splits.items():
-        records = []
-        for i, label in enumerate(labels):
-            example = tf_example_pb2.Example()
-            pixels = images[i] if images else pixels_of(i, shape)
-            mode = "L" if pixels.shape[-1] == 1 else None
-            example.features.feature[keys[0]].bytes_list.value.append(png(pixels, mode))
-            example.features.feature[keys[1]].int64_list.value.append(label)
-            example.features.feature["note"].bytes_list.value.append(b"n")
-            records.append(example.SerializeToString())
+    for split, given in examples.items():
+        records = [record(**example) for example in given]
         shards = [records[:2], records[2:]] if len(records) > 2 else [records]
         write = {"array_record": array_record, "tfrecord": tfrecord}[file_format]
         for s, shard in enumerate(shards):

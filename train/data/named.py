@@ -1,15 +1,28 @@
 """A data set by name: which of its splits is trained on, which chosen on, which tested on."""
 
+import contextlib
+import pathlib
+import re
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from train.data import prepare, tfds
+from train.data import coco, folder, prepare, tfds, voc
+from train.data.cache import Cached
 from train.data.digits import digits
+from train.data.keys import KEYS, Wanted
+from train.data.scene_sets import digit_scenes, fashion_scenes
+from train.data.scenes import ROW
 from train.data.source import Source
 from train.data.subset import cut
-from train.refusal import Refused
+from train.refusal import Refused, choose
 
 TEST = 0.2
 """Share of the examples that is test where a set has only a training split."""
+
+LOOKED_AT = 32
+"""Examples of a test split that are asked whether it is annotated."""
+
+_VERSION = re.compile(r"[\w.*]+")
 
 
 class Splits(NamedTuple):
@@ -21,35 +34,41 @@ class Splits(NamedTuple):
     test: Source
 
 
-def named(name: str) -> Splits:
-    """The splits of `digits`, or of a TFDS image-classification set, which is prepared if need be.
+def named(name: str, want: str = "label") -> Splits:
+    """The splits of a set, embedded, of TFDS (prepared if need be), or in files.
 
-    Test is the set's `test`; without one (or where its labels are withheld, as ImageNet's are) its
-    `validation`, which then is no validation split any more; without either a fifth of `train`,
-    stratified, with a seed of its own.
+    Test is the set's `test`; without one (or where its annotations are withheld, as ImageNet's are)
+    its `validation`, which then is no validation split any more; without either a fifth of `train`,
+    stratified where it has labels, with a seed of its own.
 
     Args:
-        name: "digits", or a set of TFDS as `train.data.tfds.source` takes it.
+        name: one of
+            "digits": labels. "digit_scenes", "fashion_scenes": boxes or masks.
+            A set of TFDS, as `train.data.tfds.source` takes it.
+            "folder:PATH": labels. PATH/train/CLASS/*, likewise val or validation and test; or
+                PATH/CLASS/*.
+            "coco:PATH": boxes. PATH/annotations/instances_train2017.json with PATH/train2017/,
+                likewise val and test; others that `train.data.coco.splits` names.
+            "voc:PATH": boxes or masks. PATH, or PATH/VOCdevkit/VOC2012, holds ImageSets with the
+                lists train, val and test, JPEGImages, and Annotations or SegmentationClass.
+        want: "label", "boxes" or "mask".
 
     Raises:
-        Refused: an unknown name, a set that is not prepared and cannot be, one that is no
-            image-classification set or has no `train` split.
+        Refused: an unknown name or path, a set that is not prepared and cannot be, one without
+            such annotations or without a `train` split.
     """
-    if name == "digits":
-        return Splits(digits("train"), digits("validation"), digits("test"))
-    tfds.known(name, also=("digits",))
-    prepare.prepare(name)
-    has = tfds.splits(name)
-    if "train" not in has:
-        raise Refused(f"data={name!r} has no split to train on; it has {', '.join(has)}")
-    train = tfds.source(name, "train")
-    if "test" in has and _labelled(name, "test"):
-        validation = tfds.source(name, "validation") if "validation" in has else None
-        return Splits(train, validation, tfds.source(name, "test"))
-    if "validation" in has:
-        return Splits(train, None, tfds.source(name, "validation"))
-    rest, part = cut(train, TEST, seed=0, splits=("train", "test"))
-    return Splits(rest, None, part)
+    choose("want", want, KEYS)
+    kind, colon, path = name.partition(":")
+    if kind in FILES and colon:
+        return FILES[kind](_existing(name, path), want)
+    if colon and not _VERSION.fullmatch(path):
+        choose("data", kind, FILES)
+    if name in EMBEDDED:
+        make = EMBEDDED[name]
+        return Splits(*(make(split, want) for split in ("train", "validation", "test")))
+    tfds.known(name, also=(*EMBEDDED, *(f"{kind}:PATH" for kind in FILES)))
+    prepare.prepare(name, (want,))
+    return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
 
 
 def with_validation(data: Splits, share: float) -> Splits:
@@ -66,9 +85,83 @@ def with_validation(data: Splits, share: float) -> Splits:
     return Splits(train, validation, data.test)
 
 
-def _labelled(name: str, split: str) -> bool:
-    try:
-        tfds.source(name, split).truth(0)
-    except Refused:
-        return False
-    return True
+def _roles(name: str, has: Iterable[str], source: Callable[[str], Source]) -> Splits:
+    if "train" not in has:
+        raise Refused(f"data={name!r} has no split to train on; it has {', '.join(has)}")
+    train = source("train")
+    if "test" in has and _annotated(test := source("test")):
+        return Splits(train, source("validation") if "validation" in has else None, test)
+    if "validation" in has:
+        return Splits(train, None, source("validation"))
+    rest, part = cut(train, TEST, seed=0, splits=("train", "test"))
+    return Splits(rest, None, part)
+
+
+def _annotated(source: Source) -> bool:
+    """Whether one of the first examples has what a withheld test split lacks."""
+    for i in range(min(len(source), LOOKED_AT)):
+        with contextlib.suppress(Refused):
+            truth = source.truth(i)
+            if "boxes" not in truth or len(truth["boxes"]):
+                return True
+    return False
+
+
+def _folder(path: pathlib.Path, want: str) -> Splits:
+    _check(path, want, "label")
+    return _roles(str(path), folder.splits(path), lambda split: folder.folder(path, split))
+
+
+def _coco(path: pathlib.Path, want: str) -> Splits:
+    _check(path, want, "boxes")
+    found = coco.splits(path)
+    name = path.resolve().name
+    return _roles(str(path), found, lambda split: coco.coco(*found[split], split, name))
+
+
+def _voc(path: pathlib.Path, want: str) -> Splits:
+    _check(path, want, *voc.LISTS)
+    root = voc.root_of(path)
+    has = {"validation" if each == "val" else each: each for each in voc.lists(root, want)}
+    return _roles(str(path), has, lambda split: voc.voc(root, has[split], want))
+
+
+def _digits(split: str, want: str) -> Source:
+    _check("digits", want, "label")
+    return digits(split)
+
+
+def _digit_scenes(split: str, want: str) -> Source:
+    _check("digit_scenes", want, "boxes", "mask")
+    return Wanted(Cached(digit_scenes(split), ROW), want)
+
+
+def _fashion_scenes(split: str, want: str) -> Source:
+    _check("fashion_scenes", want, "boxes", "mask")
+    prepare.prepare("fashion_mnist", ("label",))
+    return Wanted(Cached(fashion_scenes(split), ROW), want)
+
+
+def _check(name: str | pathlib.Path, want: str, *has: str) -> None:
+    if want not in has:
+        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}")
+
+
+FILES: dict[str, Callable[[pathlib.Path, str], Splits]] = {
+    "folder": _folder,
+    "coco": _coco,
+    "voc": _voc,
+}
+EMBEDDED: dict[str, Callable[[str, str], Source]] = {
+    "digits": _digits,
+    "digit_scenes": _digit_scenes,
+    "fashion_scenes": _fashion_scenes,
+}
+
+
+def _existing(name: str, path: str) -> pathlib.Path:
+    found = pathlib.Path(path).expanduser()
+    if not path or not found.is_dir():
+        hint = folder.nearest(found) if path else "a path follows the colon"
+        raise Refused(f"data={name!r} is no folder; {hint}")
+    return found

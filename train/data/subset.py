@@ -1,14 +1,16 @@
-"""Parts of a source, which are sources: by index, and cut in two by label."""
+"""Parts of a source, which are sources: by index, and cut in two."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from train.data.decode import Unreadable
 from train.data.source import About, Example, Source
 from train.refusal import Refused
 
@@ -25,15 +27,18 @@ class Subset:
         return len(self._indices)
 
     def __getitem__(self, i: int) -> Example:
-        return self._source[self._inside(i)]
+        with self._own([i]):
+            return self._source[self._inside(i)]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
         """Several at once: where the source reads many faster than one by one."""
-        return read(self._source, [self._inside(i) for i in indices])
+        with self._own(indices):
+            return read(self._source, [self._inside(i) for i in indices])
 
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i of the part."""
-        return self._source.truth(self._inside(i))
+        with self._own([i]):
+            return self._source.truth(self._inside(i))
 
     @property
     def labels(self) -> np.ndarray:
@@ -46,6 +51,15 @@ class Subset:
         digest = hashlib.sha256(self._source.fingerprint.encode())
         digest.update(self._indices.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @contextlib.contextmanager
+    def _own(self, indices: Sequence[int]) -> Iterator[None]:
+        """What cannot be read is named by the part's own index."""
+        try:
+            yield
+        except Unreadable as error:
+            own = next((i for i in indices if self._indices[i] == error.index), error.index)
+            raise Unreadable(error.name, own, error.reason) from error
 
     def _inside(self, i: int) -> int:
         if not 0 <= i < len(self._indices):
@@ -70,10 +84,18 @@ def labels(source: Source) -> np.ndarray:
     known = getattr(source, "labels", None)
     if known is not None:
         return known
-    truths = [source.truth(i) for i in range(len(source))]
-    if truths and "label" not in truths[0]:
-        raise Refused(f"data={source.about.name!r} has no label; its keys: {[*truths[0]]}")
-    return np.array([truth["label"] for truth in truths], np.int32)
+    keys = _annotations(source)
+    if "label" not in keys:
+        raise Refused(f"data={source.about.name!r} has no label; its keys: {keys}")
+    return np.array([source.truth(i)["label"] for i in range(len(source))], np.int32)
+
+
+def _annotations(source: Source) -> list[str]:
+    """The keys of `truth`: those of the first example that can be read."""
+    for i in range(len(source)):
+        with contextlib.suppress(Unreadable):
+            return [*source.truth(i)]
+    return []
 
 
 def subset(source: Source, indices: Sequence[int] | np.ndarray, split: str | None = None) -> Subset:
@@ -106,7 +128,7 @@ def cut(
     seed: int,
     splits: tuple[str, str] = ("train", "validation"),
 ) -> tuple[Subset, Subset]:
-    """Cuts a source in two, stratified by label; both keep the source's order.
+    """Cuts a source in two, stratified by label where it has one; both keep the source's order.
 
     The part holds round(fraction * N) examples, of each class its share rounded down, and one more
     for the classes with the largest remainders (the lower class first). Each example draws one
@@ -115,7 +137,7 @@ def cut(
     in every version of NumPy, which those of its distributions need not be.
 
     Args:
-        source: examples with a `label`.
+        source: any; without a `label` all its examples count as of one class.
         fraction: of the examples that go to the part, between 0 and 1.
         seed: belongs to the recipe, never to the run, so that seeds share one part.
         splits: what the rest and the part are called.
@@ -128,7 +150,8 @@ def cut(
     """
     if not 0 < fraction < 1:
         raise Refused(f"fraction={fraction} is not between 0 and 1")
-    label = labels(source)
+    labelled = "label" in _annotations(source)
+    label = labels(source) if labelled else np.zeros(len(source), np.int32)
     total = math.floor(fraction * len(label) + 0.5)
     if not 0 < total < len(label):
         raise Refused(f"fraction={fraction} of {len(label)} examples leaves one side empty")

@@ -1,0 +1,152 @@
+"""A source whose examples are made once and kept in files, page by page, as they are asked for.
+
+A page is written beside its place and moved there when it is whole, and ends with a checksum that
+is compared when it is opened: half a page is never taken for one, and processes that make the same
+page at once end with equal files.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import tempfile
+import threading
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+
+from train.data.source import About, Example, Source
+
+PAGE = 250
+"""Examples in a file: of 96x96 scenes with masks, 9 MB."""
+
+
+def directory() -> pathlib.Path:
+    """Where caches lie: SVERTKA_CACHE, or ~/.cache/svertka."""
+    return pathlib.Path(os.environ.get("SVERTKA_CACHE") or "~/.cache/svertka").expanduser()
+
+
+class Cached:
+    """The examples of `source`, kept under `directory()` by its fingerprint; may be pickled.
+
+    Where nothing can be written, a warning says so once and examples are made as they are read.
+    """
+
+    def __init__(self, source: Source, row: np.dtype):
+        """See the class.
+
+        Args:
+            source: its examples have fixed shapes, but for the number of boxes.
+            row: a structure with a field for each key of an example, the `box...` ones with room
+                for as many as there may be, and a field `count`, how many there are.
+        """
+        self._source, self._row = source, row
+        facts = (source.fingerprint, np.dtype(row).descr, PAGE)
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        self._folder = directory() / f"{source.about.name}-{source.about.split}-{key}"
+        self._pages: dict[int, np.ndarray] = {}
+        self._writes = True
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pages": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @property
+    def about(self) -> About:
+        """Of the source."""
+        return self._source.about
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source."""
+        return self._source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> Example:
+        if not 0 <= i < len(self):
+            raise IndexError(f"index {i} is outside 0..{len(self) - 1}")
+        page = self._page(i // PAGE)
+        if page is None:
+            return self._source[i]
+        row = page[i % PAGE]
+        count = int(row["count"])
+        return {
+            key: np.array(row[key][:count] if key.startswith("box") else row[key])
+            for key in self._row.names or ()
+            if key != "count"
+        }
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The annotations of example i, as the source makes them."""
+        return self._source.truth(i)
+
+    def _page(self, number: int) -> np.ndarray | None:
+        if number in self._pages:
+            return self._pages[number]
+        with self._lock:  # threads that wait here find the page made
+            if number not in self._pages:
+                path = self._folder / f"{number:05}.page"
+                found = self._open(path, number)
+                if found is None and self._writes:
+                    self._write(path, self._make(number))
+                    found = self._open(path, number)
+                if found is None:
+                    return None
+                self._pages[number] = found
+            return self._pages[number]
+
+    def _indices(self, number: int) -> range:
+        return range(number * PAGE, min((number + 1) * PAGE, len(self)))
+
+    def _make(self, number: int) -> np.ndarray:
+        indices = self._indices(number)
+        rows = np.zeros(len(indices), self._row)
+        for i, row in zip(indices, rows, strict=True):
+            for key, value in self._source[i].items():
+                if key.startswith("box"):
+                    row["count"] = len(value)
+                    row[key][: len(value)] = value
+                else:
+                    row[key] = value
+        return rows
+
+    def _open(self, path: pathlib.Path, number: int) -> np.ndarray | None:
+        """The page, read from disk as it is touched; None where there is no sound one."""
+        size = len(self._indices(number)) * self._row.itemsize
+        try:
+            content = np.memmap(path, np.uint8, mode="r")
+        except (OSError, ValueError):  # none, or empty
+            return None
+        if content.size != size + 4 or zlib.crc32(content[:size]) != content[size:].view("<u4")[0]:
+            return None
+        return content[:size].view(self._row)
+
+    def _write(self, path: pathlib.Path, rows: np.ndarray) -> None:
+        part = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+            with open(handle, "wb") as file:
+                content = rows.view(np.uint8)
+                file.write(content.data)
+                file.write(zlib.crc32(content).to_bytes(4, "little"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError as error:
+            self._writes = False
+            if part is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+            warnings.warn(
+                f"{self.about.name} is made anew as it is read, since it cannot be kept in "
+                f"{self._folder}: {error}",
+                stacklevel=2,
+            )

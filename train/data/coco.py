@@ -1,0 +1,202 @@
+"""Detection in COCO's format: one JSON file of images, boxes and categories, and a folder."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from train.data.boxes import boxes
+from train.data.decode import Unreadable, picture
+from train.data.folder import SPLITS
+from train.data.source import About, Example
+from train.refusal import Refused
+
+ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
+"""Names of a file of annotations where a set is not split."""
+
+
+def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
+    """Of each split, the file of annotations and the folder of images, where they usually lie.
+
+    COCO's own: annotations/instances_train2017.json beside train2017/ or images/train2017/ (any
+    year or none; "val" is validation). Or train/_annotations.coco.json among the images, likewise
+    valid/ and test/. Or one of `ALONE`, beside images/ or among the images: "train" alone.
+
+    Raises:
+        Refused: there is none of these with a training split.
+    """
+    found: dict[str, tuple[pathlib.Path, pathlib.Path]] = {}
+    for split, names in SPLITS.items():
+        for name in names:
+            files = sorted(root.glob(f"annotations/instances_{name}[0-9]*.json"))
+            files += root.glob(f"annotations/instances_{name}.json")
+            folders = [path.stem.removeprefix("instances_") for path in files]
+            places = [
+                (file, root / above / folder)
+                for file, folder in zip(files, folders, strict=True)
+                for above in ("", "images")
+            ]
+            places.append((root / name / "_annotations.coco.json", root / name))
+            for file, images in places:
+                if split not in found and file.is_file() and images.is_dir():
+                    found[split] = file, images
+    for name in ALONE:
+        if not found and (root / name).is_file():
+            images = root / "images"
+            found["train"] = root / name, images if images.is_dir() else root
+    if "train" not in found:
+        raise Refused(
+            f"coco={str(root)!r} has no training split: neither annotations/instances_train*.json "
+            f"with train*/, nor train/_annotations.coco.json, nor {', '.join(ALONE)}"
+        )
+    return found
+
+
+def coco(
+    annotations: str | os.PathLike,
+    images: str | os.PathLike,
+    split: str = "train",
+    name: str = "coco",
+    mirror: bool | None = None,
+) -> "Coco":
+    """The images that a JSON file lists, in its order, those without an annotation too.
+
+    Categories are classes in the order of their ids: ids 1, 13, 90 are classes 0, 1, 2, and
+    `about.ids` gives the ids back. A box is kept as x0 y0 x1 y1; `iscrowd` becomes `box_crowd`.
+
+    Args:
+        annotations: a file of instances.
+        images: the folder that `file_name` is relative to.
+        split: what the part is called.
+        name: of the set.
+        mirror: whether a mirror image keeps its label; by default it does where the categories
+            number 80 and end at 90, as COCO's own do.
+
+    Raises:
+        Refused: the file cannot be read, lacks a field, gives an id twice, or an annotation is of
+            an unknown image or category; names the file and the id.
+    """
+    path = pathlib.Path(annotations)
+    try:
+        content = path.read_bytes()
+        given = json.loads(content)
+        digest = hashlib.sha256(content).hexdigest()
+        return Coco(given, path, pathlib.Path(images), digest, split, name, mirror)
+    except FileNotFoundError:
+        raise Refused(f"annotations={str(path)!r} does not exist") from None
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        field = f"no {error} in some entry" if isinstance(error, KeyError) else str(error)
+        raise Refused(
+            f"annotations={str(path)!r} is no JSON file of COCO's instances: {field}"
+        ) from error
+
+
+class Coco:
+    """Images and boxes.
+
+    An example is `Unreadable` when it is read, `truth` included, if a box of it leaves the image
+    by more than `train.data.boxes.SLOP` or has no area; when its image is read, also if the file
+    is missing, cannot be decoded, or is not of the size that the JSON file gives.
+    """
+
+    def __init__(
+        self,
+        given: dict[str, Any],
+        path: pathlib.Path,
+        images: pathlib.Path,
+        digest: str,
+        split: str,
+        name: str,
+        mirror: bool | None,
+    ):
+        """See `coco`."""
+        rows, listed = given["annotations"], given["images"]
+        categories = {int(one["id"]): str(one["name"]) for one in given["categories"]}
+        ids = sorted(categories)
+        self.about = About(
+            name=name,
+            split=split,
+            classes=tuple(categories[c] for c in ids),
+            mirror=(len(ids) == 80 and ids[-1] == 90) if mirror is None else mirror,
+            ids=tuple(ids),
+        )
+        self._path, self._images, self._digest = str(path), images, digest
+        _once(path, "category", (one["id"] for one in given["categories"]))
+        _once(path, "image", (one["id"] for one in listed))
+        _once(path, "annotation", (one["id"] for one in rows))
+        self._files = [str(one["file_name"]) for one in listed]
+        self._sizes = np.array([(one["height"], one["width"]) for one in listed], np.int64)
+        if not self._files:
+            raise Refused(f"annotations={str(path)!r} lists no image")
+
+        place = {one["id"]: i for i, one in enumerate(listed)}
+        label = {c: i for i, c in enumerate(ids)}
+        for one in rows:
+            for field, known in (("image_id", place), ("category_id", label)):
+                if one[field] not in known:
+                    raise Refused(
+                        f"annotations={str(path)!r}: annotation {one['id']} has "
+                        f"{field}={one[field]}, which the file does not list"
+                    )
+        rows = sorted(rows, key=lambda one: place[one["image_id"]])  # stable: the file's order
+        counts = np.bincount([place[one["image_id"]] for one in rows], minlength=len(listed))
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._rows = np.array([one["bbox"] for one in rows], np.float64).reshape(len(rows), 4)
+        self._labels = np.array([label[one["category_id"]] for one in rows], np.int32)
+        self._crowd = np.array([bool(one.get("iscrowd", 0)) for one in rows], np.bool_)
+        self._numbers = [one["id"] for one in rows]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, i: int) -> Example:
+        truth = self.truth(i)
+        file = self._images / self._files[i]
+        image = picture(file, i)
+        height, width = self._sizes[i]
+        if image.shape[:2] != (height, width):
+            raise Unreadable(
+                str(file),
+                i,
+                f"the upright image is {image.shape[1]}x{image.shape[0]}, {self._path} says "
+                f"{width}x{height}",
+            )
+        return {"image": image, **truth}
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The boxes of example i; its file is not opened."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"index {i} is outside 0..{len(self) - 1}")
+        rows = slice(self._starts[i], self._starts[i + 1])
+        corners = self._rows[rows].copy()
+        corners[:, 2:] += corners[:, :2]
+        try:
+            kept = boxes(corners, *map(int, self._sizes[i]))
+        except ValueError as error:
+            numbers = self._numbers[rows]
+            raise Unreadable(
+                str(self._images / self._files[i]), i, f"{error} (annotations {numbers})"
+            ) from error
+        return {"boxes": kept, "box_label": self._labels[rows], "box_crowd": self._crowd[rows]}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the JSON file and of every image's size in bytes; -1 where it is missing."""
+        digest = hashlib.sha256(self._digest.encode())
+        for file in self._files:
+            path = self._images / file
+            digest.update(b"%d " % (path.stat().st_size if path.is_file() else -1))
+        return digest.hexdigest()
+
+
+def _once(path: pathlib.Path, what: str, ids: Iterable[Any]) -> None:
+    seen = set()
+    for each in ids:
+        if each in seen:
+            raise Refused(f"annotations={str(path)!r}: {what} id {each} stands there twice")
+        seen.add(each)

@@ -1,0 +1,49 @@
+"""Some keys of a source: what a task does not read need not be decoded, moved or padded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from train.data.source import About, Example, Source
+from train.data.subset import read
+
+KEYS = {
+    "label": ("image", "label"),
+    "boxes": ("image", "boxes", "box_label", "box_crowd", "box_difficult"),
+    "mask": ("image", "mask"),
+}
+"""What is wanted of an example -> the keys that it then has, where the set knows them."""
+
+
+class Wanted:
+    """The examples of `source` with the keys of `KEYS[want]` alone."""
+
+    def __init__(self, source: Source, want: str):
+        self._source = source
+        self._keys = KEYS[want]
+
+    @property
+    def about(self) -> About:
+        """Of the source."""
+        return self._source.about
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source."""
+        return self._source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> Example:
+        return self._only(self._source[i])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        """Several at once."""
+        return [self._only(example) for example in read(self._source, indices)]
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The annotations of example i."""
+        return self._only(self._source.truth(i))
+
+    def _only(self, example: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in example.items() if key in self._keys}

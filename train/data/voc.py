@@ -1,0 +1,228 @@
+"""Pascal VOC: an XML file of boxes an image, or a mask in a palette's indices (Everingham 2010)."""
+
+import functools
+import hashlib
+import os
+import pathlib
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from train.data import decode, masks
+from train.data.boxes import boxes
+from train.data.decode import Unreadable
+from train.data.source import About, Example
+from train.refusal import Refused, choose
+
+# fmt: off
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)
+# fmt: on
+"""VOC's own; a mask has "background" before them."""
+
+LISTS = {"boxes": "Main", "mask": "Segmentation"}
+"""What is wanted -> the folder of ImageSets that says which images have it."""
+
+
+def root_of(path: pathlib.Path) -> pathlib.Path:
+    """The folder that holds ImageSets: `path`, or the one VOC... below it or its VOCdevkit.
+
+    Raises:
+        Refused: there is none, or several; names them.
+    """
+    tried = [path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*"))]
+    found = [root for root in tried if (root / "ImageSets").is_dir()]
+    if len(found) == 1 or path in found:
+        return found[0]
+    several = f"; it has {', '.join(map(str, found))}: name one" if found else ""
+    raise Refused(f"voc={str(path)!r} holds no ImageSets of its own{several}")
+
+
+def lists(root: pathlib.Path, want: str) -> list[str]:
+    """Names of the splits that a set has for what is wanted: "train", "trainval", "val", ...
+
+    Raises:
+        Refused: the set has no such lists; `want` is neither "boxes" nor "mask".
+    """
+    folder = root / "ImageSets" / LISTS[choose("want", want, LISTS)]
+    found = sorted(path.stem for path in folder.glob("*.txt") if "_" not in path.stem)
+    if not found:
+        raise Refused(f"voc={str(root)!r} has no lists of images: no file {folder}/*.txt")
+    return found
+
+
+def voc(
+    root: str | os.PathLike,
+    split: str,
+    want: str = "boxes",
+    classes: Sequence[str] = CLASSES,
+    mirror: bool | None = None,
+) -> "Voc":
+    """The images that a list of a set in VOC's folders names.
+
+    `root` holds Annotations/NAME.xml, JPEGImages/NAME.jpg, SegmentationClass/NAME.png, and
+    ImageSets/Main/SPLIT.txt (boxes) or ImageSets/Segmentation/SPLIT.txt (masks), a name a line.
+
+    VOC's corners are 1-based and inclusive: [1, 1, 500, 375] of a 500x375 image is [0, 0, 500,
+    375]. `difficult` becomes `box_difficult`. A mask keeps the palette's indices: 0 background,
+    class + 1, 255 = ignore.
+
+    Args:
+        root: the folder, such as VOCdevkit/VOC2012.
+        split: a list of `lists(root, want)`.
+        want: "boxes" or "mask".
+        classes: names as the XML files use them, in the order of the masks' indices from 1.
+        mirror: whether a mirror image keeps its label; by default it does for VOC's own classes.
+
+    Raises:
+        Refused: no such folder, list or annotation, or an empty list.
+    """
+    root = pathlib.Path(root)
+    choose("split", split, lists(root, want))
+    path = root / "ImageSets" / LISTS[want] / f"{split}.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise Refused(f"voc={str(path)!r} lists no image")
+    mirror = tuple(classes) == CLASSES if mirror is None else mirror
+    if want == "boxes":
+        about = About(name=root.resolve().name, split=split, classes=tuple(classes), mirror=mirror)
+        return Boxes(root, names, about)
+    about = About(
+        name=root.resolve().name,
+        split=split,
+        classes=(),
+        mirror=mirror,
+        mask_classes=("background", *classes),
+        colours=masks.colours(len(classes) + 1),
+    )
+    return Masks(root, names, about)
+
+
+class Voc:
+    """Images by name; what is wrong with one is `Unreadable` when its example is read."""
+
+    def __init__(self, root: pathlib.Path, names: list[str], about: About):
+        self.about = about
+        self._root = root
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The annotations of example i; the image is not decoded."""
+        raise NotImplementedError
+
+    def _annotated(self, name: str) -> pathlib.Path:
+        """The file of an image's annotations."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of classes, names, and the sizes of every image and annotation in bytes."""
+        classes = (*self.about.classes, *self.about.mask_classes)
+        digest = hashlib.sha256("\n".join(classes).encode())
+        for name in self._names:
+            sizes = [
+                path.stat().st_size if path.is_file() else -1
+                for path in (self._image(name), self._annotated(name))
+            ]
+            digest.update(f"\n{name} {sizes}".encode())
+        return digest.hexdigest()
+
+    def _image(self, name: str) -> pathlib.Path:
+        folder = self._root / "JPEGImages"
+        paths = [folder / f"{name}{end}" for end in (".jpg", ".jpeg", ".png")]
+        return next((path for path in paths if path.is_file()), paths[0])
+
+    def _name(self, i: int) -> str:
+        if not 0 <= i < len(self._names):
+            raise IndexError(f"index {i} is outside 0..{len(self._names) - 1}")
+        return self._names[i]
+
+
+class Boxes(Voc):
+    """Images and boxes."""
+
+    def __getitem__(self, i: int) -> Example:
+        path = self._image(self._name(i))
+        image = decode.picture(path, i)
+        return {"image": image, **self._truth(i, image.shape[:2])}
+
+    def truth(self, i: int) -> dict[str, Any]:
+        return self._truth(i, None)
+
+    def _annotated(self, name: str) -> pathlib.Path:
+        return self._root / "Annotations" / f"{name}.xml"
+
+    def _truth(self, i: int, shape: tuple[int, ...] | None) -> dict[str, np.ndarray]:
+        path = self._annotated(self._name(i))
+        try:
+            root = ET.fromstring(path.read_bytes())
+            height, width = (int(_text(root, f"size/{key}")) for key in ("height", "width"))
+            if shape is not None and shape != (height, width):
+                raise ValueError(
+                    f"it says {width}x{height}, the upright image is {shape[1]}x{shape[0]}"
+                )
+            objects = root.findall("object")
+            rows = np.array([_corners(one) for one in objects], np.float64).reshape(-1, 4)
+            return {
+                "boxes": boxes(rows, height, width),
+                "box_label": np.array([self._label(one) for one in objects], np.int32),
+                "box_difficult": np.array(
+                    [one.findtext("difficult", "0").strip() == "1" for one in objects], np.bool_
+                ),
+            }
+        except FileNotFoundError:
+            raise Unreadable(str(path), i, "the file does not exist") from None
+        except (ET.ParseError, ValueError, OSError) as error:
+            raise Unreadable(str(path), i, str(error)) from error
+
+    def _label(self, one: ET.Element) -> int:
+        name = _text(one, "name")
+        if name not in self.about.classes:
+            raise ValueError(f"class {name!r} is none of the {len(self.about.classes)} declared")
+        return self.about.classes.index(name)
+
+
+class Masks(Voc):
+    """Images and masks. A file of a mask is read in one place, `train.data.masks.mask_of`."""
+
+    def __getitem__(self, i: int) -> Example:
+        image = decode.picture(self._image(self._name(i)), i)
+        return {"image": image, "mask": self._mask(i, image.shape)}
+
+    def truth(self, i: int) -> dict[str, Any]:
+        path = self._image(self._name(i))
+        try:
+            shape = decode.size(path.read_bytes())
+        except Exception as error:
+            raise Unreadable(str(path), i, f"has no size: {error}") from error
+        return {"mask": self._mask(i, shape)}
+
+    def _annotated(self, name: str) -> pathlib.Path:
+        return self._root / "SegmentationClass" / f"{name}.png"
+
+    def _mask(self, i: int, shape: tuple[int, ...]) -> np.ndarray:
+        return masks.mask_of(self._annotated(self._name(i)), i, shape, self.about.mask_classes)
+
+
+def _text(element: ET.Element, path: str) -> str:
+    found = element.findtext(path)
+    if found is None:
+        raise ValueError(f"it has no <{path}>")
+    return found.strip()
+
+
+def _corners(one: ET.Element) -> list[float]:
+    """x0 y0 x1 y1, continuous, of 1-based inclusive ones."""
+    x0, y0, x1, y1 = (
+        float(_text(one, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")
+    )
+    return [x0 - 1, y0 - 1, x1, y1]

@@ -45,12 +45,9 @@ def random_crop(height: int, width: int) -> Geometric:
         size, *old, _ = batch["image"].shape
         if old[0] < height or old[1] < width:
             raise ValueError(f"random_crop({height}, {width}) of an image {old[0]}x{old[1]}")
-        keys = jax.random.split(key)
-        top, left = (
-            jax.random.randint(key, (size,), 0, before - after + 1, jnp.int32).astype(jnp.float32)
-            for key, before, after in zip(keys, old, new, strict=True)
-        )
-        return shifts(size, -left, -top)
+        place = jax.random.uniform(key, (size, 2), jnp.float32)
+        corner = _corners(place, jnp.array([old], jnp.float32), jnp.array([new], jnp.float32))
+        return shifts(size, -corner[:, 1], -corner[:, 0])
 
     return Geometric(draw, lambda _: new)
 
@@ -84,10 +81,10 @@ def random_resized_crop(
 
     def draw(key: jax.Array, batch: Batch) -> jax.Array:
         size, *old, _ = batch["image"].shape
-        for_area, for_ratio, for_place = jax.random.split(key, 3)
-        share = jax.random.uniform(for_area, (size, TRIES), jnp.float32, *scale)
-        logarithm = jax.random.uniform(for_ratio, (size, TRIES), jnp.float32, *map(math.log, ratio))
-        area, root = share * (old[0] * old[1]), jnp.exp(logarithm / 2)
+        # Area and ratio of each try, and a place: to compile one draw takes a third of the time.
+        numbers = jax.random.uniform(key, (size, 2 * TRIES + 2), jnp.float32)
+        area = _within(numbers[:, :TRIES], *scale) * (old[0] * old[1])
+        root = jnp.exp(_within(numbers[:, TRIES:-2], *map(math.log, ratio)) / 2)
         side = jnp.sqrt(area)
         # (size, TRIES, 2): heights and widths.
         sides = jnp.round(jnp.stack([side / root, side * root], axis=-1))
@@ -95,9 +92,7 @@ def random_resized_crop(
         fits = ((sides >= 1) & (sides <= extent[None, None])).all(-1)
         first = jnp.argmax(fits, axis=1)[:, None, None]
         chosen = jnp.take_along_axis(sides, first, axis=1)[:, 0]
-        room = jnp.maximum(extent[None] - chosen, 0)
-        place = jax.random.uniform(for_place, (size, 2), jnp.float32)
-        corner = jnp.minimum(jnp.floor(place * (room + 1)), room)
+        corner = _corners(numbers[:, -2:], extent[None], chosen)
         middle = _middle((old[0], old[1]), ratio)
         any_fits = fits.any(1)[:, None]
         chosen = jnp.where(any_fits, chosen, jnp.array([middle], jnp.float32))
@@ -117,6 +112,16 @@ def _middle(shape: Shape, ratio: tuple[float, float]) -> Shape:
     if width / height > ratio[1]:
         return height, max(1, round(height * ratio[1]))
     return height, width
+
+
+def _within(share: jax.Array, low: float, high: float) -> jax.Array:
+    return low + share * (high - low)
+
+
+def _corners(place: jax.Array, whole: jax.Array, part: jax.Array) -> jax.Array:
+    """(B, 2) in [0, 1) -> top and left of the part, all of its places in whole pixels alike."""
+    room = whole - part
+    return jnp.minimum(jnp.floor(place * (room + 1)), room)
 
 
 def _shape(height: int, width: int) -> Shape:

@@ -79,23 +79,23 @@ def warp_mask(
 
 
 def _sources(matrix: jax.Array, shape: Shape) -> tuple[jax.Array, jax.Array]:
-    """(B, *shape) twice: x and y, in pixels from the first centre; NaN where there is no place."""
+    """(B, *shape) twice: x and y, in pixels from the first centre; NaN where none is in sight."""
     rows = jnp.arange(shape[0], dtype=jnp.float32)[None, :, None] + 0.5
     columns = jnp.arange(shape[1], dtype=jnp.float32)[None, None, :] + 0.5
     x, y, in_sight = project(inverse(matrix), columns, rows)
-    somewhere = in_sight & jnp.isfinite(x) & jnp.isfinite(y)
-    return jnp.where(somewhere, x - 0.5, jnp.nan), jnp.where(somewhere, y - 0.5, jnp.nan)
+    return jnp.where(in_sight, x - 0.5, jnp.nan), jnp.where(in_sight, y - 0.5, jnp.nan)
 
 
 def _folded(position: jax.Array, size: int, border: Border) -> jax.Array:
-    """The position in the image, 0..size - 1, where the border takes its values from; NaN stays.
+    """The position in the image, 0..size - 1, where the border takes its values from.
 
-    A continuation of whole pixels, interpolated, is the interpolation of the image, continued.
+    A continuation of whole pixels, interpolated, is the interpolation of the image, continued. What
+    is not finite stays outside.
     """
     if border == "constant":
         return position
     if border == "edge" or size == 1:
-        return position.clip(0, size - 1)
+        return jnp.where(jnp.isfinite(position), position.clip(0, size - 1), jnp.nan)
     period = 2 * (size - 1)
     position = jnp.mod(position, period)
     return jnp.minimum(position, period - position)

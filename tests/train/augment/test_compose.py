@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from train.augment import Geometric, chain, flip, pad_and_crop
+from train.augment import (
+    Geometric,
+    Mixing,
+    Paired,
+    alternating_flip,
+    chain,
+    flip,
+    maybe,
+    one_of,
+    pad_and_crop,
+    perspective,
+    random_resized_crop,
+    rotation,
+)
 from train.augment.warp import warp
 from train.mesh import make_mesh, replicated, shard_batch
 
@@ -164,13 +177,13 @@ def test_pixel_stages_come_last_with_keys_of_their_own():
 
 
 def test_float64_run_has_the_same_batch():
-    one = apply(jax.random.key(2), make_batch())
+    one = apply(jax.random.key(2), masked())
     with jax.enable_x64(True):
-        equal(apply(jax.random.key(2), make_batch()), one)
+        equal(apply(jax.random.key(2), masked()), one)
 
 
 def test_seeds_by_vmap():
-    batch = make_batch()
+    batch = masked()
     keys = jax.random.split(jax.random.key(0), 2)
     both = jax.jit(jax.vmap(CROP_AND_FLIP, (0, None)))(keys, batch)
     for i in range(2):
@@ -206,6 +219,15 @@ def test_four_devices_give_the_same_batch_without_gathering_it():
         equal(after, expected)
 
 
+def half(key, batch):
+    """A stage that only changes pixels."""
+    return {**batch, "image": batch["image"] // 2}
+
+
+PAIR = Paired(flip(), half)
+MIX = Mixing(lambda key, batch: jnp.ones(batch["image"].shape[:3], jnp.float32), 5)
+
+
 @pytest.mark.parametrize(
     ("stages", "fill", "error", "message"),
     [
@@ -218,6 +240,10 @@ def test_four_devices_give_the_same_batch_without_gathering_it():
         ((flip(),), (0, 256, 0), ValueError, "fill=.*256"),
         ((flip(),), float("nan"), ValueError, "fill=nan"),
         ((flip(),), ((0,),), ValueError, "fill="),
+        ((half, PAIR), 0, ValueError, r"stages\[1\] is geometric"),
+        ((MIX, half), 0, ValueError, r"stages\[1\] comes after stages\[0\], which mixes"),
+        ((flip(), MIX, MIX), 0, ValueError, r"stages\[2\] comes after stages\[1\]"),
+        ((flip(), MIX, PAIR), 0, ValueError, r"stages\[2\] comes after stages\[1\]"),
     ],
 )
 def test_refused_at_construction(stages, fill, error, message):
@@ -232,6 +258,181 @@ def test_refused_at_construction(stages, fill, error, message):
 def test_refused_where_the_image_is_seen(shape, fill, message):
     with pytest.raises(ValueError, match=message):
         chain(flip(), fill=fill)(jax.random.key(0), {"image": jnp.zeros(shape, jnp.uint8)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"border": "wrap"}, "border='wrap' is not one of constant, reflect, edge"),
+        ({"mask_fill": 256}, "mask_fill=256"),
+        ({"mask_fill": 0.5}, "mask_fill=0.5"),
+        ({"visible": 1.5}, "visible=1.5"),
+        ({"visible": float("nan")}, "visible=nan"),
+    ],
+)
+def test_refused_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        chain(flip(), **options)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"image": None}, r"no 'image' in the batch for a geometric stage"),
+        ({"mask": np.zeros((SIZE, 2, WIDTH), np.uint8)}, r"mask is uint8\(16, 2, 8\)"),
+        ({"mask": np.zeros((SIZE, HEIGHT, WIDTH), np.float32)}, "mask is float32"),
+        ({"box_valid": None}, "'boxes' in the batch without 'box_valid'"),
+    ],
+)
+def test_refused_for_the_batch(keys, message):
+    batch = {**make_batch(), "signal": jnp.zeros((SIZE, 9, 1))}
+    batch = {name: value for name, value in {**batch, **keys}.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        chain(flip())(jax.random.key(0), batch)
+
+
+def masked(size=SIZE):
+    """Every kind of label that pixels have."""
+    batch = make_batch()
+    mask = (np.asarray(batch["image"])[..., 0] > 0).astype(np.uint8)
+    rows = {
+        "boxes": jnp.concatenate([batch["boxes"], batch["boxes"]], 1),
+        "box_valid": jnp.tile(jnp.array([[True, False]]), (SIZE, 1)),
+        "box_label": jnp.full((SIZE, 2), 4, jnp.int32),
+        "box_crowd": jnp.ones((SIZE, 2), bool),
+        "proposals": batch["boxes"],
+        "proposal_valid": batch["box_valid"],
+        "index": jnp.arange(SIZE, dtype=jnp.int32),
+        "epoch": jnp.arange(SIZE, dtype=jnp.int32),
+    }
+    return {name: leaf[:size] for name, leaf in {**batch, "mask": mask, **rows}.items()}
+
+
+def test_a_mask_moves_with_its_pixels():
+    batch = masked()
+    after = apply(jax.random.key(3), batch)
+    inside = np.asarray(after["image"])
+    expected = np.where((inside == 200).all(-1), 1, 0)
+    expected[(inside == [7, 100, 250]).all(-1)] = 255
+    assert set(np.unique(expected).tolist()) == {0, 1, 255}
+    np.testing.assert_array_equal(after["mask"], expected)
+    assert after["mask"].dtype == np.uint8
+    # Without geometry it is left alone.
+    assert chain(half)(jax.random.key(3), batch)["mask"] is batch["mask"]
+
+
+def test_a_removed_box_takes_its_label_along_and_no_pixel_of_the_mask():
+    batch = masked()
+    out = chain(constant([[1, 0, WIDTH - 1], [0, 1, 0], [0, 0, 1]]), mask_fill=2, visible=1)
+    after = jax.jit(out)(jax.random.key(0), batch)
+    kept = np.asarray(after["box_valid"])[:, 0]
+    assert 0 < kept.sum() < SIZE
+    assert not np.asarray(after["box_valid"])[:, 1].any()
+    for name, value in {"box_label": 4, "box_crowd": True}.items():
+        np.testing.assert_array_equal(after[name][:, 0], np.where(kept, value, 0))
+        assert not np.asarray(after[name])[:, 1].any()
+    assert not np.asarray(after["boxes"])[~np.asarray(after["box_valid"])].any()
+    np.testing.assert_array_equal(after["proposal_valid"][:, 0], kept)
+    np.testing.assert_array_equal(after["mask"][:, :, -1], batch["mask"][:, :, 0])
+    assert (np.asarray(after["mask"])[:, :, :-1] == 2).all()
+    # A box that is not seen whole leaves its pixels behind.
+    assert (np.asarray(after["mask"])[~kept, :, -1] == 1).any()
+
+
+def test_both_halves_of_a_pair_draw_from_one_key():
+    """The geometric half stands among the geometry, the other at its place among the pixels."""
+    seen = []
+
+    def draw(key, batch):
+        seen.append(("draw", jax.random.key_data(key).tolist()))
+        return constant([[1, 0, 1], [0, 1, 0], [0, 0, 1]]).draw(key, batch)
+
+    def record(name):
+        def change(key, batch):
+            seen.append((name, jax.random.key_data(key).tolist()))
+            return {**batch, "image": batch["image"] + 1}
+
+        return change
+
+    batch, key = make_batch(), jax.random.key(4)
+    pairs = [Paired(Geometric(draw), record("first")), Paired(Geometric(draw), record("second"))]
+    after = chain(flip(1.0), *pairs, record("third"), fill=9)(key, batch)
+    numbers = [jax.random.key_data(jax.random.fold_in(key, k)).tolist() for k in range(4)]
+    assert seen == list(
+        zip(
+            ("draw", "draw", "first", "second", "third"),
+            (numbers[1], numbers[2], numbers[1], numbers[2], numbers[3]),
+            strict=True,
+        )
+    )
+    # Mirrored, moved by two, read once; then three brighter, what was outside too.
+    expected = np.full(batch["image"].shape, 9, np.uint8)
+    expected[:, :, 2:] = np.asarray(batch["image"])[:, :, ::-1][:, :, :-2]
+    np.testing.assert_array_equal(after["image"], expected + 3)
+
+
+def test_mixing_comes_last():
+    """It sees what the other stages left, and labels become distributions."""
+    batch = {name: make_batch()[name] for name in ("image", "label")}
+    whole = Mixing(lambda key, batch: jnp.ones(batch["image"].shape[:3], jnp.float32), SIZE)
+    after = jax.jit(chain(flip(1.0), half, whole))(jax.random.key(0), batch)
+    np.testing.assert_array_equal(after["image"], np.asarray(batch["image"])[:, :, ::-1] // 2)
+    np.testing.assert_array_equal(after["label"], np.eye(SIZE, dtype=np.float32))
+    assert after["label"].dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["boxes", "proposals", "mask"])
+def test_mixing_refuses_labels_that_have_a_place(name):
+    labels = masked()
+    batch = {key: labels[key] for key in ("image", "label", "box_valid", "proposal_valid", name)}
+    with pytest.raises(ValueError, match=name):
+        jax.eval_shape(chain(flip(), MIX), jax.random.key(0), batch)
+
+
+def test_signals_take_stages_of_pixels():
+    batch = {"signal": jnp.ones((3, 9, 2)), "label": jnp.arange(3, dtype=jnp.int32)}
+
+    def louder(key, batch):
+        gain = jax.random.uniform(key, (3, 1, 1), jnp.float32, 1, 2)
+        return {**batch, "signal": batch["signal"] * gain}
+
+    after = chain(maybe(0.5, louder), one_of(louder, louder))(jax.random.key(0), batch)
+    assert (np.asarray(after["signal"]) >= 1).all()
+    with pytest.raises(ValueError, match="no 'image' in the batch"):
+        chain(flip(), louder)(jax.random.key(0), batch)
+
+
+EVERYTHING = chain(
+    alternating_flip(),
+    maybe(0.5, one_of(rotation(30), perspective(0.3))),
+    random_resized_crop(5, 5),
+    maybe(0.5, PAIR),
+    fill=(7, 100, 250),
+    border="reflect",
+)
+
+
+def test_everything_on_four_devices():
+    """Bit for bit, without a batch of another device."""
+    mesh = make_mesh(jax.devices()[:4])
+    batch, key = masked(), jax.random.key(11)
+    expected = jax.jit(EVERYTHING)(key, batch)
+    parts = NamedSharding(mesh, PartitionSpec("data"))
+    whole = replicated(mesh)
+    compiled = (
+        jax.jit(EVERYTHING, in_shardings=(whole, parts), out_shardings=parts)
+        .lower(key, batch)
+        .compile()
+    )
+    assert not re.findall(r"(?:all-\w+|collective-permute|reduce-scatter)\(", compiled.as_text())
+    equal(compiled(*jax.device_put((key, batch), (whole, parts))), expected)
+    assert len({row.tobytes() for row in np.asarray(expected["matrix"])}) == SIZE
+
+
+def test_a_batch_of_one():
+    """The same as the first of many."""
+    one, many = (apply(jax.random.key(3), masked(size)) for size in (1, SIZE))
+    equal(one, jax.tree.map(lambda leaf: leaf[:1], many))
 
 
 def test_any_function_of_key_and_batch_is_a_stage():

@@ -36,6 +36,8 @@ def shift(x, y):
         (shift(0, 20), (0, 0, 4, 4), GONE, False),
         # Nothing is no box, and a corner behind the horizon has no place.
         (IDENTITY, (3, 3, 3, 5), GONE, False),
+        ([[1, -1, 4], [1, 1, 0], [0, 0, 1]], (1, 1, 1, 3), GONE, False),
+        (MIRROR, (4, 2, 1, 6), GONE, False),
         (-np.eye(3), (1, 2, 4, 6), GONE, False),
         ([[1, 0, -3], [0, 1, -3], [-0.5, 0, 1]], (0, 0, 4, 4), GONE, False),
         # Corners on the horizon: 0 / 0, and a number / 0.
@@ -70,6 +72,21 @@ def test_moved_touches_coordinates_and_matrix_alone(strict_dtypes):
     assert after["label"] is batch["label"]
     assert set(after) == set(batch)
     assert moved({"label": batch["label"]}, old, (HEIGHT, WIDTH)).keys() == {"label"}
+
+
+def test_how_much_must_be_visible_is_said():
+    """Of boxes of which 1/2, 2/3, 1/5 and nothing is left."""
+    boxes = jnp.array([[[0, 0, 4, 2], [0, 0, 6, 2], [0, 0, 2.5, 2], [0, 0, 2, 2]]], jnp.float32)
+    matrix = jnp.array([shift(-2, 0)], jnp.float32)
+    for visible, kept in {
+        0: [1, 1, 1, 0],
+        0.25: [1, 1, 0, 0],
+        0.5: [1, 1, 0, 0],
+        0.6: [0, 1, 0, 0],
+        1: [0, 0, 0, 0],
+    }.items():
+        _, seen = move_boxes(boxes, matrix, (HEIGHT, WIDTH), visible)
+        assert seen[0].tolist() == kept
 
 
 def test_every_coordinate_key_has_its_validity():

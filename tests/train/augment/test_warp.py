@@ -1,13 +1,15 @@
-"""The warp against NumPy where it is exact and against SciPy where it interpolates."""
+"""The warp against NumPy where it is exact, against SciPy, OpenCV, scikit-image where it is not."""
 
 import functools
 
+import cv2
 import jax
 import numpy as np
 import pytest
 import scipy.ndimage
+import skimage.transform
 
-from train.augment.warp import warp
+from train.augment.warp import warp, warp_mask
 
 HEIGHT, WIDTH = 6, 8
 FILL = np.array([7, 100, 250], np.float32)
@@ -128,3 +130,112 @@ def test_integers_have_a_rounded_border():
     read = jax.jit(functools.partial(warp, shape=(2, 2), fill=np.float32(123.7)))
     result = read(np.zeros((1, 2, 2, 1), np.uint8), shift(5, 0)[None])
     np.testing.assert_array_equal(result, np.full((1, 2, 2, 1), 124, np.uint8))
+
+
+BORDERS = {
+    "constant": (cv2.BORDER_CONSTANT, {"mode": "constant", "constant_values": 9}),
+    "reflect": (cv2.BORDER_REFLECT_101, {"mode": "reflect"}),
+    "edge": (cv2.BORDER_REPLICATE, {"mode": "edge"}),
+}
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def both(image, mask, matrix, shape, border):
+    return (
+        warp(image, matrix, shape, np.float32(9), border),
+        warp_mask(mask, matrix, shape, 9, border),
+    )
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_whole_pixels_of_every_border_are_copied_to_the_bit(border, strict_dtypes):
+    """Further than twice the image's size, mirrored and turned."""
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (5, 5, 2)).astype(np.uint8)
+    plane = np.pad(image, ((20, 20), (20, 20), (0, 0)), **BORDERS[border][1])
+    turn, mirror = np.array([[0, 1, 0], [-1, 0, 5], [0, 0, 1]]), np.diag([-1, 1, 1])
+    mirror[0, 2] = 5
+    for turned, before in (
+        (np.eye(3), lambda plane: plane),
+        (mirror, lambda plane: plane[:, ::-1]),
+        (turn, np.rot90),
+    ):
+        places = [(x, y) for x in range(-14, 15, 4) for y in (-13, -2, 0, 11)]
+        matrices = np.stack([shift(x, y) @ turned for x, y in places]).astype(np.float32)
+        batch = np.broadcast_to(image, (len(places), *image.shape))
+        pixels, classes = both(batch, batch[..., 0], matrices, (5, 6), border)
+        for (x, y), pixel, mask in zip(places, pixels, classes, strict=True):
+            expected = before(plane)[20 - y : 25 - y, 20 - x : 26 - x]
+            np.testing.assert_array_equal(pixel, expected)
+            np.testing.assert_array_equal(mask, expected[..., 0])
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_a_single_pixel(border):
+    image = np.array([[[[3, 5]]]], np.uint8)
+    around = [shift(x, y) for x, y in ((0, 0), (-1, 2), (0.25, 0))]
+    batch = np.broadcast_to(image, (3, 1, 1, 2))
+    pixels, classes = both(batch, batch[..., 0], np.stack(around), (1, 1), border)
+    outside, near = ([9, 9], [4.5, 6]) if border == "constant" else ([3, 5], [3, 5])
+    expected = np.rint([[3, 5], outside, near]).astype(np.uint8)
+    np.testing.assert_array_equal(pixels[:, 0, 0], expected)
+    np.testing.assert_array_equal(classes[:, 0, 0], [3, outside[0], 3])
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_what_comes_from_nowhere_is_filled_with_every_border(border):
+    matrices = [EXACT[n][0] for n in ("out of sight", "singular", "not a number")]
+    # So small that a pixel's place is at infinity, in x or in y alone.
+    matrices += [np.diag(np.float32([1e-30, 1e10, 1e10])), np.diag(np.float32([1e10, 1e-30, 1e10]))]
+    matrices = np.stack(matrices)
+    batch = images(np.uint8, size=len(matrices))
+    pixels, classes = both(batch, batch[..., 0], matrices, (2, 2), border)
+    assert (np.asarray(pixels) == 9).all()
+    assert (np.asarray(classes) == 9).all()
+
+
+CLOSE = {
+    "affine": INEXACT["affine"],
+    "mirrored affine": INEXACT["mirrored affine"],
+    # Nothing beyond the horizon, which they read as if it were in sight.
+    "perspective": np.array([[1.2, 0.1, -0.5], [0.1, 0.9, 0.6], [0.01, -0.006, 1]]),
+}
+CENTRE = shift(0.5, 0.5).astype(np.float64)
+"""Both libraries count from the centre of the first pixel."""
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("border", BORDERS)
+def test_interpolation_equals_opencv_and_scikit_image(border, dtype):
+    rng = np.random.default_rng(3)
+    batch = rng.integers(0, 256, (len(CLOSE), 21, 30, 3)).astype(dtype)
+    masks = rng.integers(0, 5, batch.shape[:3]).astype(np.uint8)
+    matrices = np.stack(list(CLOSE.values())).astype(np.float32)
+    # Its own places are not near a tie, where nearest would depend on rounding.
+    matrices[:, :2, 2] += np.float32([3.217, 2.319])
+    pixels, classes = both(batch, masks, matrices, (24, 26), border)
+    for image, mask, matrix, pixel, found in zip(
+        batch, masks, matrices, np.float64(pixels), np.asarray(classes), strict=True
+    ):
+        centred = np.linalg.inv(CENTRE) @ np.float64(matrix) @ CENTRE
+        how = {"borderMode": BORDERS[border][0], "borderValue": (9, 9, 9)}
+        theirs = cv2.warpPerspective(image, centred, (26, 24), flags=cv2.INTER_LINEAR, **how)
+        # An integer of theirs is rounded; a half may go the other way.
+        assert np.abs(theirs - pixel).max() <= (1 if dtype == np.uint8 else 0.01)
+        assert np.mean(np.abs(theirs - pixel) > 0.01) < 0.01
+        theirs = cv2.warpPerspective(mask, centred, (26, 24), flags=cv2.INTER_NEAREST, **how)
+        np.testing.assert_array_equal(found, theirs)
+        if centred[2, :2].any():
+            continue
+        theirs = cv2.warpAffine(image, centred[:2], (26, 24), flags=cv2.INTER_LINEAR, **how)
+        assert np.abs(theirs - pixel).max() <= (1 if dtype == np.uint8 else 0.01)
+        theirs = skimage.transform.warp(
+            np.float64(image),
+            np.linalg.inv(centred),
+            output_shape=(24, 26),
+            order=1,
+            mode=border,
+            cval=9,
+            preserve_range=True,
+        )
+        assert np.abs(theirs - pixel).max() < (0.51 if dtype == np.uint8 else 0.01)

@@ -27,9 +27,9 @@ def boxes(rows: np.ndarray, height: int, width: int, slop: float = SLOP) -> np.n
     with np.errstate(invalid="ignore"):
         outside = ~(np.abs(given - np.clip(given, low, high)) <= slop).all(1)
     empty = ~((given[:, 2:] > given[:, :2]) & (kept[:, 2:] > kept[:, :2])).all(1)
-    for fault, said in ((outside, "lies outside the image"), (empty, "has no area")):
+    for fault, said in ((outside, "lies outside its image"), (empty, "has no area")):
         if fault.any():
             row = int(np.argmax(fault))
             corners = ", ".join(f"{value:g}" for value in given[row])
-            raise ValueError(f"box {row}, x0 y0 x1 y1 = {corners}, {said} of {width}x{height}")
+            raise ValueError(f"box {row}, x0 y0 x1 y1 = {corners}, {said} (image {width}x{height})")
     return kept

@@ -1,0 +1,190 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+from image_files import COCO, coco, pixels, save
+
+from train.data.coco import coco as open_coco
+from train.data.decode import Unreadable
+from train.data.named import named
+from train.data.subset import subset
+from train.refusal import Refused
+
+
+def test_boxes_classes_and_ids(tmp_path):
+    source = open_coco(*coco(tmp_path))
+    about = source.about
+    assert about.classes == ("person", "stop sign", "toothbrush")
+    assert about.ids == (1, 13, 90)
+    assert (about.mirror, about.shape, len(source)) == (False, None, 3)
+    example = source[1]  # the second listed, in a folder of its own
+    np.testing.assert_array_equal(example["image"], pixels(8, 6, seed=1), strict=True)
+    truth = {
+        "boxes": np.float32([[1, 2, 4, 6], [0, 0, 6, 8]]),
+        "box_label": np.int32([1, 0]),
+        "box_crowd": np.array([False, False]),
+    }
+    assert set(example) == {"image", *truth}
+    for key, wanted in truth.items():
+        np.testing.assert_array_equal(example[key], wanted, strict=True)
+        np.testing.assert_array_equal(source.truth(1)[key], wanted, strict=True)
+    # COCO's own boxes leave the image by fractions of a pixel
+    np.testing.assert_array_equal(source.truth(0)["boxes"], np.float32([[0.5, 0, 20, 10]]))
+    np.testing.assert_array_equal(source.truth(0)["box_crowd"], [True])
+    assert about.ids[source.truth(0)["box_label"][0]] == 90
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again[0]["image"], pixels(10, 20, seed=0))
+    with pytest.raises(IndexError):
+        source.truth(3)
+
+
+def test_an_image_without_annotations_is_kept(tmp_path):
+    truth = open_coco(*coco(tmp_path))[2]
+    np.testing.assert_array_equal(truth["boxes"], np.zeros((0, 4), np.float32), strict=True)
+    np.testing.assert_array_equal(truth["box_label"], np.zeros(0, np.int32), strict=True)
+    np.testing.assert_array_equal(truth["box_crowd"], np.zeros(0, bool), strict=True)
+
+
+def box(*corners):
+    return lambda given: given["annotations"][2].update(bbox=corners)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            box(0, 0, 7.5, 8),
+            r"a\.png, example 1: box 1, .* outside its image.*annotations \[1, 5\]",
+        ),
+        (box(2, 2, 0, 3), r"a\.png, example 1: box 1, .* has no area"),
+        (box(2, 2, -1, 3), "has no area"),
+    ],
+)
+def test_a_bad_box_makes_its_example_unreadable_and_no_other(tmp_path, change, message):
+    source = open_coco(*coco(tmp_path, [change]))
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(Unreadable, match=message):
+            read(1)
+        read(0)
+
+
+def test_a_missing_file_and_one_of_another_size_name_file_and_index(tmp_path):
+    file, images = coco(tmp_path)
+    source = open_coco(file, images)
+    save(images / "c.png", pixels(5, 6))
+    with pytest.raises(
+        Unreadable, match=r"c\.png, example 2: the upright image is 6x5, .* says 5x5"
+    ):
+        source[2]
+    (images / "c.png").unlink()
+    with pytest.raises(Unreadable, match=r"c\.png, example 2: the file does not exist"):
+        source[2]
+    source.truth(2)
+    with pytest.raises(Unreadable, match=r"c\.png, example 0") as refused:
+        subset(source, [2, 1])[0]
+    assert refused.value.index == 0  # the part's own
+
+
+def test_an_upright_image_has_the_size_that_the_file_gives(tmp_path):
+    def upright(given):
+        given["images"][2].update(file_name="c.jpg", width=20, height=40)
+
+    file, images = coco(tmp_path, [upright])
+    save(images / "c.jpg", pixels(20, 40), 6)
+    assert open_coco(file, images)[2]["image"].shape == (40, 20, 3)
+
+
+def same(key):
+    return lambda given: given[key].append(dict(given[key][0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: g["annotations"][0].update(image_id=4), "annotation 1 has image_id=4, which"),
+        (lambda g: g["annotations"][1].update(category_id=2), "annotation 2 has category_id=2"),
+        (same("images"), "image id 7 stands there twice"),
+        (same("categories"), "category id 90 stands there twice"),
+        (same("annotations"), "annotation id 1 stands there twice"),
+        (lambda g: g.pop("categories"), "no 'categories' in some entry"),
+        (lambda g: g["images"][0].pop("width"), "no 'width' in some entry"),
+        (lambda g: g["annotations"][0].update(bbox=[1, 2]), "no JSON file of COCO's instances"),
+        (lambda g: g.update(images=[], annotations=[]), "lists no image"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(tmp_path, change, message):
+    with pytest.raises(Refused, match=message) as refused:
+        open_coco(*coco(tmp_path, [change]))
+    assert not isinstance(refused.value, Unreadable)
+    assert "instances_train2017.json" in str(refused.value)
+
+
+def test_what_is_no_such_file_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    for name, message in (("a.json", "is no JSON file"), ("b.json", "does not exist")):
+        with pytest.raises(Refused, match=message):
+            open_coco(tmp_path / name, tmp_path)
+
+
+def test_the_fingerprint_sees_annotations_and_files(tmp_path):
+    prints = [open_coco(*coco(tmp_path / place)).fingerprint for place in "ab"]
+    prints.append(open_coco(*coco(tmp_path / "c", [box(0, 0, 5, 5)])).fingerprint)
+    file, images = coco(tmp_path / "d")
+    (images / "c.png").unlink()
+    prints.append(open_coco(file, images).fingerprint)
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_cocos_own_categories_may_be_mirrored(tmp_path):
+    def eighty(given):
+        given["categories"] = [{"id": i, "name": str(i)} for i in range(1, 91) if i % 9]
+        given["categories"].append({"id": 90, "name": "toothbrush"})
+        given["categories"] = given["categories"][-80:]
+        given["annotations"] = []
+
+    assert len({*range(1, 91)}) == 90
+    source = open_coco(*coco(tmp_path, [eighty]))
+    assert len(source.about.classes) == 80
+    assert source.about.mirror
+
+
+@pytest.mark.parametrize(
+    ("places", "sizes"),
+    [
+        (
+            {
+                "annotations/instances_train2017.json": "train2017",
+                "annotations/instances_val2017.json": "val2017",
+            },
+            (3, None, 3),
+        ),
+        (
+            {
+                "annotations/instances_train.json": "images/train",
+                "annotations/instances_val.json": "images/val",
+                "annotations/instances_test.json": "images/test",
+            },
+            (3, 3, 3),
+        ),
+        ({f"{s}/_annotations.coco.json": s for s in ("train", "valid", "test")}, (3, 3, 3)),
+        ({"annotations.json": "images"}, (2, None, 1)),
+    ],
+)
+def test_usual_places(tmp_path, places, sizes):
+    for file, images in places.items():
+        coco(tmp_path, file=file, images=images)
+    found = named(f"coco:{tmp_path}", want="boxes")
+    assert tuple(None if part is None else len(part) for part in found) == sizes
+    assert set(found.test[0]) == {"image", "boxes", "box_label", "box_crowd"}
+    assert found.train.about.name == tmp_path.name
+
+
+def test_no_usual_place_is_refused(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(COCO))
+    with pytest.raises(Refused, match="has no training split: neither"):
+        named(f"coco:{tmp_path}", want="boxes")
+    with pytest.raises(Refused, match="has no mask; it has boxes"):
+        named(f"coco:{tmp_path}", want="mask")

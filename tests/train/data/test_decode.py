@@ -1,0 +1,110 @@
+import pickle
+
+import numpy as np
+import pytest
+from image_files import encoded, pixels, save
+from PIL import Image
+
+from train.data.decode import Unreadable, decode, picture, size
+from train.refusal import Refused
+
+WIDE = pixels(20, 40)
+"""As stored; EXIF 6 says that its right side is the upright picture's bottom."""
+
+UPRIGHT = {
+    1: WIDE,
+    2: WIDE[:, ::-1],
+    3: WIDE[::-1, ::-1],
+    4: WIDE[::-1],
+    5: WIDE.transpose(1, 0, 2),
+    6: np.rot90(WIDE, -1),
+    7: np.rot90(WIDE, 2).transpose(1, 0, 2),
+    8: np.rot90(WIDE, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_every_orientation_is_upright(tmp_path, orientation, kind):
+    path = save(tmp_path / f"a.{kind}", WIDE, orientation)
+    upright = UPRIGHT[orientation]
+    found = decode(path.read_bytes())
+    assert found.shape == upright.shape
+    assert size(path.read_bytes()) == upright.shape[:2]
+    if kind == "png":
+        np.testing.assert_array_equal(found, upright, strict=True)
+    else:  # as Pillow alone decodes it, turned
+        stored = np.asarray(Image.open(path))
+        np.testing.assert_array_equal(found.mean(), stored.mean())
+
+
+def test_the_size_of_a_png_needs_no_pixels():
+    data = encoded(Image.fromarray(WIDE), "png")
+    assert size(data[:60]) == (20, 40)
+    with pytest.raises(OSError, match="truncated"):
+        decode(data[:60])
+
+
+GREY = pixels(3, 5, channels=1)[..., 0]
+RGBA = pixels(3, 5, channels=4)
+
+
+def indexed():
+    image = Image.fromarray(WIDE[:2, :2]).quantize(4)
+    return image, np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "wanted"),
+    [
+        (Image.fromarray(GREY), "png", {}, np.repeat(GREY[..., None], 3, 2)),
+        (Image.fromarray(GREY > 99), "png", {}, np.repeat(255 * (GREY > 99)[..., None], 3, 2)),
+        (Image.fromarray(RGBA), "png", {}, RGBA[..., :3]),
+        (Image.fromarray(RGBA[..., :2], "LA"), "png", {}, np.repeat(RGBA[..., :1], 3, 2)),
+        (
+            Image.fromarray(GREY.astype(np.uint16) * 257 + 128),
+            "png",
+            {},
+            np.repeat(GREY[..., None], 3, 2),
+        ),
+        (Image.fromarray(np.full((2, 2), 65535, np.uint16)), "png", {}, np.full((2, 2, 3), 255)),
+        (indexed()[0], "png", {}, indexed()[1]),
+        (indexed()[0], "png", {"transparency": b"\x00\x80"}, indexed()[1]),
+        (indexed()[0], "bmp", {}, indexed()[1]),
+        (Image.new("CMYK", (5, 3), (0, 255, 255, 0)), "tiff", {}, np.full((3, 5, 3), [255, 0, 0])),
+    ],
+)
+def test_every_mode_becomes_red_green_and_blue(image, kind, options, wanted):
+    found = decode(encoded(image, kind, **options))
+    np.testing.assert_array_equal(found, np.asarray(wanted, np.uint8), strict=True)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "bmp", "webp", "gif"])
+def test_half_a_file_is_refused(tmp_path, kind):
+    whole = encoded(Image.fromarray(pixels(64, 64)), kind)
+    assert decode(whole).shape == (64, 64, 3)
+    path = tmp_path / f"half.{kind}"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Unreadable, match=rf"half\.{kind}, example 5: cannot be decoded") as refused:
+        picture(path, 5)
+    assert isinstance(refused.value, Refused)
+    assert (refused.value.name, refused.value.index) == (str(path), 5)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0" + bytes(40)])
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(Unreadable, match=r"a\.jpg, example 0: cannot be decoded: ") as refused:
+        picture(tmp_path / "a.jpg", 0)
+    assert "\n" not in str(refused.value)
+
+
+def test_pixels_that_have_no_eight_bits_are_refused():
+    with pytest.raises(ValueError, match="mode F; wanted: 8 or 16 bits"):
+        decode(encoded(Image.fromarray(np.ones((2, 2), np.float32)), "tiff"))
+
+
+def test_it_crosses_processes():
+    again = pickle.loads(pickle.dumps(Unreadable("a.jpg", 3, "is gone")))
+    assert str(again) == "a.jpg, example 3: is gone"
+    assert (again.name, again.index, again.reason) == ("a.jpg", 3, "is gone")

@@ -1,0 +1,118 @@
+import pickle
+
+import numpy as np
+import pytest
+from image_files import classes, pixels, save
+
+from train.data.decode import Unreadable
+from train.data.folder import folder, splits
+from train.data.named import named
+from train.refusal import Refused
+
+
+def test_examples_in_order_of_class_and_name(tmp_path):
+    classes(tmp_path, {"dog": 2, "cat": 3})
+    save(tmp_path / "cat" / "deep" / "x.PNG", pixels(2, 2, seed=9))
+    (tmp_path / "dog" / "notes.txt").write_text("no image")
+    (tmp_path / "dog" / ".hidden.png").write_bytes(b"no image")
+    classes(tmp_path / ".trash", {"owl": 1})
+    source = folder(tmp_path)
+    assert source.about.classes == ("cat", "dog")
+    assert (source.about.shape, source.about.split, source.about.mirror) == (None, "train", False)
+    np.testing.assert_array_equal(source.labels, np.int32([0, 0, 0, 0, 1, 1]), strict=True)
+    np.testing.assert_array_equal(source[1]["image"], pixels(3, 4, seed=101), strict=True)
+    np.testing.assert_array_equal(source[3]["image"], pixels(2, 2, seed=9), strict=True)
+    assert set(source[4]) == {"image", "label"}
+    assert source.truth(4) == {"label": 1}
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again[5]["image"], pixels(3, 4, seed=1))
+    for outside in (-1, 6):
+        with pytest.raises(IndexError):
+            source[outside]
+        with pytest.raises(IndexError):
+            source.truth(outside)
+
+
+def test_classes_are_sorted_by_code_point_whatever_the_form(tmp_path):
+    names = ["a", "Z", "10", "9", "é", "e\u0301a", "z", "_"]  # é is composed, éa is not
+    classes(tmp_path, dict.fromkeys(names, 1))
+    assert folder(tmp_path).about.classes == ("10", "9", "Z", "_", "a", "z", "é", "éa")
+
+
+def test_the_training_splits_classes_are_every_splits(tmp_path):
+    classes(tmp_path / "train", {"a": 2, "b": 1, "c": 1})
+    classes(tmp_path / "val", {"c": 2, "b": 1})
+    classes(tmp_path / "test", {"a": 1, "b": 1, "c": 1})
+    source = folder(tmp_path, "validation")
+    assert source.about.classes == ("a", "b", "c")
+    np.testing.assert_array_equal(source.labels, [1, 2, 2])
+    found = named(f"folder:{tmp_path}")
+    assert [len(part) for part in found] == [4, 3, 3]
+    assert [part.about.split for part in found] == ["train", "validation", "test"]
+    assert found.train.about.name == tmp_path.name
+    classes(tmp_path / "val", {"d": 1})
+    with pytest.raises(Refused, match=r"val/d' is a class that .*/train' does not have"):
+        folder(tmp_path, "validation")
+
+
+def test_one_level_is_cut_by_class_and_the_cut_is_the_recipes(tmp_path):
+    classes(tmp_path, {"a": 10, "train": 5})  # a class may be called so
+    assert splits(tmp_path) == {"train": tmp_path}
+    found = named(f"folder:{tmp_path}")
+    assert (len(found.train), found.validation, len(found.test)) == (12, None, 3)
+    assert sorted(found.test.labels) == [0, 0, 1]
+    assert found.test.about.split == "test"
+    again = named(f"folder:{tmp_path}")
+    np.testing.assert_array_equal(
+        [example["image"] for example in map(found.test.__getitem__, range(3))],
+        [example["image"] for example in map(again.test.__getitem__, range(3))],
+    )
+
+
+def test_a_validation_split_alone_is_the_test(tmp_path):
+    classes(tmp_path / "train", {"a": 2})
+    classes(tmp_path / "validation", {"a": 1})
+    found = named(f"folder:{tmp_path}")
+    assert (found.validation, found.test.about.split) == (None, "validation")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "is empty: it holds no subfolder"),
+        (lambda root: save(root / "a.png", pixels(2, 2)), "it holds no subfolder"),
+        (lambda root: classes(root, {"a": 1, "b": 0}), r"/b' is a class without an image"),
+        (lambda root: classes(root / "train", {"a": 0, "b": 2}), r"train/a' is a class without"),
+    ],
+)
+def test_an_empty_folder_and_a_class_without_an_image_are_refused(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(Refused, match=message):
+        named(f"folder:{tmp_path}")
+
+
+def test_a_damaged_image_names_its_file_and_index(tmp_path):
+    classes(tmp_path, {"a": 4})
+    (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "2.png").read_bytes()[:50])
+    (tmp_path / "a" / "3.png").unlink()
+    source = folder(tmp_path)
+    (tmp_path / "a" / "1.png").unlink()
+    for i, reason in ((2, "cannot be decoded"), (1, "the file does not exist")):
+        assert source.truth(i) == {"label": 0}
+        with pytest.raises(Unreadable, match=rf"a/{i}\.png, example {i}: {reason}"):
+            source[i]
+
+
+def test_an_image_is_upright(tmp_path):
+    save(tmp_path / "a" / "0.jpg", pixels(20, 40), 6)
+    assert folder(tmp_path)[0]["image"].shape == (40, 20, 3)
+
+
+def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
+    for place in ("x", "y", "z", "w"):
+        classes(tmp_path / place, {"a": 2, "b": 1})
+    save(tmp_path / "z" / "b" / "0.png", pixels(9, 9))
+    (tmp_path / "w" / "b" / "0.png").rename(tmp_path / "w" / "b" / "1.png")
+    prints = [folder(tmp_path / place).fingerprint for place in "xyzw"]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3

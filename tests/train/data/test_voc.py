@@ -1,0 +1,174 @@
+import pickle
+
+import numpy as np
+import pytest
+from image_files import palette, pixels, save, voc, voc_xml
+
+from train.data.decode import Unreadable
+from train.data.named import named
+from train.data.voc import CLASSES
+from train.data.voc import voc as open_voc
+from train.refusal import Refused
+
+OBJECTS = (("person", (1, 1, 500, 375), False), ("dog", (48.5, 240, 195, 371), True))
+MASK = np.array([[0, 1, 20], [255, 0, 15]], np.uint8)
+
+
+def test_corners_become_continuous(tmp_path):
+    voc(tmp_path, ["a", "b"], OBJECTS)
+    source = open_voc(tmp_path, "train")
+    about = source.about
+    assert (about.classes, about.mirror, about.shape) == (CLASSES, True, None)
+    assert len(CLASSES) == 20
+    assert list(CLASSES) == sorted(CLASSES)
+    example = source[1]
+    assert example["image"].shape == (375, 500, 3)
+    truth = {
+        "boxes": np.float32([[0, 0, 500, 375], [47.5, 239, 195, 371]]),
+        "box_label": np.int32([14, 11]),
+        "box_difficult": np.array([False, True]),
+    }
+    assert set(example) == {"image", *truth}
+    for key, wanted in truth.items():
+        np.testing.assert_array_equal(example[key], wanted, strict=True)
+        np.testing.assert_array_equal(source.truth(0)[key], wanted, strict=True)
+    assert set(pickle.loads(pickle.dumps(source))[0]) == {"image", *truth}
+    with pytest.raises(IndexError):
+        source[2]
+
+
+def test_no_object_is_no_box(tmp_path):
+    voc(tmp_path, ["a"])
+    truth = open_voc(tmp_path, "train").truth(0)
+    np.testing.assert_array_equal(truth["boxes"], np.zeros((0, 4), np.float32), strict=True)
+    np.testing.assert_array_equal(truth["box_difficult"], np.zeros(0, bool), strict=True)
+
+
+def test_other_classes_are_the_callers(tmp_path):
+    voc(tmp_path, ["a"], [("knife", (1, 1, 4, 3), False)], size=(3, 4))
+    source = open_voc(tmp_path, "train", classes=("fork", "knife"))
+    np.testing.assert_array_equal(source.truth(0)["box_label"], [1])
+    assert not source.about.mirror
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        (voc_xml(4, 3, [("owl", (1, 1, 2, 2), 0)]), r"class 'owl' is none of the 20 declared"),
+        (voc_xml(4, 3, [("cat", (1, 1, 6, 3), 0)]), "box 0, .* lies outside its image"),
+        (voc_xml(4, 3, [("cat", (3, 1, 2, 3), 0)]), "box 0, .* has no area"),
+        (voc_xml(4, 3, [("cat", ("x", 1, 2, 3), 0)]), "could not convert"),
+        (voc_xml(4, 3, []).replace("size", "siez"), "it has no <size/height>"),
+        ("<annotation>", "no element|no closing"),
+        (None, "the file does not exist"),
+    ],
+)
+def test_a_bad_annotation_names_its_file_and_index(tmp_path, xml, message):
+    voc(tmp_path, ["a", "b"], size=(3, 4))
+    source = open_voc(tmp_path, "train")
+    path = tmp_path / "Annotations" / "b.xml"
+    path.unlink()
+    if xml is not None:
+        path.write_text(xml)
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(Unreadable, match=rf"Annotations/b\.xml, example 1: .*({message})"):
+            read(1)
+        read(0)
+
+
+def test_a_missing_image_and_one_of_another_size(tmp_path):
+    voc(tmp_path, ["a"], size=(3, 4))
+    source = open_voc(tmp_path, "train")
+    path = save(tmp_path / "JPEGImages" / "a.jpg", pixels(4, 3))
+    with pytest.raises(Unreadable, match=r"a\.xml, example 0: it says 4x3, .* is 3x4"):
+        source[0]
+    path.unlink()
+    with pytest.raises(Unreadable, match=r"JPEGImages/a\.jpg, example 0: the file does not exist"):
+        source[0]
+    assert source.truth(0)["boxes"].shape == (0, 4)
+
+
+def test_masks_are_the_palettes_indices(tmp_path):
+    voc(tmp_path, ["a", "b"], size=(2, 3), mask=MASK)
+    source = open_voc(tmp_path, "train", "mask")
+    assert source.about.mask_classes == ("background", *CLASSES)
+    example = source[1]
+    assert set(example) == {"image", "mask"}
+    np.testing.assert_array_equal(example["mask"], MASK, strict=True)
+    np.testing.assert_array_equal(source.truth(0)["mask"], MASK, strict=True)
+    save(tmp_path / "SegmentationClass" / "a.png", MASK[..., None])  # grey, not a palette
+    np.testing.assert_array_equal(source.truth(0)["mask"], MASK, strict=True)
+
+
+def test_the_colour_table_is_vocs(tmp_path):
+    voc(tmp_path, ["a"], size=(2, 3), mask=MASK)
+    colours = dict(enumerate(open_voc(tmp_path, "train", "mask").about.colours))
+    # from the development kit's table
+    assert colours[0] == (0, 0, 0)
+    assert colours[1] == (128, 0, 0)
+    assert colours[2] == (0, 128, 0)
+    assert colours[9] == (192, 0, 0)
+    assert colours[15] == (192, 128, 128)
+    assert colours[20] == (0, 64, 128)
+    assert len(colours) == 21
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (palette(np.full((2, 3), 21, np.uint8)), r"pixel \(0, 0\) is of class 21, outside the 21"),
+        (palette(np.zeros((3, 2), np.uint8)), "the mask is 2x3, its image 3x2"),
+        (pixels(2, 3), "mode RGB; wanted: one channel of 8 bits"),
+        (None, "the file does not exist"),
+    ],
+)
+def test_a_bad_mask_names_its_file_and_index(tmp_path, mask, message):
+    voc(tmp_path, ["a", "b"], size=(2, 3), mask=MASK)
+    source = open_voc(tmp_path, "train", "mask")
+    path = tmp_path / "SegmentationClass" / "b.png"
+    if mask is None:
+        path.unlink()
+    else:
+        save(path, mask)
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(Unreadable, match=rf"SegmentationClass/b\.png, example 1: .*{message}"):
+            read(1)
+        read(0)
+
+
+def test_the_fingerprint_sees_annotations(tmp_path):
+    for place in "abc":
+        voc(tmp_path / place, ["a", "b"], OBJECTS[:1], size=(3, 4))
+    (tmp_path / "c" / "Annotations" / "b.xml").write_text(voc_xml(4, 3, []))
+    prints = [open_voc(tmp_path / place, "train").fingerprint for place in "abc"]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_by_name_with_and_without_an_annotated_test_split(tmp_path):
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    for split, names in (("train", "ab"), ("val", "c"), ("test", "def")):
+        voc(root, [*names], OBJECTS[:1], split=split)
+    (root / "ImageSets" / "Main" / "cat_train.txt").write_text("a -1\n")
+    found = named(f"voc:{tmp_path}", want="boxes")
+    assert [len(part) for part in found] == [2, 1, 3]
+    assert found.train.about.name == "VOC2007"
+    for name in "def":
+        (root / "Annotations" / f"{name}.xml").unlink()
+    found = named(f"voc:{root}", want="boxes")
+    assert (found.validation, len(found.test), found.test.about.split) == (None, 1, "val")
+    with pytest.raises(Refused, match=r"no lists of images: no file .*Segmentation/\*\.txt"):
+        named(f"voc:{root}", want="mask")
+    with pytest.raises(Refused, match="has no label; it has boxes, mask"):
+        named(f"voc:{root}")
+    (tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets").mkdir(parents=True)
+    with pytest.raises(Refused, match=r"it has .*VOC2007, .*VOC2012: name one"):
+        named(f"voc:{tmp_path}", want="boxes")
+
+
+def test_bad_requests_are_refused(tmp_path):
+    voc(tmp_path, ["a"])
+    with pytest.raises(Refused, match="split='tarin' is unknown; nearest: train"):
+        open_voc(tmp_path, "tarin")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("\n")
+    with pytest.raises(Refused, match=r"train\.txt' lists no image"):
+        open_voc(tmp_path, "train")

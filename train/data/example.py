@@ -26,7 +26,8 @@ TOGETHER = 8
 class Place(NamedTuple):
     """An example that is asked for: where it stands, and what its random numbers are drawn from."""
 
-    index: int
+    at: int
+    """Its index."""
     seed: int = 0
     epoch: int = 0
     slot: int = 0
@@ -35,8 +36,8 @@ class Place(NamedTuple):
 class Taken(NamedTuple):
     """One that was taken."""
 
-    index: int
-    """Which: another than was asked where that one stands in for it."""
+    at: int
+    """Its index: another than was asked where that one stands in for it."""
     example: Example | None
     """None where it can't be read, and nothing stands in."""
     passed: tuple[int, ...]
@@ -115,18 +116,24 @@ class Shaper:
         step = max(1, len(places)) if self.host is None else TOGETHER
         for start in range(0, len(places), step):
             some = places[start : start + step]
-            for place, given in zip(some, self._read([p.index for p in some]), strict=True):
+            for place, given in zip(some, self._read([place.at for place in some]), strict=True):
                 yield self._taken(place, given, shape, replace)
 
     def words(self, indices: Iterable[int]) -> dict[int, str]:
         """Index -> name and reason, of gaps."""
         return {i: self.gaps[i] for i in indices}
 
+    def stand_in(self, index: int) -> int:
+        """`index`, or the next that is not known as a gap."""
+        while index in self.gaps:
+            index = (index + 1) % len(self.source)
+        return index
+
     def _taken(
         self, place: Place, given: Example | None, shape: Shape | None, replace: bool
     ) -> Taken:
         passed: list[int] = []
-        at, length = place.index, len(self.source)
+        at, length = place.at, len(self.source)
         while given is None:
             passed.append(at)
             if not replace:
@@ -135,7 +142,7 @@ class Shaper:
                 raise too_many(self.words(passed), self.limit or 0.0, length, name(self.source))
             at = (at + 1) % length
             (given,) = self._read([at])
-        return Taken(at, self._like_first(place._replace(index=at), given, shape), tuple(passed))
+        return Taken(at, self._like_first(place._replace(at=at), given, shape), tuple(passed))
 
     def _read(self, indices: Sequence[int]) -> list[Example | None]:
         """As the source gives them; None where one can't be read."""
@@ -161,20 +168,18 @@ class Shaper:
         example = self._brought(place, given, shape)
         first = self._first[shape]
         if example.keys() != first.keys():
-            raise self._refused(
-                place.index, f"has keys {sorted(example)}, example 0 {sorted(first)}"
-            )
+            raise self._refused(place.at, f"has keys {sorted(example)}, example 0 {sorted(first)}")
         for key, value in example.items():
             wanted, dtype = first[key]
             if value.shape != wanted or value.dtype != dtype:
                 raise self._refused(
-                    place.index,
+                    place.at,
                     f"has {key} {value.dtype}{value.shape}, example 0 {dtype}{wanted}",
                 )
         return example
 
     def _brought(self, place: Place, given: Example, shape: Shape | None) -> Example:
-        example = self._complete(place.index, given)
+        example = self._complete(place.at, given)
         if self.host is None or shape is None:
             return example
         if "image" not in example:

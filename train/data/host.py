@@ -8,7 +8,6 @@ from, and moves boxes by the rule of `train.augment.coordinates`.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -184,7 +183,7 @@ class RandomResizedCrop:
 
     def __call__(self, example: Example, shape: Shape, rng: np.random.Generator) -> Example:
         box = self.box(example["image"].shape[:2], rng)
-        return bring(example, shape, Piece(box, (0, 0, *shape[::-1])))
+        return bring(example, shape, Piece(box, (0, 0, *shape[::-1]), alone=True))
 
     def box(
         self, size: tuple[int, ...], rng: np.random.Generator
@@ -210,6 +209,8 @@ class Piece(NamedTuple):
 
     source: tuple[float, float, float, float]
     image: tuple[int, int, int, int]
+    alone: bool = False
+    """Whether no pixel beside the rectangle has a part in those at its edges; it is then whole."""
 
 
 def bring(
@@ -233,7 +234,7 @@ def bring(
     image = example["image"]
     if image.dtype not in (np.uint8, np.float32):
         raise Refused(f"image of type {image.dtype}: a host stage takes uint8 or float32")
-    (x0, y0, x1, y1), (left, top, right, bottom) = piece
+    (x0, y0, x1, y1), (left, top, right, bottom), _ = piece
     x, y = (right - left) / (x1 - x0), (bottom - top) / (y1 - y0)
     matrix = np.array([[x, 0, left - x * x0], [0, y, top - y * y0], [0, 0, 1]], np.float32)
     new = dict(example, matrix=matrix, size=np.array(image.shape[:2], np.int32))
@@ -274,7 +275,11 @@ def _stretched(
     how: Image.Resampling,
 ) -> np.ndarray:
     left, top, right, bottom = piece.image
-    inside = _resized(pixels, (right - left, bottom - top), piece.source, how)
+    box = piece.source
+    if piece.alone:
+        x0, y0, x1, y1 = map(int, box)
+        pixels, box = pixels[y0:y1, x0:x1], (0, 0, x1 - x0, y1 - y0)
+    inside = _resized(pixels, (right - left, bottom - top), box, how)
     if inside.shape[:2] == shape:
         return inside
     channels = pixels.shape[2]
@@ -286,11 +291,14 @@ def _stretched(
 
 
 def _resized(
-    pixels: np.ndarray, size: tuple[int, int], box: Sequence[float], how: Image.Resampling
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float],
+    how: Image.Resampling,
 ) -> np.ndarray:
     """(H, W, C) -> (height, width, C) of the (width, height) that is asked."""
     height, width, channels = pixels.shape
-    if (*box,) == (0, 0, width, height) and size == (width, height):
+    if box == (0, 0, width, height) and size == (width, height):
         return pixels
     # Colour in one pass; other channels each alone, since Pillow would weigh colour by opacity.
     together = channels == 3 and pixels.dtype == np.uint8

@@ -197,7 +197,7 @@ class _Decoded:
                 valid[where] = False
                 continue
             replaced[where] = bool(one.passed)
-            index[where] = one.index
+            index[where] = one.at
             for key, value in one.example.items():
                 batch[key][where] = value
         return batch, self.examples.words(sorted(passed))

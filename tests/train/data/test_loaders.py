@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from train.data.host import Host, RandomResizedCrop
 from train.data.order import once, order, position
 from train.data.resident import Resident
 from train.data.source import About
@@ -25,6 +26,7 @@ from train.mesh import make_mesh, over_seeds, replicated
 from train.refusal import Refused
 
 KEY = np.array([0, 7], np.uint32)
+CROP = Host(RandomResizedCrop(), ((3, 4),))
 
 
 def tiny(length=11, *, boxes=False, change=None):
@@ -379,7 +381,18 @@ def rows_here(process, port):
             parts = [np.asarray(shard.data) for shard in batch["index"].addressable_shards]
             found[f"{kind.__name__}{seeds}"] = np.concatenate(parts, -1).ravel().tolist()
             assert source.reads - reads <= (kind is Streaming) * 10 * (8 if seeds == 2 else 4)
+    found["cropped"] = cropped(make_mesh())
     print(json.dumps(found))
+
+
+def cropped(mesh):
+    """How the host cut what this process holds of a batch of step 2: (rows, 9)."""
+    loader = Streaming(tiny(1000), mesh=mesh, batch_size=8, seed=3, host=CROP)
+    payloads = loader.payloads(2)
+    batch = jax.jit(loader.device)(loader.data, next(payloads), np.uint32(3), KEY)
+    payloads.close()
+    parts = [np.asarray(shard.data) for shard in batch["matrix"].addressable_shards]
+    return np.concatenate(parts).reshape(-1, 9).tolist()
 
 
 def test_each_of_two_processes_makes_its_part_alone():
@@ -399,8 +412,11 @@ def test_each_of_two_processes_makes_its_part_alone():
     assert [process.returncode for process in processes] == [0, 0], results
     three, eight = (order(seed, 0, np.arange(16, 24), 1000).tolist() for seed in (3, 8))
     halves = ((three[:4], three), (three[4:], eight))
-    for (out, err), (one, two) in zip(results, halves, strict=True):
+    alone = cropped(mesh_of())
+    cuts = (alone[:4], alone[4:])
+    for (out, err), (one, two), cut in zip(results, halves, cuts, strict=True):
         expected = {"Resident1": one, "Streaming1": one, "Resident2": two, "Streaming2": two}
+        expected["cropped"] = cut
         assert json.loads(out) == expected
         assert not err
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 from tfds_set import write_set
 
@@ -198,6 +199,77 @@ def test_a_refused_request_leaves_nothing_behind(no_sets, capsys):
         )
         assert code == 2, said
     assert not pathlib.Path("run").exists()
+
+
+def write_folder(root, counts, damaged=()):
+    """Pictures of many shapes, dark ones and bright ones; `damaged` ends early."""
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        for i in range(count):
+            height, width = rng.integers(30, 60, 2)
+            pixels = rng.integers(0, 60, (height, width, 3)) + 180 * (i % 2)
+            path = root / split / ("dark", "bright")[i % 2] / f"{i:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+            if f"{split}/{path.name}" in damaged:
+                path.write_bytes(path.read_bytes()[:200])
+
+
+FOLDER = (
+    "--model", "lenet5", "--size", 32, "--steps", 2, "--batch-size", 8, "--warmup-steps", 0,
+    "--evaluate-every", 1, "--devices", 1, "--validation", 0.25,
+)  # fmt: skip
+
+
+def test_a_folder_of_pictures_of_many_shapes(tmp_path, capsys):
+    write_folder(tmp_path / "set", {"train": 24, "test": 10}, ("train/04.png", "test/02.png"))
+    arguments = (*FOLDER, "--data", f"folder:{tmp_path / 'set'}", "--workdir", tmp_path / "run")
+    code, said = answer(arguments, capsys)
+    assert code == 2
+    assert "04.png" in said
+    assert "cannot be decoded" in said
+    assert not (tmp_path / "run").exists()
+
+    code, said = answer((*arguments, "--on-corrupt", "skip"), capsys)
+    assert code == 2
+    assert "1 of the 18 examples" in said
+    assert "more than corrupt_limit=0.01 of them" in said
+
+    code, said = answer((*arguments, "--on-corrupt", "skip", "--corrupt-limit", 0.1), capsys)
+    assert code == 0, said
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["test/count"] + summary["test/unreadable"] == 10
+    assert summary["test/unreadable"] == 1
+    found = {}
+    for part in ("train", "validation", "test"):
+        file = tmp_path / "run" / f"unreadable_{part}.json"
+        found[part] = [*json.loads(file.read_text()).values()] if file.exists() else []
+        assert all(said.count(words) == 1 for words in found[part])
+    assert [words.partition(":")[0][-6:] for words in found["test"]] == ["02.png"]
+    assert len(found["train"] + found["validation"]) == 1
+
+
+def test_pictures_of_many_shapes_are_letterboxed_where_padded(tmp_path, capsys):
+    write_folder(tmp_path / "set", {"train": 16, "test": 4})
+    where = ("--data", f"folder:{tmp_path / 'set'}", "--workdir", tmp_path / "run")
+    code, said = answer((*FOLDER, *where, "--by", "pad", "--loader", "resident"), capsys)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--size", 0), "images of many shapes: size=0 names none"),
+        (("--loader", "resident"), "loader='streaming' does that"),
+        (("--crop-area", 1), "crop_area=1"),
+    ],
+)
+def test_what_cannot_be_with_many_shapes_is_refused(arguments, words, tmp_path, capsys):
+    write_folder(tmp_path / "set", {"train": 12, "test": 2})
+    where = ("--data", f"folder:{tmp_path / 'set'}", "--workdir", tmp_path / "run")
+    code, said = answer((*FOLDER, *where, *arguments), capsys)
+    assert code == 2
+    assert words in said
 
 
 @pytest.mark.parametrize("model", ["lenet5", "lenet5_1998"])

@@ -74,6 +74,7 @@ class Pipeline:
             Refused: in training, too many of them.
         """
         if self.gaps is not None and found:
+            self.examples.gaps.update(found)  # worker processes have found them for themselves
             self.gaps.add(found)
             if self.steps is None:
                 self.gaps.check(self.length, name(self.examples.source))

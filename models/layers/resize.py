@@ -11,9 +11,9 @@ def bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
     averaged where the map shrinks. Computed in at least float32, returned in x's type.
 
     Raises:
-        ValueError: x has other axes, or a size is below 1.
+        ValueError: x has other axes or no pixels, or a size is below 1.
     """
-    if x.ndim != 4 or min(height, width) < 1:
+    if x.ndim != 4 or min(*x.shape[1:3], height, width) < 1:
         raise ValueError(f"x of shape {x.shape} to {height}x{width}: expected (B, h, w, C)")
     if x.shape[1:3] == (height, width):
         return x

@@ -47,26 +47,78 @@ GREY = {
     "lenet5_1998": (32, 60_000),
     "plain_cnn": (28, 109_802),
 }
+# Of 21 classes; their parts by hand, a convolution's weights and its bias or BatchNorm.
+VGG16, RESNET18, RESNET50, RESNET101 = 14_714_688, 11_176_512, 23_508_032, 42_500_160
+FCN = VGG16 + (49 * 512 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 21
+LARGE_FOV = (9 * 512 + 1) * 1024 + (1024 + 1) * 1024 + (1024 + 1) * 21
+
+
+def aspp(channels):
+    """Two branches of 1x1 and three of 3x3, and what joins them."""
+    return (2 + 3 * 9) * channels * 256 + 5 * 256 * 256 + 6 * 512
+
+
+PLUS = 256 * 48 + 2 * 48 + 9 * (256 + 48) * 256 + 512 + 9 * 256 * 256 + 512 + 257 * 21
+SEGMENTERS = {
+    # The paper's and, for each 3x3 convolution, BatchNorm for its bias; 3 channels for 1.
+    "unet": 31_030_658 + 2 * (1984 + 960) + 2 * 9 * 64 + 19 * 65,
+    "fcn32s": FCN + 64**2 * 21**2,
+    "fcn16s": FCN + 32**2 * 21**2 + (512 + 1) * 21 + 4**2 * 21**2,
+    "fcn8s": FCN + 16**2 * 21**2 + (512 + 1 + 256 + 1) * 21 + 2 * 4**2 * 21**2,
+    "fcn_resnet50": 35_322_218,
+    "fcn_resnet101": 54_314_346,
+    "deeplab_largefov": VGG16 + LARGE_FOV,
+    "deeplabv2_vgg16": VGG16 + 4 * LARGE_FOV,
+    "deeplabv2_resnet101": RESNET101 + 4 * (9 * 2048 + 1) * 21,
+    "deeplabv3_resnet18": RESNET18
+    + (aspp(512) + 9 * 256 * 256 + 512 + 257 * 21)
+    + (9 * 256 * 64 + 128 + 65 * 21),
+    "deeplabv3_resnet50": 42_004_074,
+    "deeplabv3_resnet101": 60_996_202,
+    "deeplabv3plus_resnet50": RESNET50 + aspp(2048) + PLUS,
+    "deeplabv3plus_resnet101": RESNET101 + aspp(2048) + PLUS,
+}
+WITHOUT_AUX = {
+    "fcn_resnet50": 32_957_013,
+    "fcn_resnet101": 51_949_141,
+    "deeplabv3_resnet50": 39_638_869,
+    "deeplabv3_resnet101": 58_630_997,
+}
 
 
 def test_every_variant_has_a_row_here():
-    assert set(models.names()) == CIFAR.keys() | IMAGENET.keys() | GREY.keys()
+    known = CIFAR.keys() | IMAGENET.keys() | GREY.keys()
+    assert set(models.names("classification")) == known
+    assert set(models.names("segmentation")) == SEGMENTERS.keys() | {"unet_2015"}
+    assert models.names() == models.names("classification") + models.names("segmentation")
+    with pytest.raises(KeyError):
+        models.names("cooking")
 
 
 ROWS = [
     *((name, 10, (32, 32, 3), parameters) for name, parameters in CIFAR.items()),
     *((name, 1000, (224, 224, 3), parameters) for name, parameters in IMAGENET.items()),
     *((name, 10, (side, side, 1), parameters) for name, (side, parameters) in GREY.items()),
+    *((name, 21, (64, 64, 3), parameters) for name, parameters in SEGMENTERS.items()),
+    ("unet_2015", 2, (572, 572, 1), 31_030_658),
 ]
 
 
 @pytest.mark.parametrize(("name", "num_classes", "image", "parameters"), ROWS)
 def test_parameter_counts(name, num_classes, image, parameters):
-    network = models.create(name, num_classes=num_classes)
+    assert count(models.create(name, num_classes=num_classes), image) == parameters
+
+
+@pytest.mark.parametrize(("name", "parameters"), WITHOUT_AUX.items())
+def test_parameter_counts_without_the_auxiliary_head(name, parameters):
+    assert count(models.create(name, num_classes=21, aux=False), (64, 64, 3)) == parameters
+
+
+def count(network, image):
     init = functools.partial(network.init, train=False)
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     params = jax.eval_shape(init, jax.random.key(0), x)["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,73 @@ def test_a_norm_goes_in_with_its_own_fields():
     np.testing.assert_allclose(found, np.asarray(y).reshape(-1, 8).var(0, ddof=1), rtol=1e-4)
 
 
+# --- dilation ---------------------------------------------------------------------------------
+
+DILATED = {
+    # Equal channels: the stride alone makes a block project.
+    "A": {"channels": (8, 8, 16), "stages": (1, 2, 2)},
+    "B": {"channels": (8, 8, 8), "stages": (1, 2, 2)},
+    "stem": {"channels": (8, 8, 16, 16), "stages": (1, 1, 2, 1)},
+    "bottleneck": {"channels": (8, 8, 16, 16), "stages": (1, 1, 2, 1)},
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", DILATED)
+def test_a_dilated_map_holds_the_strided_one(case):
+    """The same weights: every n-th value is the strided map's, float64, odd sizes too."""
+    fields = DILATED[case] | {"param_dtype": "float64"}
+    network = tiny(case, **fields).backbone
+    shape = (1, 65, 50, 3) if network.stem is not CIFARStem else (1, 17, 14, 3)
+    variables = variables_of(network, shape, jnp.float64)
+    x = np.random.default_rng(0).normal(size=shape)
+    expected = jax.jit(partial(network.apply, train=False))(variables, x)
+    for output_stride in network.strides[:-1][-2:]:
+        dilated = tiny(case, **fields, output_stride=output_stride).backbone
+        assert paths(tree(dilated, shape=shape)[1]) == paths(variables)
+        assert dilated.strides == tuple(min(s, output_stride) for s in network.strides)
+        found = jax.jit(partial(dilated.apply, train=False))(variables, x)
+        axes = zip(found, expected, dilated.strides, network.strides, strict=True)
+        for number, (wide, narrow, stride, undilated) in enumerate(axes):
+            assert wide.shape[1:3] == (-(-shape[1] // stride), -(-shape[2] // stride)), number
+            every = undilated // stride
+            assert np.abs(narrow).max() > 0.1
+            np.testing.assert_allclose(wide[:, ::every, ::every], narrow, rtol=1e-9, atol=1e-12)
+        assert found[-1].size > 3 * expected[-1].size
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "resnet18_cifar"])
+def test_dilations_are_those_of_torchvision(name):
+    """`replace_stride_with_dilation`: the first block of a stage has that of the stage before."""
+    seen = []
+
+    def conv(lhs, rhs, strides, *args, rhs_dilation, **kwargs):
+        if rhs.shape[0] == 3:
+            seen.append((strides[0], rhs_dilation[0]))
+        given = {"rhs_dilation": rhs_dilation} | kwargs
+        return lax.conv_general_dilated(lhs, rhs, strides, *args, **given)
+
+    network = models.create(name, num_classes=10).backbone
+    least = network.strides[0]
+    stages = (2,) * len(network.stages)
+    fields = {"stages": stages, "output_stride": 2 * least, "conv_general_dilated": conv}
+    tree(models.create(name, num_classes=10, **fields))
+    blocks = seen[1:] if network.stem is CIFARStem else seen
+    if network.block is BasicBlock:
+        expected = [(1, 1)] * 4 + [(2, 1)] + [(1, 1)] * 3 + [(1, 1)] + [(1, 2)] * 3
+        expected += [(1, 2)] + [(1, 4)] * 3 if len(stages) == 4 else []
+    else:
+        expected = [(1, 1)] * 2 + [(2, 1), (1, 1)] + [(1, 1), (1, 2)] + [(1, 2), (1, 4)]
+    assert blocks == expected
+
+
+@pytest.mark.parametrize("output_stride", [12, 64, 0, -8, 2, 8.0, "8"])
+def test_an_output_stride_of_no_map_is_refused(output_stride):
+    message = rf"output_stride={output_stride!r} is none of the strides \(4, 8, 16, 32\)"
+    with pytest.raises(ValueError, match=message):
+        models.create("resnet50", num_classes=10, output_stride=output_stride)
+
+
 # --- training ---------------------------------------------------------------------------------
 
 

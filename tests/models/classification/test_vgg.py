@@ -69,6 +69,53 @@ def test_strides_and_channels_are_those_of_the_maps(name):
     assert len(norms) == (len(convolutions) if name.endswith("_bn") else 0)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("window", "size"), [(2, (64, 96)), (3, (65, 50))])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_dilated_map_holds_the_strided_one(window, size, output_stride):
+    """Every n-th value is the same, behind the poolings too, but for the second undilated one."""
+    fields = {"features": (2, 2, 3, 3, 4), "param_dtype": "float64", "window": window}
+    network = models.create("vgg11", num_classes=3, **fields).backbone
+    dilated = network.clone(output_stride=output_stride)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, *size, 3))
+    _, made = tree(network, x.shape, "float64")
+    variables = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5, made
+    )
+    assert jax.tree.structure(tree(dilated, x.shape)[1]) == jax.tree.structure(variables)
+    expected, found = (
+        jax.jit(partial(one.apply, train=False))(variables, x) for one in (network, dilated)
+    )
+    assert dilated.strides == tuple(min(stride, output_stride) for stride in network.strides)
+    maps = zip(found, expected, dilated.strides, network.strides, dilated.channels, strict=True)
+    for number, (wide, narrow, stride, undilated, channels) in enumerate(maps):
+        height, width = (-(-n // stride) if window == 3 else n // stride for n in size)
+        assert wide.shape == (1, height, width, channels)
+        every = undilated // stride
+        same = np.allclose(wide[:, ::every, ::every], narrow, rtol=1e-10, atol=1e-12)
+        assert same == (number < 5 or output_stride == 16), number
+        assert np.abs(narrow).max() > 1e-3
+
+
+def test_poolings_of_three_take_any_image():
+    backbone = models.create("vgg11", num_classes=3, window=3, output_stride=8).backbone
+    assert backbone.smallest == 1
+    assert tree(backbone, (1, 1, 9, 3))[0][-1].shape == (1, 1, 2, 512)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"window": 4}, "window=4 is neither 2 nor 3"),
+        ({"output_stride": 12}, r"output_stride=12 is none of the strides \(1, 2, 4, 8, 16, 32\)"),
+    ],
+)
+def test_what_does_not_dilate_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        models.create("vgg16", num_classes=3, **fields)
+
+
 def test_weights_start_as_torchvisions():
     network = models.create("vgg11", num_classes=3, features=(64, 8, 8, 8, 8), widths=(64, 64))
     init = jax.jit(lambda key: network.init(key, jnp.zeros((1, 32, 32, 3)), train=False))

@@ -66,6 +66,24 @@ def test_multi_adds_are_those_that_torchvision_publishes(name):
     assert multi_adds / 1e9 == pytest.approx(PUBLISHED[name], abs=6e-4)
 
 
+# The same of its networks for segmentation at 520x520, with the auxiliary head, which torchvision
+# computes in evaluation too.
+OF_PIXELS = {
+    "deeplabv3_resnet50": 178.722,
+    "deeplabv3_resnet101": 258.743,
+    "fcn_resnet50": 152.717,
+    "fcn_resnet101": 232.738,
+}
+
+
+@pytest.mark.parametrize("name", OF_PIXELS)
+def test_multi_adds_of_segmentation_are_those_that_torchvision_publishes(name):
+    rows = layer_table(models.create(name, num_classes=21), (2, 520, 520, 3), train=True)
+    # The network's own products are those of bringing logits to the image's size.
+    multi_adds = sum(row.multi_adds for row in rows if row.path) / 2
+    assert multi_adds / 1e9 == pytest.approx(OF_PIXELS[name], abs=6e-4)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "alexnet", "lenet5_1998", "inception_v3"])
 def test_parameters_and_the_rest_are_those_of_init(name):
     network = models.create(name, num_classes=10)
@@ -80,8 +98,9 @@ def test_parameters_and_the_rest_are_those_of_init(name):
 
 @pytest.mark.parametrize("name", sorted(set(models.names()) - PUBLISHED.keys()))
 def test_every_network_has_a_table(name):
-    channels = 1 if name.startswith(("lenet", "mlp")) else 3
+    channels = 1 if name.startswith(("lenet", "mlp", "unet_2015")) else 3
     edge = 224 if name in ("alexnet_2012", "googlenet_2014") else 32
+    edge = 572 if name == "unet_2015" else edge
     rows = layer_table(models.create(name, num_classes=10), (1, edge, edge, channels))
     parameters, _, multi_adds = sums(rows)
     assert multi_adds > 0

@@ -3,6 +3,7 @@
 python experiments/benchmark.py --what step --models resnet20 --against stock
 python experiments/benchmark.py --what step --against stock,torch --torch-python PATH
 python experiments/benchmark.py --what layers --models resnet18_cifar
+python experiments/benchmark.py --what loader --against torch --torch-python PATH
 
 Processes take turns, one round each, so that what else the machine does falls on all alike; what
 counts is the ratio within a round.
@@ -26,6 +27,7 @@ from rich.table import Table
 
 import models
 from experiments.layer_speed import layers, measured_at
+from experiments.loader_speed import HEIGHT, WIDTH, write_pictures
 from train.experiment import positive
 from train.provenance import cpu
 from train.refusal import Refused, choose
@@ -43,7 +45,8 @@ class Config:
     """What is measured.
 
     Attributes:
-        what: "step", a whole training step; "layers", each convolution of a network.
+        what: "step", a whole training step; "layers", each convolution of a network; "loader",
+            reading, decoding and cropping of pictures that it makes.
         models: classifiers of `models.names()`, with commas.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
@@ -53,12 +56,14 @@ class Config:
         backend: ours, see `models.backends`.
         settings: memory of the processes. "equal": huge pages for all; "kept": freed pages stay,
             for all; "own": each as it is by itself, ours as every experiment starts.
+        workers: processes that read, on as many cores, of each side.
+        pictures: that are read, again and again.
         rounds: of each process.
         seconds: of a round.
         json: a file for the numbers.
     """
 
-    what: Literal["step", "layers"] = "step"
+    what: Literal["step", "layers", "loader"] = "step"
     models: str = "resnet20,resnet18_cifar,resnet50"
     against: str = "stock"
     torch_python: pathlib.Path | None = None
@@ -66,6 +71,8 @@ class Config:
     dtype: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     settings: Literal["equal", "kept", "own"] = "equal"
+    workers: int = 1
+    pictures: int = 256
     rounds: int = 5
     seconds: float = 4.0
     json: pathlib.Path | None = None
@@ -75,7 +82,7 @@ class Config:
             choose("models", name, models.names("classification"))
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
-        positive(self, "rounds", "seconds")
+        positive(self, "workers", "pictures", "rounds", "seconds")
         if self.batch_size is not None:
             positive(self, "batch_size")
 
@@ -182,47 +189,93 @@ def middle(values: Sequence[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f}  ({low:.{digits}f} .. {high:.{digits}f})"
 
 
-def step(config: Config, console: Console) -> list[dict[str, Any]]:
-    """Images a second of a whole training step."""
+def compete(
+    found: dict[str, tuple[list[str], dict[str, Any]]],
+    title: str,
+    config: Config,
+    console: Console,
+) -> dict[str, Any]:
+    """Measure all in turns and print a table.
+
+    Args:
+        found: name -> command and what it is to measure; ours first.
+        title: of the table.
+        config: the request.
+        console: to print to.
+
+    Raises:
+        Refused: ours does not run. Another that does not is said and left out.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path[1:]])}
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    measured = []
-    for model in config.models.split(","):
-        table = Table(
-            "",
-            "images/s",
-            "svertka / other",
-            title=f"{model}, {config.dtype}, memory: {config.settings}",
+    table = Table("", "images/s", "svertka / other", title=title)
+    workers: dict[str, Worker] = {}
+    try:
+        for name, (command, spec) in found.items():
+            env = dict(environment if command[0] == sys.executable else outside)
+            env.pop("GLIBC_TUNABLES", None)
+            if SETTINGS[config.settings]:
+                env["GLIBC_TUNABLES"] = SETTINGS[config.settings]
+            try:
+                workers[name] = Worker(command, spec, env)
+            except Refused as error:
+                if name == OURS:
+                    raise
+                console.print(f"{name} does not run {title.partition(',')[0]}: {error}")
+        rates = alternate({name: one.round for name, one in workers.items()}, config.rounds)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    for name, worker in workers.items():
+        what = ", ".join(str(value) for value in worker.facts.values())
+        ratio = "" if name == OURS else middle(ratios(rates, name), 2)
+        table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
+    console.print(table)
+    return {"facts": {name: worker.facts for name, worker in workers.items()}, "rates": rates}
+
+
+def step(config: Config, console: Console) -> list[dict[str, Any]]:
+    """Images a second of a whole training step."""
+    title = f"{{}}, {config.dtype}, memory: {config.settings}"
+    return [
+        {"model": model} | compete(contestants(config, model), title.format(model), config, console)
+        for model in config.models.split(",")
+    ]
+
+
+def loader(config: Config, console: Console) -> list[dict[str, Any]]:
+    """Images a second and core of 224x224 random crops of JPEGs of ImageNet's usual size."""
+    available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    cores = available[: config.workers]
+    with tempfile.TemporaryDirectory() as folder:
+        kilobytes = write_pictures(pathlib.Path(folder), config.pictures)
+        spec = {
+            "folder": folder,
+            "size": 224,
+            "batch_size": config.batch_size or 32,
+            "workers": config.workers,
+            "cores": cores,
+            "seconds": config.seconds,
+        }
+        found = {OURS: ([sys.executable, str(HERE / "loader_speed.py")], spec)}
+        if TORCH in config.against.split(","):
+            if config.torch_python is None:
+                raise Refused(f"against {TORCH}: torch_python names the interpreter that has it")
+            command = [str(config.torch_python), str(HERE / "torch_loader.py")]
+            found[TORCH] = command, spec
+        title = (
+            f"random crops of {config.pictures} JPEGs of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB, "
+            f"{config.workers} workers on {len(cores) or 'all'} cores"
         )
-        workers: dict[str, Worker] = {}
-        try:
-            for name, (command, spec) in contestants(config, model).items():
-                env = dict(environment if command[0] == sys.executable else outside)
-                env.pop("GLIBC_TUNABLES", None)
-                if SETTINGS[config.settings]:
-                    env["GLIBC_TUNABLES"] = SETTINGS[config.settings]
-                try:
-                    workers[name] = Worker(command, spec, env)
-                except Refused as error:
-                    if name == OURS:
-                        raise
-                    console.print(f"{name} does not run {model}: {error}")
-            rates = alternate({name: one.round for name, one in workers.items()}, config.rounds)
-        finally:
-            for worker in workers.values():
-                worker.close()
-        for name, worker in workers.items():
-            what = ", ".join(str(value) for value in worker.facts.values())
-            ratio = "" if name == OURS else middle(ratios(rates, name), 2)
-            table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
-        console.print(table)
-        facts = {name: worker.facts for name, worker in workers.items()}
-        measured.append({"model": model, "facts": facts, "rates": rates})
-    return measured
+        measured = compete(found, title, config, console)
+    for name, rates in measured["rates"].items():
+        console.print(f"{name}: {middle([r / config.workers for r in rates], 1)} images/s a core")
+    return [{"kilobytes": kilobytes, **spec, "folder": None, **measured}]
 
 
 WHAT: dict[str, Callable[[Config, Console], list[dict[str, Any]]]] = {
     "step": step,
+    "loader": loader,
     "layers": lambda config, console: layers(config.models.split(","), config.batch_size, console),
 }
 

@@ -1,4 +1,4 @@
-"""What every process of `experiments/benchmark.py --what step` does, whoever computes in it.
+"""What every process of `experiments/benchmark.py` that takes turns does, whoever computes in it.
 
 PyTorch's interpreter reads this file too: it needs Python alone.
 """
@@ -11,13 +11,15 @@ WARMUP = 3
 """Steps before the first that counts."""
 
 
-def answer(start):
+def answer(start, before=0):
     """Say as a line of JSON what runs; then answer each line that comes with `{"rate": images/s}`.
 
     Args:
         start: (specification) -> (facts, step, wait): what to say of it; a step; and what waits
             until all steps are done. The specification is the JSON of the one argument; its
             `batch_size` is that of a step, its `seconds` about those of a round.
+        before: steps at the beginning of each round that don't count: what was made ready while
+            others had their turn.
     """
     try:
         spec = json.loads(sys.argv[1])
@@ -35,6 +37,8 @@ def answer(start):
             took = seconds(1)
         print(json.dumps(facts), flush=True)
         for _ in sys.stdin:
+            for _ in range(before):
+                step()
             took = seconds(max(1, round(spec["seconds"] / took)))
             print(json.dumps({"rate": spec["batch_size"] / took}), flush=True)
     except Exception as error:

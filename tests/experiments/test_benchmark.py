@@ -78,6 +78,19 @@ def test_a_step_of_ours_and_of_stock_is_measured():
     assert all(rate > 0 for rates in measured["rates"].values() for rate in rates)
 
 
+def test_reading_is_measured_on_pictures_of_the_usual_size():
+    config = Config(what="loader", against="", pictures=6, batch_size=4, rounds=1, seconds=0.01)
+    (measured,) = benchmark.loader(config, Console(quiet=True))
+    assert 100 < measured["kilobytes"] < 120
+    assert "Pillow" in measured["facts"]["svertka"]["decoder"]
+    assert all(rate > 0 for rate in measured["rates"]["svertka"])
+
+
+def test_torch_reads_in_its_own_interpreter_alone():
+    with pytest.raises(Refused, match="torch_python"):
+        benchmark.loader(Config(what="loader", against="torch", pictures=1), Console(quiet=True))
+
+
 def test_layers_are_those_of_the_network():
     found = {described(layer): times for layer, times in convolutions("resnet20", 32).items()}
     # He et al. 2015, section 4.2: 19 convolutions, of which two have a stride.

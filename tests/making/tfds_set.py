@@ -64,12 +64,14 @@ def write_set(
 ):
     """A set as TFDS leaves it on disk, written without TFDS's own generation.
 
+    name: of the set, or set/config.
     splits: name -> labels, in two shards where there are more than two.
     examples: instead of it, for `features` of any kind: name -> a list of {feature: values}, bytes,
         or numbers in a flat list; a feature within a sequence is called "objects/bbox".
     """
     splits = {"train": [0, 1, 2, 0, 1, 2, 0], "test": [2, 1]} if splits is None else splits
     folder = root / name / "1.0.0"
+    name, _, config = name.partition("/")
     folder.mkdir(parents=True)
     features = features or F.FeaturesDict(
         {
@@ -108,6 +110,8 @@ def write_set(
         "fileFormat": file_format,
         "splits": described,
     }
+    if config:
+        info["configName"] = config
     if supervised:
         info["supervisedKeys"] = {"tuple": {"items": [{"featureKey": key} for key in keys]}}
     (folder / "dataset_info.json").write_text(json.dumps(info))

@@ -124,7 +124,10 @@ class Cached:
             content = np.memmap(path, np.uint8, mode="r")
         except (OSError, ValueError):  # none, or empty
             return None
-        if content.size != size + 4 or zlib.crc32(content[:size]) != content[size:].view("<u4")[0]:
+        if (
+            content.size != size + 4
+            or zlib.crc32(content[:size].data) != content[size:].view("<u4")[0]
+        ):
             return None
         return content[:size].view(self._row)
 
@@ -136,7 +139,7 @@ class Cached:
             with open(handle, "wb") as file:
                 content = rows.view(np.uint8)
                 file.write(content.data)
-                file.write(zlib.crc32(content).to_bytes(4, "little"))
+                file.write(zlib.crc32(content.data).to_bytes(4, "little"))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

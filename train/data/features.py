@@ -1,5 +1,6 @@
 """Which features of a TFDS set are its image and what is wanted of it: class, boxes or mask."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,8 +49,8 @@ def layout(builder: tfds.core.DatasetBuilder, want: str = "label") -> Layout:
     Raises:
         Refused: it has no such annotations; names its features.
     """
-    choose("want", want, WANTS)
-    return {"label": Labels, "boxes": Boxes, "mask": Masks}[want](builder)
+    kinds: dict[str, Callable[..., Layout]] = {"label": Labels, "boxes": Boxes, "mask": Masks}
+    return kinds[choose("want", want, WANTS)](builder)
 
 
 class _Image:
@@ -165,10 +166,11 @@ class Masks(_Image):
             raise self._refused("no segmentation set (one image, one mask of one channel)")
         self._take(others[0])
         self.mask = found[0]
-        self._first, self.classes = MASKS.get(self._name, (0, ()))
+        none: tuple[str, ...] = ()
+        self._first, self.classes = MASKS.get(self._name, (0, none))
+        """The classes' names; () until `number` gives them, where the files do not say."""
         if isinstance(self._features[self.mask], tfds.features.LabeledImage):
             self.classes = _names(self._features[self.mask])
-        """Names; () until `number` has given them where the files do not say."""
 
     def number(self, count: int) -> None:
         """Names the classes by number."""

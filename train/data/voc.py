@@ -62,7 +62,7 @@ def voc(
     want: str = "boxes",
     classes: Sequence[str] = CLASSES,
     mirror: bool | None = None,
-) -> "Voc":
+) -> "Boxes | Masks":
     """The images that a list of a set in VOC's folders names.
 
     `root` holds Annotations/NAME.xml, JPEGImages/NAME.jpg, SegmentationClass/NAME.png, and
@@ -104,8 +104,8 @@ def voc(
     return Masks(root, names, about)
 
 
-class Voc:
-    """Images by name; what is wrong with one is `Unreadable` when its example is read."""
+class _Voc:
+    """Images by name."""
 
     def __init__(self, root: pathlib.Path, names: list[str], about: About):
         self.about = about
@@ -114,10 +114,6 @@ class Voc:
 
     def __len__(self) -> int:
         return len(self._names)
-
-    def truth(self, i: int) -> dict[str, Any]:
-        """The annotations of example i; the image is not decoded."""
-        raise NotImplementedError
 
     def _annotated(self, name: str) -> pathlib.Path:
         """The file of an image's annotations."""
@@ -147,8 +143,8 @@ class Voc:
         return self._names[i]
 
 
-class Boxes(Voc):
-    """Images and boxes."""
+class Boxes(_Voc):
+    """Images and boxes; what is wrong with one is `Unreadable` when its example is read."""
 
     def __getitem__(self, i: int) -> Example:
         path = self._image(self._name(i))
@@ -156,6 +152,7 @@ class Boxes(Voc):
         return {"image": image, **self._truth(i, image.shape[:2])}
 
     def truth(self, i: int) -> dict[str, Any]:
+        """The boxes of example i; its image is not opened."""
         return self._truth(i, None)
 
     def _annotated(self, name: str) -> pathlib.Path:
@@ -191,14 +188,15 @@ class Boxes(Voc):
         return self.about.classes.index(name)
 
 
-class Masks(Voc):
-    """Images and masks. A file of a mask is read in one place, `train.data.masks.mask_of`."""
+class Masks(_Voc):
+    """Images and masks; what is wrong with one is `Unreadable` when its example is read."""
 
     def __getitem__(self, i: int) -> Example:
         image = decode.picture(self._image(self._name(i)), i)
         return {"image": image, "mask": self._mask(i, image.shape)}
 
     def truth(self, i: int) -> dict[str, Any]:
+        """The mask of example i; of its image the header is read."""
         path = self._image(self._name(i))
         try:
             shape = decode.size(path.read_bytes())

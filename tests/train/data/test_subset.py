@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from train.data.arrays import Arrays
+from train.data.decode import Unreadable
 from train.data.source import About
 from train.data.subset import cut, labels, read, subset
 from train.refusal import Refused
@@ -145,7 +146,43 @@ def test_a_cut_that_leaves_nothing_is_refused(fraction, message):
         cut(toy([0] * 10), fraction, 0)
 
 
-def test_a_source_without_labels_cannot_be_cut():
+def test_a_source_without_labels_says_so():
     source = Arrays({"image": np.zeros((4, 2, 2, 1), np.uint8)}, ABOUT)
-    with pytest.raises(Refused, match="has no label"):
-        cut(source, 0.5, 0)
+    for each in (source, subset(source, [1]), Broken()):
+        with pytest.raises(Refused, match="has no label"):
+            labels(each)
+
+
+class Broken:
+    """Boxes, of which example 2 cannot be read."""
+
+    about = ABOUT
+    fingerprint = "x"
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return self.truth(i)
+
+    def truth(self, i):
+        if i == 2:
+            raise Unreadable("two.jpg", i, "is damaged")
+        return {"boxes": np.zeros((0, 4), np.float32)}
+
+
+def test_what_cannot_be_read_is_named_by_the_parts_own_index():
+    part = subset(subset(Broken(), [5, 2, 3]), [2, 1])
+    for ask in (part.__getitem__, part.truth, lambda i: read(part, [0, i])):
+        with pytest.raises(Unreadable, match=r"two\.jpg, example 1: is damaged") as refused:
+            ask(1)
+        assert (refused.value.name, refused.value.index) == ("two.jpg", 1)
+
+
+def test_a_source_without_labels_is_cut_by_its_words_alone():
+    parts = cut(Broken(), 0.3, seed=5)
+    words = np.random.Philox(key=5).random_raw(10)
+    assert sorted(parts[1]._indices) == sorted(np.argsort(words)[:3])
+    assert [len(part) for part in parts] == [7, 3]
+    same = cut(toy([0] * 10), 0.3, seed=5)
+    np.testing.assert_array_equal(parts[1]._indices, same[1]._indices)

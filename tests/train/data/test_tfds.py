@@ -11,9 +11,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds_library
-from tfds_set import CLASSES, F, pixels_of, png, tfrecord, write_set
+from image_files import encoded
+from PIL import Image
+from tfds_set import CLASSES, F, picture, pixels_of, png, tfrecord, write_set
 
 from train.data import named, prepare, tfds
+from train.data.decode import Unreadable
 from train.data.judged import MIRRORED
 from train.data.statistics import measure
 from train.data.subset import cut
@@ -210,6 +213,180 @@ def test_half_a_set_is_not_taken_for_whole(root):
             tfds.source("tiny", "train")
     shard.write_bytes(kept)
     assert tfds.prepared("tiny")
+
+
+# --- boxes and masks
+
+
+def detection(root, name, rows, image=None):
+    """One example; rows: (y0 x0 y1 x1 in shares, label, flag) each."""
+    flag = "is_difficult" if name == "voc/2007" else "is_crowd"
+    features = F.FeaturesDict(
+        {
+            "image": F.Image(encoding_format="jpeg"),
+            "objects": F.Sequence(
+                {
+                    "bbox": F.BBoxFeature(),
+                    "label": F.ClassLabel(names=CLASSES),
+                    flag: F.Scalar(dtype=np.bool_),
+                    "area": F.Scalar(dtype=np.int64),
+                }
+            ),
+        }
+    )
+    example = {
+        "image": image or encoded(Image.fromarray(pixels_of(0, (375, 500, 3))), "jpeg"),
+        "objects/bbox": [float(share) for row in rows for share in row[0]],
+        "objects/label": [row[1] for row in rows],
+        f"objects/{flag}": [int(row[2]) for row in rows],
+        "objects/area": [1 for row in rows],
+    }
+    write_set(
+        root, name=name, features=features, supervised=False, examples={"train": [example] * 2}
+    )
+    return tfds.source(name, "train", "boxes")
+
+
+def test_shares_become_pixels(root):
+    rows = [((0.1, 0.2, 0.5, 1.0), 2, True), ((0.0, 0.0, 1.0, 0.5), 0, False)]
+    source = detection(root, "boxed", rows)
+    assert (source.about.classes, source.about.shape) == (CLASSES, None)
+    example = source[1]
+    truth = {
+        "boxes": np.float32([[100, 37.5, 500, 187.5], [0, 0, 250, 375]]),
+        "box_label": np.int32([2, 0]),
+        "box_crowd": np.array([True, False]),
+    }
+    assert set(example) == {"image", *truth}
+    assert example["image"].shape == (375, 500, 3)
+    for key, wanted in truth.items():
+        np.testing.assert_array_equal(example[key], wanted, strict=True)
+        np.testing.assert_array_equal(source.truth(0)[key], wanted, strict=True)
+    assert [len(part) for part in (source, *cut(source, 0.5, seed=0))] == [2, 1, 1]
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.truth(0)["boxes"], truth["boxes"])
+
+
+def test_corners_of_voc_are_one_based_and_inclusive(root):
+    shares = np.float32([1 / 375, 1 / 500, 1.0, 1.0])  # as TFDS keeps [1, 1, 500, 375]
+    inner = np.float32([240 / 375, 48 / 500, 371 / 375, 195 / 500])
+    source = detection(root, "voc/2007", [(shares, 1, False), (inner, 1, True)])
+    wanted = np.float32([[0, 0, 500, 375], [47, 239, 195, 371]])
+    np.testing.assert_array_equal(source[0]["boxes"], wanted, strict=True)
+    np.testing.assert_array_equal(source[0]["box_difficult"], [False, True])
+
+
+def test_boxes_are_of_the_upright_image(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = encoded(Image.fromarray(pixels_of(0, (20, 40, 3))), "jpeg", exif=exif)
+    source = detection(root, "boxed", [((0.5, 0.0, 1.0, 0.5), 0, False)], image)
+    assert source[0]["image"].shape == (40, 20, 3)
+    np.testing.assert_array_equal(source.truth(0)["boxes"], np.float32([[0, 20, 10, 40]]))
+
+
+def test_an_example_without_objects_is_kept(root):
+    truth = detection(root, "boxed", []).truth(0)
+    np.testing.assert_array_equal(truth["boxes"], np.zeros((0, 4), np.float32), strict=True)
+    np.testing.assert_array_equal(truth["box_crowd"], np.zeros(0, bool), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (((0.0, 0.0, 0.5, 1.1), 0, False), r"boxed/train, example 1: box 0, .* outside its image"),
+        (((0.5, 0.0, 0.5, 1.0), 0, False), r"boxed/train, example 1: box 0, .* has no area"),
+        (((0.0, 0.0, 1.0, 1.0), 3, False), r"box_label\[1\]\[0\]=3 is outside the 3 classes"),
+    ],
+)
+def test_bad_boxes_name_their_example(root, row, message):
+    source = detection(root, "boxed", [row])
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(Refused, match=message):
+            read(1)
+
+
+def test_what_a_set_lacks_is_refused_with_its_features(root):
+    write_set(root)
+    with pytest.raises(Refused, match=r"is no detection set .* its features are image"):
+        tfds.source("tiny", "train", "boxes")
+    with pytest.raises(Refused, match=r"is no segmentation set .* its features are image"):
+        named.named("tiny", want="mask")
+    with pytest.raises(Refused, match="want='box' is unknown; nearest: boxes"):
+        tfds.source("tiny", "train", "box")
+    assert tfds.prepared("tiny")
+    assert not tfds.prepared("tiny", "boxes")
+
+
+def masked(root, name, values, feature=None, image=(2, 3, 3), key="segmentation_mask"):
+    features = F.FeaturesDict(
+        {
+            "image": F.Image(),
+            "label": F.ClassLabel(names=CLASSES),
+            key: feature or F.Image(shape=(None, None, 1)),
+        }
+    )
+    examples = [
+        {"image": picture(pixels_of(i, image)), "label": [i], key: picture(mask[..., None])}
+        for i, mask in enumerate(values)
+    ]
+    write_set(
+        root,
+        name=name,
+        features=features,
+        examples={"train": examples[:2], "test": examples[2:]},
+    )
+    return tfds.source(name, "train", "mask")
+
+
+MASK = np.array([[1, 2, 3], [3, 2, 255]], np.uint8)
+
+
+def test_a_mask_of_a_known_set(root):
+    source = masked(root, "oxford_iiit_pet", [MASK, MASK, MASK])
+    about = source.about
+    assert about.mask_classes == ("pet", "background", "border")
+    assert (about.classes, about.mirror, len(about.colours)) == ((), True, 3)
+    wanted = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
+    assert set(source[1]) == {"image", "mask"}
+    np.testing.assert_array_equal(source[1]["mask"], wanted, strict=True)
+    np.testing.assert_array_equal(source.truth(0)["mask"], wanted, strict=True)
+    assert int(tfds.source("oxford_iiit_pet", "train").truth(1)["label"]) == 1
+    found = named.named("oxford_iiit_pet", want="mask")
+    assert [part and len(part) for part in found] == [2, None, 1]
+
+
+def test_a_mask_whose_classes_the_files_name(root):
+    feature = F.LabeledImage(labels=["ground", "a", "b", "c", "d"], shape=(None, None, 1))
+    source = masked(root, "labelled", [MASK] * 3, feature, key="seen")
+    assert source.about.mask_classes == ("ground", "a", "b", "c", "d")
+    np.testing.assert_array_equal(source[0]["mask"], MASK, strict=True)
+
+
+def test_a_mask_of_an_unknown_set_has_the_classes_that_training_shows(root):
+    more = np.array([[0, 4, 4], [0, 0, 0]], np.uint8)
+    source = masked(root, "unknown", [MASK, MASK, more])
+    assert source.about.mask_classes == ("0", "1", "2", "3")
+    np.testing.assert_array_equal(source[0]["mask"], MASK, strict=True)
+    test = tfds.source("unknown", "test", "mask")
+    assert test.about.mask_classes == source.about.mask_classes
+    with pytest.raises(Unreadable, match=r"unknown/test, example 0: .* is of class 4, outside"):
+        test[0]
+
+
+def test_a_mask_of_another_size_names_its_example(root):
+    source = masked(root, "oxford_iiit_pet", [MASK, MASK[:1]], image=(2, 3, 3))
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(
+            Unreadable, match="oxford_iiit_pet/train, example 1: the mask is 3x1, its image 3x2"
+        ):
+            read(1)
+
+
+def test_a_value_below_a_sets_first_class_is_refused(root):
+    source = masked(root, "oxford_iiit_pet", [MASK - np.uint8(1), MASK])
+    with pytest.raises(Unreadable, match=r"example 0: .*outside the 3 classes"):
+        source[0]
 
 
 # --- a copy in the TFRECORD format

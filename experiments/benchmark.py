@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -40,6 +40,20 @@ SETTINGS = {"equal": HUGE, "kept": KEPT, "own": ""}
 """GLIBC_TUNABLES of every process."""
 
 
+class Case(NamedTuple):
+    """A segmenter and what it is measured on."""
+
+    size: int
+    """Height and width of the images, in pixels."""
+    batch_size: int
+    classes: int
+    fields: dict[str, Any]
+    """Of the network."""
+
+
+SEGMENTERS = {"unet": Case(96, 8, 11, {"features": (32, 64, 128, 256, 512)})}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What is measured.
@@ -47,11 +61,12 @@ class Config:
     Attributes:
         what: "step", a whole training step; "layers", each convolution of a network; "loader",
             reading, decoding and cropping of pictures that it makes.
-        models: classifiers of `models.names()`, with commas.
+        models: classifiers of `models.names()`, with commas; for steps `SEGMENTERS` too.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
         torch_python: an interpreter that has torch and torchvision.
-        batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default.
+        batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default, a
+            segmenter's in `SEGMENTERS`.
         dtype: of the arithmetic; PyTorch's by autocast.
         backend: ours, see `models.backends`.
         settings: memory of the processes. "equal": huge pages for all; "kept": freed pages stay,
@@ -78,8 +93,9 @@ class Config:
     json: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
+        known = (*models.names("classification"), *(SEGMENTERS if self.what == "step" else ()))
         for name in self.models.split(","):
-            choose("models", name, models.names("classification"))
+            choose("models", name, known)
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
         positive(self, "workers", "pictures", "rounds", "seconds")
@@ -145,11 +161,18 @@ class Worker:
 
 def contestants(config: Config, model: str) -> dict[str, tuple[list[str], dict[str, Any]]]:
     """Name -> command and what it is to measure; ours first."""
-    size, batch = measured_at(model, config.batch_size)
+    if model in SEGMENTERS:
+        size, batch, classes, fields = SEGMENTERS[model]
+        batch = config.batch_size or batch
+    else:
+        size, batch = measured_at(model, config.batch_size)
+        classes, fields = 10 if size == 32 else 1000, {}
     spec = {
         "model": model,
+        "fields": fields,
+        "pixels": model in SEGMENTERS,
         "size": size,
-        "classes": 10 if size == 32 else 1000,
+        "classes": classes,
         "batch_size": batch,
         "dtype": config.dtype,
         "seconds": config.seconds,

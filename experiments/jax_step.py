@@ -2,10 +2,12 @@
 
 A process of its own runs this file, as another runs `torch_step.py`, and speaks as that does:
 
-    python jax_step.py '{"model": "resnet20", "size": 32, "classes": 10, "batch_size": 128,
-                         "dtype": "float32", "seconds": 4, "backend": "auto", "keep": false}'
+    python jax_step.py '{"model": "resnet20", "fields": {}, "pixels": false, "size": 32,
+                         "classes": 10, "batch_size": 128, "dtype": "float32", "seconds": 4,
+                         "backend": "auto", "keep": false}'
 
-`keep`: whether pages stay with the process, as they do for every experiment.
+`fields`: of the network, in place of its own. `pixels`: whether each pixel has a label. `keep`:
+whether pages stay with the process, as they do for every experiment.
 """
 
 import jax
@@ -22,14 +24,15 @@ from train.memory import keep_pages
 
 def training_step(spec, backend: Backend):
     """(step, state): forward, cross-entropy, backward, SGD with momentum, on one fixed batch."""
-    network = models.create(
-        spec["model"], num_classes=spec["classes"], dtype=spec["dtype"], **backend.fields
-    )
+    own = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["fields"].items()}
+    fields = {"num_classes": spec["classes"], "dtype": spec["dtype"]} | backend.fields | own
+    network = models.create(spec["model"], **fields)
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
     rng = np.random.default_rng(0)
     shape = (spec["batch_size"], spec["size"], spec["size"], 3)
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    labels = jnp.asarray(rng.integers(0, spec["classes"], spec["batch_size"]))
+    labelled = shape[:3] if spec["pixels"] else shape[:1]
+    labels = jnp.asarray(rng.integers(0, spec["classes"], labelled))
 
     @jax.jit
     def start(key):

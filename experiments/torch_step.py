@@ -3,8 +3,9 @@
 Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
 torchvision and, of this project, `rounds.py` beside it alone; nothing of this project imports it:
 
-    python torch_step.py '{"model": "resnet20", "size": 32, "classes": 10, "batch_size": 128,
-                           "dtype": "float32", "seconds": 4, "compile": false}'
+    python torch_step.py '{"model": "resnet20", "fields": {}, "pixels": false, "size": 32,
+                           "classes": 10, "batch_size": 128, "dtype": "float32", "seconds": 4,
+                           "compile": false}'
 """
 
 import torch
@@ -56,12 +57,53 @@ class OnCIFAR(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def create(name, classes):
+class Level(nn.Sequential):
+    """Two 3x3 convolutions with BatchNorm and ReLU: (B, C, H, W) -> (B, features, H, W)."""
+
+    def __init__(self, channels, features):
+        layers = []
+        for inputs in (channels, features):
+            layers += [
+                nn.Conv2d(inputs, features, 3, padding=1, bias=False),
+                nn.BatchNorm2d(features),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """U-Net that keeps the size: (B, 3, H, W) -> (B, classes, H, W)."""
+
+    def __init__(self, classes, features):
+        super().__init__()
+        self.down = nn.ModuleList(map(Level, (3, *features), features))
+        self.pool = nn.MaxPool2d(2)
+        below = features[:0:-1]
+        self.above = nn.ModuleList(nn.ConvTranspose2d(f, f // 2, 2, 2) for f in below)
+        self.up = nn.ModuleList(
+            Level(features[-number - 1] + f // 2, features[-number - 1])
+            for number, f in enumerate(below, 1)
+        )
+        self.head = nn.Conv2d(features[0], classes, 1)
+
+    def forward(self, x):
+        maps = []
+        for number, level in enumerate(self.down):
+            x = level(self.pool(x) if number else x)
+            maps.append(x)
+        for number, (above, level) in enumerate(zip(self.above, self.up, strict=True), 2):
+            x = level(torch.cat([maps[-number], above(x)], 1))
+        return self.head(x)
+
+
+def create(name, classes, fields):
     """The network that this project knows by the name.
 
     Raises:
         ValueError: torchvision has none of that name.
     """
+    if name == "unet":
+        return UNet(classes, **fields)
     if name in CIFAR:
         return OnCIFAR(CIFAR[name], classes)
     if name == "resnet18_cifar":
@@ -77,11 +119,13 @@ def create(name, classes):
 def training_step(spec):
     """() -> None: forward, cross-entropy, backward, and SGD with momentum, on one fixed batch."""
     torch.manual_seed(0)
-    network = create(spec["model"], spec["classes"]).to(memory_format=torch.channels_last).train()
+    network = create(spec["model"], spec["classes"], spec["fields"])
+    network = network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     images = torch.randn(spec["batch_size"], 3, spec["size"], spec["size"])
     images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(0, spec["classes"], (spec["batch_size"],))
+    pixels = images.shape[2:] if spec["pixels"] else ()
+    labels = torch.randint(0, spec["classes"], (spec["batch_size"], *pixels))
     forward = torch.compile(network) if spec["compile"] else network
     narrow = spec["dtype"] == "bfloat16"
 

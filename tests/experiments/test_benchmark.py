@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import benchmark
+from experiments import benchmark, jax_step
 from experiments.benchmark import Config, Worker
 from experiments.layer_speed import convolutions, described
+from models import backends
 from train.refusal import Refused
 
 
@@ -41,6 +44,27 @@ def test_all_measure_the_same_step():
             assert spec["dtype"] == "bfloat16"
         assert found["stock"][1]["backend"] == "xla"
         assert [found[name][1]["compile"] for name in ("torch", "compile")] == [False, True]
+
+
+def test_a_segmenter_is_measured_as_its_case_says():
+    config = Config(models="unet", against="stock,torch", torch_python="python")
+    found = benchmark.contestants(config, "unet")
+    for _, spec in found.values():
+        assert (spec["size"], spec["batch_size"], spec["pixels"]) == (96, 8, True)
+        assert spec["fields"] == {"features": (32, 64, 128, 256, 512)}
+    with pytest.raises(Refused, match="unet"):
+        Config(models="unet", what="layers")
+
+
+def test_every_pixel_of_a_segmenters_step_has_a_label():
+    spec = {"model": "unet", "fields": {"features": [4, 6]}, "pixels": True, "size": 8}
+    spec |= {"classes": 3, "batch_size": 2, "dtype": "float32"}
+    update, state = jax_step.training_step(spec, backends.XLA)
+    before = jax.tree.map(np.array, state)
+    after = update(state)
+    assert after["params"]["down2_conv1"]["kernel"].shape == (3, 3, 4, 6)
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), after["params"], before["params"])
+    assert all(jax.tree.leaves(changed))
 
 
 @pytest.mark.parametrize(("settings", "keeps"), [("equal", False), ("own", True)])

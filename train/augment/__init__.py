@@ -4,12 +4,27 @@ transform = chain(pad_and_crop(4), flip(), fill=mean)
 batch = transform(key, batch)
 """
 
+from train.augment.blur import gaussian_blur, sharpness
 from train.augment.choice import maybe, one_of
+from train.augment.colour import (
+    brightness,
+    colour_jitter,
+    contrast,
+    gamma,
+    grayscale,
+    hue,
+    saturation,
+)
 from train.augment.compose import chain
 from train.augment.crops import pad_and_crop, random_crop, random_resized_crop
+from train.augment.erasing import cutout, random_erasing
 from train.augment.flips import alternating_flip, flip, vertical_flip
 from train.augment.geometry import perspective, quarter_turns, rotation, scale, shear, shift
 from train.augment.kinds import Geometric, Mixing, Paired, Pixel
+from train.augment.mixing import cutmix, mixup
+from train.augment.noise import channel_noise, gaussian_noise
+from train.augment.policies import rand_augment, trivial_augment_wide
+from train.augment.tone import autocontrast, equalise, invert, posterise, solarise
 
 __all__ = [
     "Geometric",
@@ -17,18 +32,40 @@ __all__ = [
     "Paired",
     "Pixel",
     "alternating_flip",
+    "autocontrast",
+    "brightness",
     "chain",
+    "channel_noise",
+    "colour_jitter",
+    "contrast",
+    "cutmix",
+    "cutout",
+    "equalise",
     "flip",
+    "gamma",
+    "gaussian_blur",
+    "gaussian_noise",
+    "grayscale",
+    "hue",
+    "invert",
     "maybe",
+    "mixup",
     "one_of",
     "pad_and_crop",
     "perspective",
+    "posterise",
     "quarter_turns",
+    "rand_augment",
     "random_crop",
+    "random_erasing",
     "random_resized_crop",
     "rotation",
+    "saturation",
     "scale",
+    "sharpness",
     "shear",
     "shift",
+    "solarise",
+    "trivial_augment_wide",
     "vertical_flip",
 ]

@@ -1,0 +1,147 @@
+"""Erasing: a rectangle of the image, or a span of the signal, hidden.
+
+Values change and nothing moves: boxes and masks still say what is behind it. Images become float32.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.augment.amounts import real
+from train.augment.kinds import Pixel
+from train.augment.ranges import probability
+from train.augment.rectangles import anywhere, around, changed, inside, places
+from train.data.batch import Batch
+
+Fill = float | Sequence[float]
+"""One value, or one a channel: of an image in pixels 0..255."""
+TRIES = 10
+"""How often an area and a ratio are drawn, as in torchvision."""
+
+
+def cutout(size: int, fill: Fill = 0.0) -> Pixel:
+    """A square of `size` x `size` pixels about any pixel, or `size` samples of a signal.
+
+    DeVries and Taylor 2017, section 3.2: the centre is anywhere, so that a part of the square may
+    be outside. It begins size // 2 before its centre.
+
+    Args:
+        size: in pixels, from 0 on; may exceed the image.
+        fill: the new value; with the mean colour it is 0 once the mean is subtracted.
+
+    Raises:
+        ValueError: `size` is negative, `fill` not finite; once traced, `fill` has other channels
+            than the image or is not in 0..255, or there is neither image nor signal.
+    """
+    if size != int(size) or size < 0:
+        raise ValueError(f"size={size} is no whole number from 0 on")
+    colour = _colour(fill)
+
+    def apply(key: jax.Array, batch: Batch) -> Batch:
+        count, *shape = places(batch)
+        centre = anywhere(key, count, shape)
+        hidden = around(shape, centre, jnp.full_like(centre, size))
+        return _erased(batch, hidden, colour)
+
+    return apply
+
+
+def random_erasing(
+    p: float = 0.5,
+    area: tuple[float, float] = (0.02, 0.33),
+    ratio: tuple[float, float] = (0.3, 3.3),
+    fill: Fill | Literal["noise"] = 0.0,
+) -> Pixel:
+    """A rectangle of random area and shape inside the image (Zhong et al. 2017, section 3.2).
+
+    Drawn as by torchvision's RandomErasing: sides in whole pixels from an area, uniform, and a
+    ratio, uniform in its logarithm; the first of ten that is smaller than the image on both sides,
+    else none; then one of its places. Of a signal: a span, whose length is the area.
+
+    Args:
+        p: the probability that something is erased, an example.
+        area: least and largest share of the image.
+        ratio: least and largest height over width.
+        fill: the new value, or `noise`: a uniform one in 0..255 for each value of an image.
+
+    Raises:
+        ValueError: `p` is not in 0..1, `area` no range in 0..1, `ratio` none of positive numbers,
+            `fill` not finite; once traced, `fill` has other channels than the image or is not in
+            0..255, is `noise` for a signal, or there is neither image nor signal.
+    """
+    probability("p", p)
+    if not 0 <= area[0] <= area[1] <= 1:
+        raise ValueError(f"area={area} is no range in 0..1")
+    if not 0 < ratio[0] <= ratio[1] < math.inf:
+        raise ValueError(f"ratio={ratio} is no range of positive numbers")
+    colour = None if isinstance(fill, str) and fill == "noise" else _colour(fill)
+
+    def apply(key: jax.Array, batch: Batch) -> Batch:
+        count, *shape = places(batch)
+        for_coin, for_extent, for_place, for_noise = jax.random.split(key, 4)
+        extent = _extents(for_extent, count, shape, area, ratio)
+        heads = jax.random.bernoulli(for_coin, jnp.float32(p), (count, 1))
+        extent = jnp.where(heads, extent, 0)
+        room = jnp.array([shape], jnp.int32) - extent
+        share = jax.random.uniform(for_place, room.shape, jnp.float32)
+        start = jnp.minimum(jnp.floor(share * (room + 1)).astype(jnp.int32), room)
+        hidden = inside(shape, start, extent)
+        if colour is not None:
+            return _erased(batch, hidden, colour)
+        if changed(batch) == "signal":
+            raise ValueError("fill='noise' is of pixels; the batch has a signal")
+        noise = jax.random.uniform(for_noise, batch["image"].shape, jnp.float32, 0, 255)
+        return _erased(batch, hidden, noise)
+
+    return apply
+
+
+def _extents(
+    key: jax.Array,
+    count: int,
+    shape: Sequence[int],
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> jax.Array:
+    """(count, n) int32: height and width of a rectangle, or the length of a span; 0: none."""
+    for_area, for_ratio = jax.random.split(key)
+    share = jax.random.uniform(for_area, (count, TRIES), jnp.float32, *area)
+    whole = jnp.array([[shape]], jnp.float32)
+    if len(shape) == 1:
+        sides = (share * shape[0])[..., None]
+    else:
+        logarithm = jax.random.uniform(
+            for_ratio, (count, TRIES), jnp.float32, *(math.log(end) for end in ratio)
+        )
+        side, root = jnp.sqrt(share * math.prod(shape)), jnp.exp(logarithm / 2)
+        sides = jnp.stack([side * root, side / root], axis=-1)
+    sides = jnp.round(sides)
+    fits = (sides < whole).all(-1)
+    first = jnp.argmax(fits, axis=1)[:, None, None]
+    chosen = jnp.take_along_axis(sides, first, axis=1)[:, 0]
+    return jnp.where(fits.any(1)[:, None], chosen, 0).astype(jnp.int32)
+
+
+def _colour(fill: Fill) -> np.ndarray:
+    """`fill` as a float32 array, () or (C,)."""
+    colour = np.asarray(fill, np.float32) if not isinstance(fill, str) else np.float32(np.nan)
+    if colour.ndim > 1 or not np.isfinite(colour).all():
+        raise ValueError(f"fill={fill!r} is not one value, or one a channel")
+    return np.asarray(colour)
+
+
+def _erased(batch: Batch, hidden: jax.Array, fill: np.ndarray | jax.Array) -> Batch:
+    """The batch with `fill`, () or (C,) or of the image's shape, where `hidden` is."""
+    key = changed(batch)
+    x = real(batch[key]) if key == "image" else batch[key]
+    if isinstance(fill, np.ndarray):
+        if fill.size not in (1, x.shape[-1]):
+            raise ValueError(f"fill={fill.tolist()} for {x.shape[-1]} channels of {key}")
+        if key == "image" and not ((fill >= 0) & (fill <= 255)).all():
+            raise ValueError(f"fill={fill.tolist()} is not in 0..255")
+        fill = jnp.asarray(np.broadcast_to(fill, (1,) * (x.ndim - 1) + (x.shape[-1],)))
+    return {**batch, key: jnp.where(hidden[..., None], fill.astype(x.dtype), x)}

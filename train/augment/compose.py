@@ -11,6 +11,7 @@ from train.augment.coordinates import VISIBLE, moved
 from train.augment.homography import product
 from train.augment.kinds import Geometric, Mixing, Paired, Pixel, Shape, Stage, kind
 from train.augment.matrices import identities
+from train.augment.mixing import mixed
 from train.augment.warp import Border, warp, warp_mask
 from train.data.batch import IGNORE, Batch, Transform
 
@@ -84,8 +85,6 @@ def chain(
         for k, change in pixel.items():
             batch = change(jax.random.fold_in(key, k), batch)
         for k, mix in mixing.items():
-            from train.augment.mixing import mixed
-
             batch = mixed(mix, jax.random.fold_in(key, k), batch)
         return batch
 

@@ -4,6 +4,7 @@ python experiments/benchmark.py --what step --models resnet20 --against stock
 python experiments/benchmark.py --what step --against stock,torch --torch-python PATH
 python experiments/benchmark.py --what layers --models resnet18_cifar
 python experiments/benchmark.py --what loader --against torch --torch-python PATH
+python experiments/benchmark.py --what augment --against torch --torch-python PATH
 
 Processes take turns, one round each, so that what else the machine does falls on all alike; what
 counts is the ratio within a round.
@@ -60,7 +61,8 @@ class Config:
 
     Attributes:
         what: "step", a whole training step; "layers", each convolution of a network; "loader",
-            reading, decoding and cropping of pictures that it makes.
+            reading, decoding and cropping of pictures that it makes; "augment", what a chain of
+            augmentations adds to a step of ResNet-20.
         models: classifiers of `models.names()`, with commas; for steps `SEGMENTERS` too.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
@@ -78,7 +80,7 @@ class Config:
         json: a file for the numbers.
     """
 
-    what: Literal["step", "layers", "loader"] = "step"
+    what: Literal["step", "layers", "loader", "augment"] = "step"
     models: str = "resnet20,resnet18_cifar,resnet50"
     against: str = "stock"
     torch_python: pathlib.Path | None = None
@@ -296,9 +298,33 @@ def loader(config: Config, console: Console) -> list[dict[str, Any]]:
     return [{"kilobytes": kilobytes, **spec, "folder": None, **measured}]
 
 
+def augment(config: Config, console: Console) -> list[dict[str, Any]]:
+    """What the chain adds to a training step, and images a second of the chain alone."""
+    spec = {
+        "batch_size": config.batch_size or 256,
+        "backend": config.backend,
+        "seconds": config.seconds,
+    }
+    command = [sys.executable, str(HERE / "augment_speed.py")]
+    sides = {OURS: "augmented", "without": "plain"}
+    found = {name: (command, {**spec, "side": side}) for name, side in sides.items()}
+    title = "{}, batches of " + str(spec["batch_size"])
+    step = compete(found, title.format("ResNet-20 with and without the chain"), config, console)
+    cost = [1 / ratio - 1 for ratio in ratios(step["rates"], "without")]
+    console.print(f"The chain adds {middle([100 * c for c in cost], 1)} % to a step.")
+    found = {OURS: (command, {**spec, "side": "alone"})}
+    if TORCH in config.against.split(","):
+        if config.torch_python is None:
+            raise Refused(f"against {TORCH}: torch_python names the interpreter that has it")
+        found[TORCH] = [str(config.torch_python), str(HERE / "torch_augment.py")], spec
+    alone = compete(found, title.format("the chain alone"), config, console)
+    return [{"added": cost, **step}, alone]
+
+
 WHAT: dict[str, Callable[[Config, Console], list[dict[str, Any]]]] = {
     "step": step,
     "loader": loader,
+    "augment": augment,
     "layers": lambda config, console: layers(config.models.split(","), config.batch_size, console),
 }
 

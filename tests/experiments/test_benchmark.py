@@ -110,6 +110,20 @@ def test_reading_is_measured_on_pictures_of_the_usual_size():
     assert all(rate > 0 for rate in measured["rates"]["svertka"])
 
 
+def test_what_a_chain_adds_to_a_step_is_measured():
+    config = Config(what="augment", against="", batch_size=4, rounds=1, seconds=0.01)
+    step, alone = benchmark.augment(config, Console(quiet=True))
+    assert {fact["side"] for fact in step["facts"].values()} == {"augmented", "plain"}
+    (ours,), (without,) = step["rates"].values()
+    assert step["added"] == [pytest.approx(without / ours - 1)]
+    assert alone["rates"]["svertka"][0] > 0
+    with pytest.raises(Refused, match="torch_python"):
+        benchmark.augment(
+            Config(what="augment", against="torch", batch_size=4, rounds=1, seconds=0.01),
+            Console(quiet=True),
+        )
+
+
 def test_torch_reads_in_its_own_interpreter_alone():
     with pytest.raises(Refused, match="torch_python"):
         benchmark.loader(Config(what="loader", against="torch", pictures=1), Console(quiet=True))

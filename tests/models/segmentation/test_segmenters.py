@@ -17,16 +17,17 @@ from models.classification.auxiliary import WithAuxiliary, parts
 from models.layers.norm import BatchNorm
 from models.layers.resize import bilinear
 from models.segmentation.deeplab import DeepLabV3Head, DeepLabV3PlusHead, LargeFOV
+from models.segmentation.fcn import FCNHead
 from models.segmentation.segmenter import Segmenter
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 # Shape of a batch, and fields of a tiny one.
-NET = {"stages": (1, 1, 1), "channels": (4, 8, 8), "stem_features": 4}
+NET = {"stages": (1, 1), "channels": (4, 8), "stem_features": 4, "output_stride": 4}
 VGG = {"stages": (1, 1, 1, 1, 1), "features": (4, 4, 6, 6, 6)}
-LEVELS = {"features": (4, 6, 8)}
+LEVELS = {"features": (4, 6)}
 FAMILIES = {
     "unet": ((2, 12, 8, 3), LEVELS),
-    "unet_2015": ((2, 44, 48, 1), LEVELS),
+    "unet_2015": ((2, 20, 24, 1), LEVELS),
     "fcn8s": ((2, 64, 32, 3), VGG | {"widths": (8, 8)}),
     "fcn_resnet50": ((2, 33, 40, 3), NET),
     "deeplab_largefov": ((2, 33, 24, 3), VGG | {"head": partial(LargeFOV, width=8)}),
@@ -103,9 +104,21 @@ def test_init_creates_the_same_whether_for_training_or_not(name):
     assert (("aux" in made[0]["params"]) is True) == (name in WITH_AUX)
 
 
+class Maps(nn.Module):
+    """A backbone of as many maps as it has strides."""
+
+    strides: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return tuple(nn.Conv(4, (1, 1))(x[:, ::stride, ::stride]) for stride in self.strides)
+
+
 def test_init_draws_the_same_whether_for_training_or_not():
-    network, x = tiny("fcn_resnet50"), image("fcn_resnet50")
-    made = [network.init(jax.random.key(3), x[:, :9, :8], train=train) for train in (False, True)]
+    network = Segmenter(Maps((1, 2)), 3, FCNHead, aux=FCNHead)
+    x = jnp.ones((2, 3, 4, 3))
+    made = [network.init(jax.random.key(3), x, train=train) for train in (False, True)]
+    assert {"aux", "head"} < set(made[0]["params"])
     jax.tree.map(np.testing.assert_array_equal, *made)
 
 
@@ -116,7 +129,7 @@ def test_remat_renames_nothing(name):
 
 
 @pytest.mark.parametrize("name", [*WITH_AUX, "deeplabv2_resnet101", "deeplabv3plus_resnet50"])
-@pytest.mark.parametrize("output_stride", [4, 8, 16])
+@pytest.mark.parametrize("output_stride", [4, 8])
 def test_the_output_stride_renames_nothing(name, output_stride):
     shape = FAMILIES[name][0]
     network = tiny(name, output_stride=output_stride)
@@ -161,7 +174,7 @@ def test_logits_are_the_heads_brought_to_the_images_size(name):
     output, kept = jax.jit(partial(apply, rngs=rngs))(variables, x)
     for found, head in ((output.logits, "head"), (output.aux[0], "aux")):
         before = kept["intermediates"][head]["__call__"][0]
-        assert before.shape == (2, 5, 5, 3)
+        assert before.shape == (2, 9, 10, 3)
         np.testing.assert_allclose(found, bilinear(before, 33, 40), atol=1e-5)
 
 
@@ -277,12 +290,11 @@ def test_remat_changes_no_gradient():
     )
     traced = jax.make_jaxpr(partial(again.apply, train=False))({"params": params, **variables}, x)
     levels = [e for e in traced.eqns if e.primitive.name in ("remat", "remat2", "checkpoint")]
-    assert len(levels) == 2 * 3 - 1
+    assert len(levels) == 2 * 2 - 1
 
 
 @pytest.mark.parametrize(
-    ("backend", "name"),
-    [("onednn", "unet"), ("onednn", "fcn8s"), ("onednn", "deeplab_largefov"), ("jax", "unet")],
+    ("backend", "name"), [("onednn", "unet"), ("onednn", "deeplab_largefov"), ("jax", "unet")]
 )
 def test_backends_agree(backend, name):
     try:
@@ -355,19 +367,8 @@ def test_what_a_backend_brings_is_taken_by_every_network(name):
         models.create(name, num_classes=10, no_such_field=1)
 
 
-class OneMap(nn.Module):
-    """A backbone with nothing for an auxiliary head to read."""
-
-    strides = (1,)
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        return (nn.Conv(4, (1, 1))(x),)
-
-
 def test_an_auxiliary_head_needs_a_map_of_its_own():
-    head = FAMILIES["deeplabv3_resnet50"][1]["head"]
     with pytest.raises(ValueError, match=r"aux=.*strides=\(1,\) has one map"):
-        Segmenter(OneMap(), 3, head, aux=head)
-    output, _ = tree(Segmenter(OneMap(), 3, head), (2, 5, 4, 3))
+        Segmenter(Maps((1,)), 3, FCNHead, aux=FCNHead)
+    output, _ = tree(Segmenter(Maps((1,)), 3, FCNHead), (2, 5, 4, 3))
     assert output.shape == (2, 5, 4, 3)

@@ -1,0 +1,229 @@
+"""What a network is shown: examples of any set, before and after any augmentations, on one sheet.
+
+python experiments/show_data.py                                        boxes and masks of scenes
+python experiments/show_data.py --data fashion_mnist --want label --stages pad_and_crop,flip,cutout
+python experiments/show_data.py --data folder:PATH --want label --size 224 --seeds 0,1,2,3
+python experiments/show_data.py --data coco:PATH --want boxes --size 320 --stages rotation,flip
+
+Each row is an example: as it is, then with each seed. Boxes and masks are drawn in as the network's
+task gets them, so that what drifts from the pixels is seen.
+"""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from PIL import Image, ImageDraw, ImageFont
+
+from train import augment
+from train.augment.kinds import Stage
+from train.data.batch import Batch, Transform
+from train.data.host import Host, Letterbox
+from train.data.named import named
+from train.data.order import once
+from train.data.resident import Resident
+from train.data.source import About, Source
+from train.data.statistics import measured
+from train.data.subset import subset
+from train.experiment import positive
+from train.mesh import make_mesh
+from train.refusal import Refused, choose
+from train.report.overlay import overlaid
+
+SIDE = 160
+"""Pixels of a cell, at least: smaller pictures are enlarged by a whole factor."""
+GAP, WORDS = 6, 15
+"""Pixels between cells, and of a line of words below one."""
+
+STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
+    "pad_and_crop": lambda about: [augment.pad_and_crop(4)],
+    "random_crop": lambda about: [augment.random_crop(*(3 * n // 4 for n in shape_of(about)))],
+    "random_resized_crop": lambda about: [augment.random_resized_crop(*shape_of(about))],
+    "flip": lambda about: [augment.flip()],
+    "vertical_flip": lambda about: [augment.vertical_flip()],
+    "quarter_turns": lambda about: [augment.quarter_turns()],
+    "shift": lambda about: [augment.shift(0.2)],
+    "rotation": lambda about: [augment.rotation(30)],
+    "scale": lambda about: [augment.scale(0.6, 1.5)],
+    "shear": lambda about: [augment.shear(20, 20)],
+    "perspective": lambda about: [augment.perspective(0.5)],
+    "rand_augment": lambda about: augment.rand_augment(2, 15),
+    "trivial_augment_wide": lambda about: augment.trivial_augment_wide(),
+    "brightness": lambda about: [augment.brightness(0.6)],
+    "contrast": lambda about: [augment.contrast(0.8)],
+    "saturation": lambda about: [augment.saturation((0.0, 3.0))],
+    "hue": lambda about: [augment.hue(0.5)],
+    "colour_jitter": lambda about: [augment.colour_jitter(0.4, 0.4, 0.4, 0.1)],
+    "grayscale": lambda about: [augment.grayscale(1.0)],
+    "gamma": lambda about: [augment.gamma(0.4, 2.5)],
+    "channel_noise": lambda about: [augment.channel_noise(0.4)],
+    "gaussian_noise": lambda about: [augment.gaussian_noise(25.0)],
+    "gaussian_blur": lambda about: [augment.gaussian_blur((1.0, 3.0))],
+    "sharpness": lambda about: [augment.sharpness((0.0, 6.0))],
+    "posterise": lambda about: [augment.posterise((1, 3))],
+    "solarise": lambda about: [augment.solarise((64.0, 192.0))],
+    "invert": lambda about: [augment.invert()],
+    "autocontrast": lambda about: [augment.autocontrast()],
+    "equalise": lambda about: [augment.equalise()],
+    "cutout": lambda about: [augment.cutout(max(shape_of(about)) // 3)],
+    "random_erasing": lambda about: [augment.random_erasing(1.0, fill="noise")],
+    "mixup": lambda about: [augment.mixup(1.0, len(about.classes))],
+    "cutmix": lambda about: [augment.cutmix(1.0, len(about.classes))],
+}
+"""Name on the command line -> stages, with values that show what they do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is shown.
+
+    Attributes:
+        data: name of the data set, see `train.data.named.named`.
+        want: what of its annotations: "label", "boxes" or "mask".
+        split: "train", "validation" or "test".
+        stages: names of augmentations, with commas, geometry first.
+        border: what lies outside the image: its mean colour, its mirror image, or its edge.
+        first: index of the first example.
+        examples: how many.
+        seeds: with commas; a column each.
+        size: height and width to which images are brought, with a border; 0 leaves them.
+        out: the sheet.
+    """
+
+    data: str = "digit_scenes"
+    want: Literal["label", "boxes", "mask"] = "mask"
+    split: Literal["train", "validation", "test"] = "train"
+    stages: str = "rotation,scale,shift,brightness,contrast"
+    border: Literal["constant", "reflect", "edge"] = "constant"
+    first: int = 0
+    examples: int = 6
+    seeds: str = "0,1,2,3,4"
+    size: int = 0
+    out: pathlib.Path = pathlib.Path("sheet.png")
+
+    def __post_init__(self) -> None:
+        positive(self, "examples")
+        for name in filter(None, self.stages.split(",")):
+            choose("stages", name, STAGES)
+        if not all(seed.strip().isdecimal() for seed in self.seeds.split(",")):
+            raise Refused(f"seeds={self.seeds!r} are not whole numbers with commas between")
+
+
+def shape_of(about: About) -> tuple[int, int]:
+    """Height and width of the images."""
+    assert about.shape is not None
+    return about.shape[:2]
+
+
+def transform(config: Config, about: About) -> Transform:
+    """The chain that the configuration names."""
+    stages = [one for name in filter(None, config.stages.split(",")) for one in STAGES[name](about)]
+    return augment.chain(*stages, fill=about.mean or 0.0, border=config.border)
+
+
+def batches(config: Config, source: Source, about: About) -> list[Batch]:
+    """The examples as they are, then with each seed; on the host."""
+    host = None
+    if config.size:
+        shape = (config.size, config.size)
+        host = Host(Letterbox(fill=about.mean or 0.0), (shape,))
+        about = dataclasses.replace(about, shape=(*shape, len(about.mean or (0,))))
+    elif about.shape is None:
+        raise Refused(f"data={config.data!r} has images of many shapes; say --size")
+    capacity = None
+    if "boxes" in source.truth(0):
+        capacity = max(max(len(source.truth(i)["boxes"]) for i in range(len(source))), 1)
+    seeds = [int(seed) for seed in config.seeds.split(",")]
+    found = []
+    for seed, change in [(0, None), *((seed, transform(config, about)) for seed in seeds)]:
+        loader = Resident(
+            source,
+            mesh=make_mesh(jax.devices()[:1]),
+            batch_size=len(source),
+            order=once,
+            transform=change,
+            capacity=capacity,
+            host=host,
+        )
+        payload = next(loader.payloads(0))
+        batch = jax.jit(loader.device)(loader.data, payload, seed, jax.random.key(seed))
+        found.append(jax.device_get(batch))
+    return found
+
+
+def words(example: dict[str, Any], about: About) -> str:
+    """An example's class, or its classes and their shares."""
+    if "label" not in example:
+        return ""
+    label = example["label"]
+    if label.ndim == 0:
+        return about.classes[int(label)]
+    there = [c for c in np.argsort(-label, kind="stable") if label[c] > 0.005]
+    return ", ".join(f"{about.classes[c]} {label[c]:.2f}" for c in there)
+
+
+def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image.Image:
+    """Rows of pictures with words below, under a line of heads."""
+    width = max(picture.width for row in cells for picture, _ in row)
+    height = max(picture.height for row in cells for picture, _ in row)
+    below = WORDS if any(text for row in cells for _, text in row) else 0
+    font = ImageFont.load_default(size=11)
+    whole = Image.new(
+        "RGB",
+        (
+            len(heads) * (width + GAP) + GAP,
+            len(cells) * (height + below + GAP) + GAP + WORDS,
+        ),
+        "white",
+    )
+    draw = ImageDraw.Draw(whole)
+    for column, head in enumerate(heads):
+        draw.text((GAP + column * (width + GAP), 3), head, fill="black", font=font)
+    for r, row in enumerate(cells):
+        for c, (picture, text) in enumerate(row):
+            x, y = GAP + c * (width + GAP), GAP + WORDS + r * (height + below + GAP)
+            whole.paste(picture, (x, y))
+            draw.text((x, y + height + 1), text, fill="black", font=font)
+    return whole
+
+
+def main(config: Config) -> Image.Image:
+    """Draw the sheet and write it."""
+    data = getattr(named(config.data, config.want), config.split)
+    if data is None:
+        raise Refused(f"data={config.data!r} has no split {config.split}")
+    if config.first >= len(data):
+        raise Refused(f"first={config.first} is beyond the {len(data)} examples")
+    indices = range(config.first, min(config.first + config.examples, len(data)))
+    source = subset(data, indices)
+    about = measured(source)
+    columns = batches(config, source, about)
+    longest = max(columns[0]["image"].shape[1:3])
+    scale = max(-(-SIDE // longest), 1)
+    cells = [
+        [
+            (overlaid(example, about, scale=scale), words(example, about))
+            for batch in columns
+            for example in [{name: value[row] for name, value in batch.items()}]
+        ]
+        for row in range(len(indices))
+    ]
+    heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
+    drawn = sheet(cells, heads)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(config.out)
+    print(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}")
+    return drawn
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except Refused as refused:
+        print(f"error: {refused}", file=sys.stderr)
+        sys.exit(2)

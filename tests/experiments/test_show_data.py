@@ -1,0 +1,107 @@
+"""Contact sheets: every stage of the table, what is drawn, what is refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import gallery, show_data
+from experiments.show_data import STAGES, Config, main, words
+from train import augment
+from train.augment.kinds import kind
+from train.data.source import About
+from train.refusal import Refused
+from train.report.overlay import LINES
+
+ABOUT = About("x", "train", ("a", "b", "c"), True, (12, 16, 3), (1.0, 2.0, 3.0))
+
+
+def test_every_augmentation_is_in_the_table():
+    no_stages = {"chain", "maybe", "one_of", "Geometric", "Mixing", "Paired", "Pixel"}
+    # Its side is that of the epoch: on one sheet it is a flip.
+    assert set(augment.__all__) - no_stages - {"alternating_flip"} == set(STAGES)
+    for name, stages in STAGES.items():
+        assert [kind(name, stage) for stage in stages(ABOUT)]
+
+
+def test_a_sheet_of_scenes(tmp_path):
+    out = tmp_path / "sheets" / "a.png"
+    config = Config(stages="flip,brightness", examples=2, seeds="0,3", split="test", out=out)
+    drawn = main(config)
+    with Image.open(out) as written:
+        assert written.size == drawn.size
+        found = np.asarray(written)
+    side, gap, line = 2 * 96, show_data.GAP, show_data.WORDS
+    assert found.shape == (gap + line + 2 * (side + gap), gap + 3 * (side + gap), 3)
+    cells = [
+        found[gap + line :, gap + c * (side + gap) :][:side, :side].astype(int) for c in range(3)
+    ]
+    assert np.abs(cells[1] - cells[0]).mean() > 1
+    assert np.abs(cells[2] - cells[1]).mean() > 1
+
+
+def test_boxes_are_drawn(tmp_path):
+    config = Config(want="boxes", stages="", examples=2, seeds="0", out=tmp_path / "b.png")
+    found = np.asarray(main(config))
+    assert any((found == colour).all(-1).sum() > 20 for colour in LINES)
+
+
+def test_pictures_of_many_sizes_need_one(tmp_path):
+    for i, size in enumerate([(20, 30), (25, 25), (30, 20), (8, 9)]):
+        for name in ("cat", "dog"):
+            path = tmp_path / "data" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((*size, 3), 60 * i, np.uint8)).save(path)
+    shown = {"data": f"folder:{tmp_path / 'data'}", "want": "label", "out": tmp_path / "c.png"}
+    some = {"examples": 2, "seeds": "1", "stages": "random_resized_crop,mixup"}
+    with pytest.raises(Refused, match="say --size"):
+        main(Config(**shown, **some))
+    drawn = main(Config(size=32, **shown, **some))
+    assert drawn.size[0] == show_data.GAP + 2 * (160 + show_data.GAP)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (np.int32(1), "b"),
+        (np.array([0.25, 0.0, 0.75], np.float32), "c 0.75, a 0.25"),
+    ],
+)
+def test_classes_in_words(label, said):
+    assert words({"label": np.asarray(label)}, ABOUT) == said
+    assert words({}, ABOUT) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"stages": "flipp"}, "flip"),
+        ({"seeds": "1,x"}, "seeds"),
+        ({"examples": 0}, "examples"),
+        ({"first": 10**6, "split": "test"}, "first"),
+        ({"want": "label"}, "label"),
+        ({"stages": "brightness,flip"}, "geometric"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(fields, match, tmp_path):
+    with pytest.raises((Refused, ValueError), match=match):
+        main(Config(out=tmp_path / "x.png", **fields))
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_errors_are_one_line():
+    command = [sys.executable, show_data.__file__, "--data", "nothing_like_it"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_gallery_shows_every_stage(tmp_path, monkeypatch):
+    few = {name: STAGES[name] for name in ("flip", "brightness", "cutmix")}
+    monkeypatch.setattr(gallery, "STAGES", few)
+    drawn = gallery.main(gallery.Config(side=24, out=tmp_path / "g.jpg"))
+    assert (tmp_path / "g.jpg").stat().st_size > 500
+    assert drawn.size[0] == show_data.GAP + gallery.COLUMNS * (24 + show_data.GAP)

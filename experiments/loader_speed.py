@@ -23,14 +23,14 @@ from sklearn.datasets import load_sample_images
 from experiments.rounds import answer
 from train.data.folder import folder
 from train.data.host import Host, RandomResizedCrop
-from train.data.streaming import AHEAD, Streaming
+from train.data.streaming import Streaming
 from train.mesh import make_mesh
 
 HEIGHT, WIDTH, KILOBYTES = 375, 500, 110
 """Of ImageNet's usual picture."""
 CLASSES = 4
-THREADS = 2
-"""That decode in each worker process, the loader's default."""
+READY = 10
+"""Batches that may wait, or be in hand, for each worker and for them all: 19 of two were seen."""
 
 
 def write_pictures(root: pathlib.Path, count: int, seed: int = 0) -> float:
@@ -75,7 +75,6 @@ def start(spec):
         batch_size=spec["batch_size"],
         host=Host(RandomResizedCrop(), ((spec["size"], spec["size"]),)),
         workers=spec["workers"],
-        threads=THREADS,
     )
     payloads = loader.payloads(0)
 
@@ -85,13 +84,8 @@ def start(spec):
     return {"decoder": f"Pillow {__version__}", "workers": spec["workers"]}, step, lambda: None
 
 
-def buffered(workers: int) -> int:
-    """Batches that wait, or are in hand, when nobody takes any: each worker's, and on the mesh."""
-    return workers * (AHEAD + THREADS + 1) + AHEAD + 1
-
-
 if __name__ == "__main__":
     spec = json.loads(sys.argv[1])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, spec["cores"])
-    answer(start, before=buffered(spec["workers"]))
+    answer(start, before=READY + READY * spec["workers"])

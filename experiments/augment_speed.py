@@ -43,16 +43,17 @@ def pictures() -> Arrays:
 def start(spec):
     """See `rounds.answer`."""
     keep_pages()
-    transform = None if spec["side"] == "plain" else chain(*CHAIN, fill=MEAN)
+    augmented = chain(*CHAIN, fill=MEAN)
     mesh = make_mesh(jax.devices()[:1])
     source = pictures()
+    transform = None if spec["side"] == "plain" else augmented
     loader = Resident(source, mesh=mesh, batch_size=spec["batch_size"], transform=transform)
     payloads = loader.payloads(0)
     facts = {"side": spec["side"], "version": f"jax {jax.__version__}"}
     if spec["side"] == "alone":
         images = jnp.asarray(source[0]["image"])[None].repeat(spec["batch_size"], axis=0)
-        change = jax.jit(lambda n: transform(jax.random.key(n), {"image": images})["image"])
-        made = []
+        change = jax.jit(lambda n: augmented(jax.random.key(n), {"image": images})["image"])
+        made: list[jax.Array] = []
 
         def once():
             made[:] = [change(len(made))]

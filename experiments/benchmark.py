@@ -300,7 +300,7 @@ def loader(config: Config, console: Console) -> list[dict[str, Any]]:
 
 def augment(config: Config, console: Console) -> list[dict[str, Any]]:
     """What the chain adds to a training step, and images a second of the chain alone."""
-    spec = {
+    spec: dict[str, Any] = {
         "batch_size": config.batch_size or 256,
         "backend": config.backend,
         "seconds": config.seconds,

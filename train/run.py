@@ -24,7 +24,7 @@ from train.data.host import Host
 from train.data.loader import Loader
 from train.data.named import Splits
 from train.data.resident import Resident
-from train.data.source import Source
+from train.data.source import Source, classes_said
 from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.experiment import Parts
@@ -311,7 +311,7 @@ def describe(config: Any, data: Splits, mesh: Mesh, backend: Backend, cpu: dict[
     if device.platform == "cpu":
         kind = f"CPU ({cpu['model']}, {cpu['class']}, {cpu['cores']} cores)"
     return (
-        f"{config.model} on {about.name}: {sizes} examples, {len(about.classes)} classes.\n"
+        f"{config.model} on {about.name}: {sizes} examples, {classes_said(about)}.\n"
         f"Device: {mesh.devices.size} x {kind}; convolutions by {backend.name}."
         + (f"\nSlower than it could be: {backend.why}." if backend.why else "")
     )

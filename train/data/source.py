@@ -37,6 +37,13 @@ class About:
     ids: tuple[int, ...] = ()
 
 
+def classes_said(about: About) -> str:
+    """How many classes there are, in words: "10 classes", "masks of 11 classes"."""
+    said = [f"{len(about.classes)} classes"] if about.classes else []
+    said += [f"masks of {len(about.mask_classes)} classes"] if about.mask_classes else []
+    return ", ".join(said)
+
+
 class Source(Protocol):
     """Random access. Keys are those of the batch (`train.data.batch`), without the axis B."""
 

@@ -69,8 +69,8 @@ def drawing(pixels: np.ndarray, alt: str) -> Markup:
     image = Image.fromarray(pixels)
     factor = SHRUNK / max(image.size)
     if factor < 1:
-        size = (max(round(n * factor), 1) for n in image.size)
-        image = image.resize(tuple(size), Image.Resampling.NEAREST)
+        width, height = (max(round(n * factor), 1) for n in image.size)
+        image = image.resize((width, height), Image.Resampling.NEAREST)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return Markup('<img class="pixels" alt="{}" src="{}">').format(

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from train.data.source import About, Source
+from train.data.source import About, Source, classes_said
 from train.logs import read_metrics
 from train.metrics import FRACTIONS
 from train.report.curves import Chart, charts, draw, readable
@@ -95,9 +95,7 @@ def _facts(
     if about.shape is not None:
         height, width, channels = about.shape
         shape = f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
-    said = [f"{len(about.classes)} classes"] if about.classes else []
-    said += [f"masks of {len(about.mask_classes)} classes"] if about.mask_classes else []
-    facts = [("Data", ", ".join([f"{about.name}: {shape}", *said]))]
+    facts = [("Data", f"{about.name}: {shape}, {classes_said(about)}")]
     if "model" in config:
         facts.append(("Model", _text(config["model"])))
     if measured is not None:

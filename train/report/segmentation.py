@@ -19,15 +19,16 @@ WRONG = (214, 39, 40)
 
 
 class Row(NamedTuple):
-    """One class; None where it neither occurs nor is predicted."""
+    """One class, or the mean."""
 
     name: str
     colour: str
+    share: float
     iou: float | None
+    """None, as the others, where the class neither occurs nor is predicted."""
     dice: float | None
     precision: float | None
     recall: float | None
-    share: float
 
 
 class Panel(NamedTuple):
@@ -58,12 +59,12 @@ def segmentation_part(summary: Summary, about: About, source: Source) -> Markup:
         Row(
             name,
             "#{:02x}{:02x}{:02x}".format(*colours[c]),
-            *(float(column[c]) if there[c] else None for column in columns),
             float(share[c]),
+            *(float(column[c]) if there[c] else None for column in columns),
         )
         for c, name in enumerate(about.mask_classes)
     ]
-    mean = Row("mean", "", *(over_seen(column, matrix) for column in columns), 1.0)
+    mean = Row("mean", "", 1.0, *(over_seen(column, matrix) for column in columns))
     count = min(TYPICAL, len(examples))
     typical = [examples[(2 * i + 1) * len(examples) // (2 * count)] for i in range(count)]
     return render(

@@ -1,0 +1,235 @@
+"""Semantic segmentation: U-Net, FCN or DeepLab on any set of images with masks.
+
+python experiments/segment.py                                  U-Net on digit_scenes, embedded
+python experiments/segment.py --model fcn8s
+python experiments/segment.py --model deeplabv3_resnet50 --data oxford_iiit_pet --size 256 \
+    --init-from resnet50.safetensors
+python experiments/segment.py --data voc:PATH --size 320
+python experiments/segment.py --workdir DIR                    goes on with the run in DIR
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.linen as nn
+from jax import lax
+
+import models
+from models.layers.norm import BatchNorm
+from models.pretrained import torchvision
+from models.pretrained.naming import names as published
+from models.pretrained.preprocess import MEAN, STD
+from models.segmentation.deeplab import DeepLabV3Head
+from train import cli, optim
+from train.accumulate import accumulated
+from train.augment import brightness, chain, contrast, flip, rotation, scale, shift
+from train.augment.kinds import Stage
+from train.data.batch import IGNORE, Transform
+from train.data.named import Splits, named, with_validation
+from train.data.source import About
+from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.refusal import Refused
+from train.report.segmentation import segmentation_part
+from train.run import run
+from train.step import gradient
+from train.tasks.pixel_losses import PixelLoss, cross_entropy, focal, soft_dice, weighted
+from train.tasks.segmentation import segmentation
+from train.tasks.task import Summary
+
+NAME = f"experiments.{Path(__file__).stem}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recipe):
+    """The recipe.
+
+    Attributes:
+        data: "digit_scenes"; a TFDS set with masks, such as "oxford_iiit_pet"; "voc:PATH".
+        model: a segmenter of `models.names()`.
+        width: channels of the first level, the others in proportion; 0 takes the paper's.
+        size: height and width in pixels that images are brought to; 0 leaves them as they are.
+        learning_rate: of AdamW at its peak; from there half a cosine takes it to 0.
+        warmup_steps: updates over which the rate rises to its peak.
+        weight_decay: of kernels, times the rate.
+        clip_norm: largest global norm of a gradient; 0 leaves it as it is.
+        loss: "ce", cross-entropy; "dice", soft Dice; "focal"; or two of them, added.
+        auxiliary_weight: of an auxiliary head's loss, where the network has one; with 0 it is built
+            without.
+        ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
+        rotate: degrees to either side.
+        zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
+        move: share of the image's size to either side.
+        colour: brightness and contrast change by up to this share.
+        mirror: whether to train on mirror images too, where these keep their classes.
+        init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
+            classifier of its backbone. Images are then normalised by ImageNet's statistics.
+        dtype: of the network's arithmetic; parameters and logits are float32.
+        validation: share of the training split that ranks checkpoints, where the set has no
+            validation split.
+    """
+
+    data: str = "digit_scenes"
+    model: str = "unet"
+    width: int = 0
+    size: int = 0
+    steps: int = 20_000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup_steps: int = 500
+    weight_decay: float = 1e-2
+    clip_norm: float = 0.0
+    loss: Literal["ce", "dice", "focal", "ce+dice", "focal+dice"] = "ce+dice"
+    auxiliary_weight: float = 0.4
+    ema: float = 0.999
+    rotate: float = 10.0
+    zoom: float = 1.25
+    move: float = 0.1
+    colour: float = 0.3
+    mirror: bool = True
+    init_from: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    validation: float = 0.1
+    evaluate_every: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice(self, "model", models.names("segmentation"))
+        positive(self, "learning_rate")
+        nonnegative(self, "width", "size", "warmup_steps", "weight_decay", "clip_norm")
+        nonnegative(self, "auxiliary_weight", "rotate", "move", "colour")
+        fraction(self, "ema", "validation")
+        if self.zoom < 1:
+            raise Refused(f"zoom={self.zoom} must be at least 1")
+
+
+SCENES = Config(
+    steps=12_500,
+    batch_size=8,
+    width=16,
+    learning_rate=3e-3,
+    warmup_steps=1250,
+    ema=0.998,
+    evaluate_every=1250,
+)
+"""100,000 scenes of 96x96."""
+
+
+def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
+    """The recipe for a data set and a model."""
+    data = "digit_scenes" if data == "auto" else data
+    config = SCENES if data.endswith("_scenes") else Config()
+    return replace(config, data=data, model=model)
+
+
+LOSSES: dict[str, PixelLoss] = {"ce": cross_entropy(), "dice": soft_dice(), "focal": focal()}
+
+
+def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
+    """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
+    assert about.mean, "channel statistics have not been measured"
+    assert about.std
+    trained = bool(config.init_from)
+    network = create(config, len(about.mask_classes), conv, norm)
+    task = segmentation(
+        network,
+        num_classes=len(about.mask_classes),
+        mean=[255 * each for each in MEAN] if trained else about.mean,
+        std=[255 * each for each in STD] if trained else about.std,
+        loss=weighted(*((1.0, LOSSES[name]) for name in config.loss.split("+"))),
+        auxiliary_weight=config.auxiliary_weight,
+    )
+    shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
+
+    def optimizer(hyper):
+        rate = optim.scale_by_rate(shape, hyper["learning_rate"])
+        return optim.adamw(rate, weight_decay=hyper["weight_decay"], clip_norm=config.clip_norm)
+
+    return Parts(
+        network=network,
+        task=task,
+        optimizer=optimizer,
+        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
+        transform=augmentation(config, about),
+        gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
+        average=optim.moving_average(config.ema) if config.ema else None,
+        weights=partial(weights, config) if trained else None,
+    )
+
+
+def create(config: Config, num_classes: int, conv: Any, norm: Any) -> nn.Module:
+    """The network of a recipe."""
+    fields: dict[str, Any] = {"dtype": config.dtype, "conv_general_dilated": conv}
+    if not config.model.startswith("fcn") or "resnet" in config.model:
+        fields["norm"] = norm
+    if config.width:
+        fields |= narrowed(config.model, config.width)
+    if "resnet" in config.model and not config.auxiliary_weight:
+        fields["aux"] = False
+    return models.create(config.model, num_classes=num_classes, **fields)
+
+
+def narrowed(model: str, width: int) -> dict[str, Any]:
+    """Fields of a model whose first level has `width` channels, the others in proportion.
+
+    Raises:
+        Refused: it has no form of other widths.
+    """
+    if model.startswith("unet"):
+        return {"features": tuple(width * 2**level for level in range(5))}
+    levels = tuple(width * m for m in (1, 2, 4, 8, 8))
+    if model in ("fcn32s", "fcn16s", "fcn8s"):
+        return {"features": levels, "widths": (16 * width,) * 2, "batch_norm": True}
+    if model == "deeplabv3_resnet18":
+        head = partial(DeepLabV3Head, width=4 * width)
+        return {"stem_features": width, "channels": levels[:4], "head": head}
+    raise Refused(f"width={width}: {model} has no form of other widths")
+
+
+def augmentation(config: Config, about: About) -> Transform | None:
+    """What training images and their masks go through."""
+    assert about.mean
+    stages: list[Stage] = [
+        *([rotation(config.rotate)] if config.rotate else []),
+        *([scale(1 / config.zoom, config.zoom)] if config.zoom > 1 else []),
+        *([shift(config.move)] if config.move else []),
+        *([flip()] if about.mirror and config.mirror else []),
+        *([brightness(config.colour), contrast(config.colour)] if config.colour else []),
+    ]
+    return chain(*stages, fill=about.mean, mask_fill=IGNORE) if stages else None
+
+
+def weights(config: Config) -> dict[str, Any]:
+    """Those that the run starts from: the model's own, or its backbone's classifier's.
+
+    Raises:
+        Refused: the file is none, or for another network.
+    """
+    name = config.model if config.model in published() else config.model.rpartition("_")[2]
+    try:
+        return torchvision.load(name, config.init_from)
+    except (OSError, ValueError, ImportError) as error:
+        raise Refused(f"init_from={config.init_from!r}: {error}") from error
+
+
+def splits(config: Config) -> Splits:
+    """The set's own validation split, or a part of its training split, the same for every seed."""
+    return with_validation(named(config.data, want="mask"), config.validation)
+
+
+def main(config: Config) -> Summary:
+    """Train and report."""
+    return run(
+        NAME,
+        config,
+        build=build,
+        splits=splits,
+        rank="miou",
+        report=[segmentation_part],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command_line(NAME))

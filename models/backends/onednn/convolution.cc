@@ -81,7 +81,8 @@ const dnnl::engine& Engine() {
 size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Where Winograd's form measured faster than oneDNN's own kernels: below 32 channels
-// carrying tiles over costs more than the products save, but for the kernel's gradient.
+// carrying tiles over costs more than the products save, but for the kernel's gradient; below one
+// block of tiles carrying the kernel over does.
 std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
   const auto all = [](const Dims& dims, int64_t value) {
     return std::count(dims.begin(), dims.end(), value) == 2;
@@ -96,8 +97,11 @@ std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
                      (std::min(x.channels, y.channels) >= 32 ||
                       (shape.pass == kWeights && product::Small(x.channels, y.channels)));
   if (!suits) return std::nullopt;
-  if (shape.pass == kData) return winograd::Problem{y, x, 2 - shape.before[0], 2 - shape.before[1]};
-  return winograd::Problem{x, y, shape.before[0], shape.before[1]};
+  const auto problem =
+      shape.pass == kData ? winograd::Problem{y, x, 2 - shape.before[0], 2 - shape.before[1]}
+                          : winograd::Problem{x, y, shape.before[0], shape.before[1]};
+  if (problem.tiles() < winograd::kBlock) return std::nullopt;
+  return problem;
 }
 
 // A primitive with the layouts that it wants, and the reorders to and from JAX's; or Winograd's.

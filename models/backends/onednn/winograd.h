@@ -223,6 +223,10 @@ inline void Convolve(const Problem& p, const float* x, const float* w, bool mirr
                      float* workspace, float* y) {
   const int64_t in = p.in.channels, out = p.out.channels, tiles = p.tiles();
   float* u = workspace;
+  // As many blocks for each thread, of nearly the same size: few tiles are shared out too.
+  const int64_t rounds = (tiles + threads * kBlock - 1) / (threads * kBlock);
+  const int64_t share = (tiles + threads * rounds - 1) / (threads * rounds);
+  const int64_t block = (share + product::kTall - 1) / product::kTall * product::kTall;
   TransformKernel(w, in, out, mirrored, threads, u);
 #pragma omp parallel num_threads(threads)
   {
@@ -230,8 +234,8 @@ inline void Convolve(const Problem& p, const float* x, const float* w, bool mirr
     float *m = v + 16 * kBlock * in, *zeros = m + 16 * kBlock * out, *sink = zeros + in;
     std::fill_n(zeros, in, 0.f);
 #pragma omp for schedule(dynamic)
-    for (int64_t first = 0; first < tiles; first += kBlock) {
-      const int64_t last = std::min(first + kBlock, tiles);
+    for (int64_t first = 0; first < tiles; first += block) {
+      const int64_t last = std::min(first + block, tiles);
       TransformInput(p, x, first, last, zeros, v);
       Multiply(last - first, in, out, v, u, m);
       TransformOutput(p, m, first, last, sink, y);

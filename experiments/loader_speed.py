@@ -17,10 +17,11 @@ import pathlib
 import sys
 
 import numpy as np
-from PIL import Image, __version__
+from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from experiments.rounds import answer
+from train.data import jpeg
 from train.data.folder import folder
 from train.data.host import Host, RandomResizedCrop
 from train.data.streaming import Streaming
@@ -81,7 +82,7 @@ def start(spec):
     def step():
         next(payloads)["image"].block_until_ready()
 
-    return {"decoder": f"Pillow {__version__}", "workers": spec["workers"]}, step, lambda: None
+    return {"decoder": jpeg.DECODER, "workers": spec["workers"]}, step, lambda: None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("svertka", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+PACKAGES = (
+    "svertka", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow",
+    "simplejpeg",
+)  # fmt: skip
 CPU_CLASSES = {
     "avx512f": "AVX-512",
     "avx2": "AVX2",

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 from PIL import ExifTags, Image
 
+from train.data import jpeg
 from train.refusal import Refused
 
 TURNS = {
@@ -53,7 +54,10 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         Exception: it is none of these, is damaged or ends early; of what type is the decoder's.
     """
-    image = upright(Image.open(io.BytesIO(data)))
+    image = Image.open(io.BytesIO(data))
+    if (pixels := jpeg.pixels(image, data)) is not None:
+        return pixels
+    image = upright(image)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))

@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -212,7 +215,15 @@ def _begin_work(worker: int, workers: int) -> None:
     """
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     keep_pages()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent has been killed, which could not end it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _local(sharding: NamedSharding, extent: tuple[int, ...]) -> list[np.ndarray]:

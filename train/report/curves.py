@@ -24,6 +24,9 @@ WORDS = {
     "recall": "macro recall",
     "f1": "macro F1",
     "roc_auc": "ROC-AUC",
+    "miou": "mean IoU",
+    "dice": "mean Dice",
+    "frequency_weighted_iou": "frequency-weighted IoU",
 }
 LONG = 2000
 """Points from which on a curve is drawn as pixels, which bounds the size of the page."""

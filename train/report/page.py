@@ -109,8 +109,8 @@ def _facts(
 
 
 def _headline(scalars: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Accuracy before loss, and the count of examples last."""
-    first = {"accuracy": 0, "count": 2}
+    """What ranks before loss, and the count of examples last."""
+    first = {"accuracy": 0, "miou": 0, "count": 2}
     names = sorted(scalars, key=lambda name: first.get(name, 1))
     return [(readable(name), _score(name, scalars[name])) for name in names]
 

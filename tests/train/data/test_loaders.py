@@ -283,6 +283,43 @@ def broken(i, example):
     return example
 
 
+KILLED = """
+import multiprocessing, signal, os
+from train.data.digits import digits
+from train.data.streaming import Streaming
+from train.mesh import make_mesh
+
+if __name__ == "__main__":
+    payloads = Streaming(digits("test"), mesh=make_mesh(), batch_size=4, workers=1).payloads(0)
+    next(payloads)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    root = str(pathlib.Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": root, "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert workers
+    limit = time.monotonic() + 20
+    while any(running(pid) for pid in workers):
+        assert time.monotonic() < limit, f"{workers} go on"
+        time.sleep(0.1)
+
+
+def running(pid):
+    """Whether there is such a process; one that nobody has asked after its end is none."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_while_decoding_arrives_with_its_message(workers):
     loader = Streaming(

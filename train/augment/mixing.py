@@ -138,9 +138,11 @@ def _beta(key: jax.Array, alpha: float, count: int) -> jax.Array:
     share = jax.random.uniform(key, (count, 2), jnp.float32)
     logarithm = jnp.log(share[:, 0]) / alpha
     cosine = jnp.cos(2 * math.pi * share[:, 1])
-    square = -jnp.expm1(logarithm) * cosine**2
-    ratio = jnp.sqrt(square / jnp.maximum(square + jnp.exp(logarithm), 1e-37))
-    return (1 + jnp.sign(cosine) * ratio) / 2
+    # t^2 / n = square / rest; the lesser of the two shares, which a difference would round to 0.
+    square, rest = -jnp.expm1(logarithm) * cosine**2, jnp.exp(logarithm)
+    whole = jnp.maximum(square + rest, 1e-37)
+    lesser = rest / whole / (1 + jnp.sqrt(square / whole)) / 2
+    return jnp.where(cosine < 0, lesser, 1 - lesser)
 
 
 def _check(alpha: float, num_classes: int) -> None:

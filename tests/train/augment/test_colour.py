@@ -177,7 +177,7 @@ def test_each_example_has_an_amount_of_its_own():
         (posterised, [2, 8, 4]),
         (solarised, [100, 256, 50]),
     ):
-        together = change(image, jnp.asarray(amounts, jnp.float32))
+        together = jax.jit(change)(image, jnp.asarray(amounts, jnp.float32))
         for i, amount in enumerate(amounts):
             np.testing.assert_allclose(together[i], change(image[:1], amount)[0], atol=1e-4)
         # The middle one is neutral: to the bit.
@@ -187,7 +187,7 @@ def test_each_example_has_an_amount_of_its_own():
 def spread(stage, size=400, value=100):
     """What a stage makes of equal pixels, one an example."""
     batch = {"image": jnp.full((size, 1, 1, 1), value, jnp.uint8)}
-    return np.asarray(stage(jax.random.key(0), batch)["image"]).ravel()
+    return np.asarray(jax.jit(stage)(jax.random.key(0), batch)["image"]).ravel()
 
 
 def test_amounts_fill_their_ranges():

@@ -14,6 +14,11 @@ def batch_of(size, height, width, channels=1, value=200):
     return {"image": jnp.full((size, height, width, channels), value, jnp.uint8)}
 
 
+def applied(stage, batch):
+    """The batch after the stage, compiled, in NumPy."""
+    return jax.device_get(jax.jit(stage)(jax.random.key(0), batch))
+
+
 def sides(hidden):
     """(B, H, W) bool, each a rectangle -> (B, 4): top, left, height, width."""
     found = []
@@ -47,7 +52,7 @@ def spans(start, extent):
 
 def test_cutout_is_a_square_about_any_pixel():
     size, height, width = 3000, 6, 9
-    after = jax.jit(cutout(4, fill=7))(jax.random.key(0), batch_of(size, height, width))["image"]
+    after = applied(cutout(4, fill=7), batch_of(size, height, width))["image"]
     assert after.dtype == jnp.float32
     assert set(np.unique(after)) == {7, 200}
     top, left, tall, wide = sides(after[..., 0] == 7).T
@@ -66,8 +71,8 @@ def test_cutout_is_a_square_about_any_pixel():
 
 def test_cutout_beyond_the_image_and_of_nothing():
     batch = batch_of(3, 4, 5, 3)
-    assert not cutout(10)(jax.random.key(0), batch)["image"].any()
-    np.testing.assert_array_equal(cutout(0)(jax.random.key(0), batch)["image"], batch["image"])
+    assert not applied(cutout(10), batch)["image"].any()
+    np.testing.assert_array_equal(applied(cutout(0), batch)["image"], batch["image"])
     filled = cutout(10, fill=(1.5, 2, 255))(jax.random.key(0), batch)["image"]
     np.testing.assert_array_equal(filled[1, 2, 3], [1.5, 2, 255])
 
@@ -86,7 +91,7 @@ def test_random_erasing_is_drawn_as_torchvisions():
     """torchvision's loop, in NumPy, gives the same distributions of sides and places."""
     size, shape, area, ratio = 2000, (12, 20), (0.05, 0.6), (0.4, 2.0)
     stage = random_erasing(1.0, area, ratio)
-    after = jax.jit(stage)(jax.random.key(0), batch_of(size, *shape))["image"]
+    after = applied(stage, batch_of(size, *shape))["image"]
     found = sides(after[..., 0] == 0)
     rng, expected = np.random.default_rng(0), []
     for _ in range(size):
@@ -105,19 +110,19 @@ def test_random_erasing_is_drawn_as_torchvisions():
 
 def test_erasing_is_a_coin():
     batch = batch_of(400, 8, 8)
-    after = random_erasing(0.3)(jax.random.key(0), batch)["image"]
+    after = applied(random_erasing(0.3), batch)["image"]
     hit = np.asarray((after == 0).any((1, 2, 3)))
     assert hit.mean() == pytest.approx(0.3, abs=0.08)
-    never = random_erasing(0.0)(jax.random.key(0), batch)["image"]
+    never = applied(random_erasing(0.0), batch)["image"]
     np.testing.assert_array_equal(never, batch["image"])
     # Whatever is drawn is as large as the image: none of it is smaller.
-    whole = random_erasing(1.0, (1, 1), (1, 1))(jax.random.key(0), batch)["image"]
+    whole = applied(random_erasing(1.0, (1, 1), (1, 1)), batch)["image"]
     np.testing.assert_array_equal(whole, batch["image"])
 
 
 def test_noise_fills_each_value():
     stage = random_erasing(1.0, (0.5, 0.5), (1, 1), fill="noise")
-    after = np.asarray(stage(jax.random.key(0), batch_of(20, 20, 20, 3))["image"])
+    after = np.asarray(applied(stage, batch_of(20, 20, 20, 3))["image"])
     values = after[after != 200]
     assert len(values) == 20 * 14 * 14 * 3
     assert scipy.stats.kstest(values, scipy.stats.uniform(0, 255).cdf).pvalue > 1e-3
@@ -126,7 +131,7 @@ def test_noise_fills_each_value():
 def test_a_signal_loses_a_span():
     signal = {"signal": jnp.ones((50, 30, 2), jnp.float32)}
     for stage, lengths in ((cutout(6, fill=-2), {3, 4, 5, 6}), (erased_signal(), {6})):
-        after = np.asarray(stage(jax.random.key(0), signal)["signal"])
+        after = np.asarray(applied(stage, signal)["signal"])
         hidden = after[..., 0] == -2
         np.testing.assert_array_equal(hidden, after[..., 1] == -2)
         assert set(hidden.sum(1)) <= lengths

@@ -14,23 +14,23 @@ def grey(size, height, width, channels, value=128):
 
 
 def test_noise_is_normal_and_of_each_value():
-    after = gaussian_noise(5.0)(jax.random.key(0), grey(20, 10, 10, 3))["image"]
+    after = jax.jit(gaussian_noise(5.0))(jax.random.key(0), grey(20, 10, 10, 3))["image"]
     noise = np.asarray(after) - 128
     assert scipy.stats.kstest(noise.ravel(), scipy.stats.norm(0, 5).cdf).pvalue > 1e-3
     assert len(np.unique(noise)) > 0.99 * noise.size
 
 
 def test_each_example_has_its_own_sigma():
-    after = gaussian_noise((0, 10))(jax.random.key(1), grey(100, 16, 16, 3))["image"]
+    after = jax.jit(gaussian_noise((0, 10)))(jax.random.key(1), grey(100, 16, 16, 3))["image"]
     deviations = np.std(np.asarray(after), axis=(1, 2, 3))
     assert scipy.stats.kstest(deviations, scipy.stats.uniform(0, 10).cdf).pvalue > 1e-3
 
 
 def test_an_image_is_clipped_and_a_signal_is_not():
-    after = gaussian_noise(50)(jax.random.key(0), grey(2, 20, 20, 1, value=255))["image"]
+    after = jax.jit(gaussian_noise(50))(jax.random.key(0), grey(2, 20, 20, 1, value=255))["image"]
     assert np.mean(np.asarray(after) == 255) == pytest.approx(0.5, abs=0.1)
     signal = {"signal": jnp.full((2, 500, 2), -3.0, jnp.float32)}
-    after = gaussian_noise(0.5)(jax.random.key(0), signal)["signal"]
+    after = jax.jit(gaussian_noise(0.5))(jax.random.key(0), signal)["signal"]
     assert scipy.stats.kstest(np.ravel(after), scipy.stats.norm(-3, 0.5).cdf).pvalue > 1e-3
 
 

@@ -28,6 +28,7 @@ from train.accumulate import accumulated
 from train.augment import brightness, chain, contrast, flip, rotation, scale, shift
 from train.augment.kinds import Stage
 from train.data.batch import IGNORE, Transform
+from train.data.host import Host, Letterbox
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
 from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
@@ -50,7 +51,8 @@ class Config(Recipe):
         data: "digit_scenes"; a TFDS set with masks, such as "oxford_iiit_pet"; "voc:PATH".
         model: a segmenter of `models.names()`.
         width: channels of the first level, the others in proportion; 0 takes the paper's.
-        size: height and width in pixels that images are brought to; 0 leaves them as they are.
+        size: height and width in pixels to which images are brought, as large as fits, a border
+            around them that does not count; 0 leaves them as they are.
         learning_rate: of AdamW at its peak; from there half a cosine takes it to 0.
         warmup_steps: updates over which the rate rises to its peak.
         weight_decay: of kernels, times the rate.
@@ -156,6 +158,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
         average=optim.moving_average(config.ema) if config.ema else None,
         weights=partial(weights, config) if trained else None,
+        host=brought(config, about),
     )
 
 
@@ -186,6 +189,21 @@ def narrowed(model: str, width: int) -> dict[str, Any]:
         head = partial(DeepLabV3Head, width=4 * width)
         return {"stem_features": width, "channels": levels[:4], "head": head}
     raise Refused(f"width={width}: {model} has no form of other widths")
+
+
+def brought(config: Config, about: About) -> tuple[Host, Host] | None:
+    """How the host brings images to the size that is asked, with a border of the mean colour.
+
+    Raises:
+        Refused: images are of many sizes, and none is asked.
+    """
+    if not config.size:
+        if about.shape is None:
+            raise Refused(f"data={config.data!r} has images of many shapes: size=0 names none")
+        return None
+    assert about.mean
+    host = Host(Letterbox(fill=about.mean), ((config.size, config.size),))
+    return host, host
 
 
 def augmentation(config: Config, about: About) -> Transform | None:

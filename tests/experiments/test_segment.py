@@ -1,0 +1,146 @@
+"""The experiment on segmentation, trained for some steps on files that the tests make."""
+
+import dataclasses
+import json
+from functools import partial
+
+import image_files
+import jax
+import numpy as np
+import pytest
+
+import models
+from experiments import segment
+from experiments.segment import LOSSES, Config, build, create, narrowed, recipe, weights
+from models.layers.norm import BatchNorm
+from train.data.source import About
+from train.data.voc import CLASSES
+from train.refusal import Refused
+
+ABOUT = About(
+    "pets",
+    "train",
+    (),
+    mirror=True,
+    shape=(32, 32, 3),
+    mean=(100.0, 110.0, 120.0),
+    std=(50.0, 50.0, 60.0),
+    mask_classes=("ground", "cat", "dog"),
+)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A VOC folder of pictures of two sizes, each with a square of class 1 or 2."""
+    for split, names in {"train": "abcdef", "val": "ghij"}.items():
+        for i, name in enumerate(names):
+            mask = np.zeros((24, 36) if i % 2 else (30, 20), np.uint8)
+            mask[4:14, 5:15] = 1 + i % 2
+            mask[0] = 255
+            image_files.voc(tmp_path / "voc", [name], size=mask.shape, mask=mask, split=split)
+        listed = tmp_path / "voc" / "ImageSets" / "Segmentation" / f"{split}.txt"
+        listed.write_text("\n".join(names))
+    return tmp_path / "voc"
+
+
+def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
+    fields = {"width": 4, "size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 2}
+    config = Config(
+        data=f"voc:{pictures}", validation=0.0, workdir=tmp_path / "run", warmup_steps=1, **fields
+    )
+    summary = segment.main(config)
+    assert summary.tables["confusion"].shape == (21, 21)
+    # Counted in the pixels of the source, without those of 255.
+    assert summary.tables["confusion"].sum() == 2 * (23 * 36 + 29 * 20)
+    assert summary.scalars["count"] == 4
+    assert 0 < summary.scalars["miou"] < 1
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert found["test/miou"] == pytest.approx(summary.scalars["miou"])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Worst images" in page
+    assert all(name in page for name in CLASSES)
+
+
+def test_pictures_of_many_sizes_need_one(pictures):
+    with pytest.raises(Refused, match="many shapes"):
+        segment.main(Config(data=f"voc:{pictures}", validation=0.0))
+
+
+@pytest.mark.parametrize("model", models.names("segmentation"))
+def test_every_segmenter_is_built(model):
+    parts = build(Config(model=model, data="pets"), ABOUT)
+    size = parts.network.input_size(96)
+    image = jax.ShapeDtypeStruct((2, size, size, 3), np.float32)
+    found = jax.eval_shape(
+        lambda key, x: parts.network.init_with_output(key, x, train=False)[0],
+        jax.random.key(0),
+        image,
+    )
+    assert found.shape == (2, *2 * (size - 2 * parts.network.margin,), 3)
+
+
+@pytest.mark.parametrize("model", ["unet", "fcn8s", "deeplabv3_resnet18"])
+def test_a_narrow_one_is_narrow(model):
+    config = Config(model=model, width=2, zoom=1.0, rotate=0.0, move=0.0, colour=0.0, mirror=False)
+    parts = build(config, ABOUT)
+    assert parts.transform is None
+    batch = {
+        "image": jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8),
+        "mask": jax.ShapeDtypeStruct((2, 32, 32), np.uint8),
+        "valid": jax.ShapeDtypeStruct((2,), np.bool_),
+    }
+    x = jax.eval_shape(parts.task.inputs, batch)
+    init = partial(parts.network.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), x)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) < 50_000
+    loss, aux = jax.eval_shape(parts.task.loss, variables, batch, jax.random.key(0))
+    assert loss.shape == ()
+    assert ("auxiliary_loss" in aux.sums) == (model == "deeplabv3_resnet18")
+
+
+def test_without_its_weight_an_auxiliary_head_is_not_built():
+    with_head, without = (
+        create(Config(model="fcn_resnet50", auxiliary_weight=w), 3, None, BatchNorm)
+        for w in (0.4, 0.0)
+    )
+    assert with_head.aux is not None
+    assert without.aux is None
+
+
+def test_recipes():
+    assert recipe() == segment.SCENES
+    assert recipe("voc:x", "fcn8s") == dataclasses.replace(Config(), data="voc:x", model="fcn8s")
+    assert recipe(model="fcn8s").width == 16
+    assert recipe().steps * recipe().batch_size <= 100_000
+    for name in ("ce", "dice", "focal", "ce+dice", "focal+dice"):
+        assert set(name.split("+")) <= set(LOSSES)
+
+
+def test_pretrained_weights_are_the_models_or_its_backbones(monkeypatch):
+    asked = []
+    monkeypatch.setattr(segment.torchvision, "load", lambda name, path: asked.append((name, path)))
+    for model in ("fcn_resnet50", "deeplabv2_resnet101", "deeplabv3plus_resnet50"):
+        weights(Config(model=model, init_from="w.pth"))
+    assert asked == [("fcn_resnet50", "w.pth"), ("resnet101", "w.pth"), ("resnet50", "w.pth")]
+    monkeypatch.undo()
+    with pytest.raises(Refused, match=r"init_from='w\.pth'"):
+        weights(Config(model="unet", init_from="w.pth"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"model": "resnet18"}, "model"),
+        ({"zoom": 0.5}, "zoom=0.5"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"ema": 1}, "ema"),
+    ],
+)
+def test_bad_fields_are_named(fields, match):
+    with pytest.raises(Refused, match=match):
+        Config(**fields)
+
+
+def test_a_width_that_no_form_has_is_refused():
+    with pytest.raises(Refused, match="width=8"):
+        narrowed("deeplabv3_resnet50", 8)

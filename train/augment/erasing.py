@@ -13,8 +13,8 @@ import numpy as np
 
 from train.augment.amounts import real
 from train.augment.kinds import Pixel
-from train.augment.ranges import probability
-from train.augment.rectangles import anywhere, around, changed, inside, places
+from train.augment.ranges import drawn, probability
+from train.augment.rectangles import anywhere, around, changed, inside, places, whole
 from train.data.batch import Batch
 
 Fill = float | Sequence[float]
@@ -82,14 +82,12 @@ def random_erasing(
 
     def apply(key: jax.Array, batch: Batch) -> Batch:
         count, *shape = places(batch)
-        for_coin, for_extent, for_place, for_noise = jax.random.split(key, 4)
+        for_extent, for_place, for_noise = jax.random.split(key, 3)
+        coin_and_place = jax.random.uniform(for_place, (count, 1 + len(shape)), jnp.float32)
         extent = _extents(for_extent, count, shape, area, ratio)
-        heads = jax.random.bernoulli(for_coin, jnp.float32(p), (count, 1))
-        extent = jnp.where(heads, extent, 0)
+        extent = jnp.where(coin_and_place[:, :1] < p, extent, 0)
         room = jnp.array([shape], jnp.int32) - extent
-        share = jax.random.uniform(for_place, room.shape, jnp.float32)
-        start = jnp.minimum(jnp.floor(share * (room + 1)).astype(jnp.int32), room)
-        hidden = inside(shape, start, extent)
+        hidden = inside(shape, whole(coin_and_place[:, 1:], room + 1), extent)
         if colour is not None:
             return _erased(batch, hidden, colour)
         if changed(batch) == "signal":
@@ -108,19 +106,17 @@ def _extents(
     ratio: tuple[float, float],
 ) -> jax.Array:
     """(count, n) int32: height and width of a rectangle, or the length of a span; 0: none."""
-    for_area, for_ratio = jax.random.split(key)
-    share = jax.random.uniform(for_area, (count, TRIES), jnp.float32, *area)
-    whole = jnp.array([[shape]], jnp.float32)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    share, logarithm = (
+        amount.reshape(count, TRIES) for amount in drawn(key, count * TRIES, area, (low, high))
+    )
     if len(shape) == 1:
         sides = (share * shape[0])[..., None]
     else:
-        logarithm = jax.random.uniform(
-            for_ratio, (count, TRIES), jnp.float32, *(math.log(end) for end in ratio)
-        )
         side, root = jnp.sqrt(share * math.prod(shape)), jnp.exp(logarithm / 2)
         sides = jnp.stack([side * root, side / root], axis=-1)
     sides = jnp.round(sides)
-    fits = (sides < whole).all(-1)
+    fits = (sides < jnp.array([[shape]], jnp.float32)).all(-1)
     first = jnp.argmax(fits, axis=1)[:, None, None]
     chosen = jnp.take_along_axis(sides, first, axis=1)[:, 0]
     return jnp.where(fits.any(1)[:, None], chosen, 0).astype(jnp.int32)

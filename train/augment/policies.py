@@ -17,6 +17,7 @@ from train.augment.homography import product
 from train.augment.kinds import Geometric, Paired, Shape
 from train.augment.matrices import centred, shears, shifts, turns
 from train.augment.once import once
+from train.augment.rectangles import whole
 from train.augment.tone import autocontrasted, equalised, posterised, solarised
 from train.data.batch import Batch
 
@@ -174,13 +175,13 @@ def _policy(table: Mapping[str, Operation], bins: int, magnitude: int | None) ->
         key: jax.Array, size: int, shape: Shape
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Amounts, 0 where not chosen, and whether chosen, of every operation."""
-        for_operation, for_magnitude, for_sign = jax.random.split(key, 3)
-        operation = jax.random.randint(for_operation, (size,), 0, len(table), jnp.int32)
-        if magnitude is None:
-            place = jax.random.randint(for_magnitude, (size,), 0, bins, jnp.int32)
-        else:
+        share = jax.random.uniform(key, (size, 3), jnp.float32)
+        operation, place = jnp.unstack(
+            whole(share[:, :2], jnp.array([[len(table), bins]], jnp.int32)), axis=1
+        )
+        if magnitude is not None:
             place = jnp.full(size, magnitude, jnp.int32)
-        sign = 1 - 2 * jax.random.bernoulli(for_sign, jnp.float32(0.5), (size,)).astype(jnp.float32)
+        sign = jnp.where(share[:, 2] < 0.5, jnp.float32(-1), jnp.float32(1))
         amounts, chosen = {}, {}
         for n, (name, one) in enumerate(table.items()):
             chosen[name] = operation == n

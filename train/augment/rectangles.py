@@ -64,9 +64,10 @@ def around(shape: Sequence[int], centre: jax.Array, extent: jax.Array) -> jax.Ar
 
 def anywhere(key: jax.Array, size: int, shape: Sequence[int]) -> jax.Array:
     """(size, n) int32: a place of the image, all equally likely."""
-    keys = jax.random.split(key, len(shape))
-    drawn = [
-        jax.random.randint(one, (size,), 0, length, jnp.int32)
-        for one, length in zip(keys, shape, strict=True)
-    ]
-    return jnp.stack(drawn, axis=1)
+    share = jax.random.uniform(key, (size, len(shape)), jnp.float32)
+    return whole(share, jnp.array([shape], jnp.int32))
+
+
+def whole(share: jax.Array, count: jax.Array) -> jax.Array:
+    """Shares in [0, 1) of numbers -> int32 from 0 to one less, of one rank with them."""
+    return jnp.minimum(jnp.floor(share * count).astype(jnp.int32), count - 1)

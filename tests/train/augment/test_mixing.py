@@ -47,10 +47,10 @@ def test_places_and_labels_are_blended_with_the_example_before(dtype):
 def test_cutmix_weighs_the_patch_that_is_inside():
     """32x32, side 22 about (0, 0): 11x11 are inside."""
     corner, side = jnp.zeros((2, 2), jnp.int32), jnp.full((2, 2), 22, jnp.int32)
-    share = patched((32, 32), corner, side)
+    share = jax.jit(lambda *at: patched((32, 32), *at))(corner, side)
     batch = batch_of(2, (32, 32, 1))
     batch["label"] = jnp.array([1, 3], jnp.int32)
-    after = mixed(given(share), jax.random.key(0), batch)
+    after = jax.jit(lambda batch: mixed(given(share), jax.random.key(0), batch))(batch)
     own = 1 - 121 / 1024
     assert after["label"].tolist() == [[0, own, 0, 1 - own], [0, 1 - own, 0, own]]
     expected = np.float32(batch["image"])
@@ -126,9 +126,10 @@ def test_mixtures_are_mixed_again():
     batch, key = batch_of(), jax.random.key(0)
     written = {**batch, "label": jax.nn.one_hot(batch["label"], CLASSES, dtype=jnp.float32)}
     stage = given(np.full((SIZE, 5, 7), 0.75))
-    once, same = mixed(stage, key, batch), mixed(stage, key, written)
+    mix = jax.jit(lambda batch: mixed(stage, key, batch))
+    once, same = mix(batch), mix(written)
     np.testing.assert_array_equal(once["label"], same["label"])
-    twice = mixed(stage, key, once)["label"]
+    twice = mix(once)["label"]
     labels = np.eye(CLASSES)[batch["label"]]
     expected = sum(w * np.roll(labels, n, 0) for n, w in enumerate((9 / 16, 6 / 16, 1 / 16)))
     np.testing.assert_allclose(twice, expected, atol=1e-6)
@@ -165,7 +166,7 @@ def test_the_loss_of_mixed_labels(label_smoothing):
 def test_what_is_where_is_refused(name):
     batch = {**batch_of(), name: jnp.zeros((SIZE, 1, 4), jnp.float32)}
     with pytest.raises(ValueError, match=f"'{name}' in the batch"):
-        chain(mixup(1.0, CLASSES))(jax.random.key(0), batch)
+        jax.eval_shape(chain(mixup(1.0, CLASSES)), jax.random.key(0), batch)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_what_is_where_is_refused(name):
 def test_refused_where_the_batch_is_seen(change, message):
     batch = {key: value for key, value in (batch_of() | change).items() if value is not None}
     with pytest.raises(ValueError, match=message):
-        mixed(mixup(1.0, CLASSES), jax.random.key(0), batch)
+        jax.eval_shape(chain(mixup(1.0, CLASSES)), jax.random.key(0), batch)
 
 
 def test_a_share_of_another_shape_is_refused():

@@ -40,8 +40,10 @@ def test_maps_are_torchvisions(name):
     image = jnp.asarray(np.stack([GOLDEN["image"]] * len(by)), jnp.float32)
     amounts = {other: jnp.zeros(len(by), jnp.float32) for other in GEOMETRY}
     amounts[name] = jnp.asarray(by)
-    matrix = moving(amounts, image.shape[1:3])
-    found = warp(image, matrix, image.shape[1:3], np.float32(0))
+    shape = image.shape[1:3]
+    found = jax.jit(lambda image, by: warp(image, moving(by, shape), shape, np.float32(0)))(
+        image, amounts
+    )
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
@@ -173,4 +175,6 @@ def test_refused_at_construction(make, message):
 
 def test_other_channels_are_refused():
     with pytest.raises(ValueError, match="4 channels"):
-        chain(*rand_augment())(jax.random.key(0), {"image": jnp.zeros((2, 4, 4, 4), jnp.uint8)})
+        jax.eval_shape(
+            chain(*rand_augment()), jax.random.key(0), {"image": jnp.zeros((2, 4, 4, 4), jnp.uint8)}
+        )

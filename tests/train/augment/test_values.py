@@ -62,7 +62,14 @@ STAGES = {
 MIXED = {"mixup": chain(mixup(1.0, 5)), "cutmix": chain(rotation(20), cutmix(1.0, 5))}
 SOME = {
     name: STAGES[name]
-    for name in ("colour_jitter", "equalise", "gaussian_blur", "gaussian_noise", "random_erasing")
+    for name in (
+        "colour_jitter",
+        "equalise",
+        "gaussian_blur",
+        "gaussian_noise",
+        "posterise",
+        "random_erasing",
+    )
 }
 """Of each way to draw and to compute."""
 FIXED = {"autocontrast", "equalise"}
@@ -122,8 +129,8 @@ def test_examples_differ(whole):
 
 
 def test_a_number_belongs_to_a_place_and_a_key(whole):
-    first = values(KEY, jax.tree.map(lambda leaf: leaf[:1], batch_of()))
-    for name, after in first.items():
+    first = jax.tree.map(lambda leaf: leaf[:1], batch_of())
+    for name, after in jax.device_get(jax.jit(all_of(SOME))(KEY, first)).items():
         same(after["image"], whole[name]["image"][:1])
 
 
@@ -164,7 +171,8 @@ def test_float64_and_four_devices_give_the_same_batch(whole, x64):
 
 def test_grey_floats():
     batch = batch_of(1, jnp.float32)
-    after = values(KEY, batch)
+    stages = {name: stage for name, stage in STAGES.items() if name not in SOME}
+    after = jax.device_get(jax.jit(all_of(stages))(KEY, batch))
     for name, one in after.items():
         assert one["image"].shape == (SIZE, HEIGHT, WIDTH, 1), name
         assert np.isfinite(one["image"]).all(), name
@@ -189,11 +197,10 @@ def test_nothing_drawn_is_nothing_changed():
         "saturation": saturation(0),
         "sharpness": sharpness(0),
     }
-    for dtype in (jnp.uint8, jnp.float32):
-        batch = batch_of(dtype=dtype)
-        batch["image"] = batch["image"] // 2 if dtype == jnp.uint8 else batch["image"] * 0.37
-        for name, after in jax.jit(all_of(nothing))(KEY, batch).items():
-            np.testing.assert_array_equal(after["image"], batch["image"], err_msg=name)
+    batch = batch_of(dtype=jnp.float32)
+    batch["image"] = batch["image"] * 0.37
+    for name, after in jax.jit(all_of(nothing))(KEY, batch).items():
+        np.testing.assert_array_equal(after["image"], batch["image"], err_msg=name)
 
 
 def test_once_is_the_identity():

@@ -54,10 +54,10 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         Exception: it is none of these, is damaged or ends early; of what type is the decoder's.
     """
-    image = Image.open(io.BytesIO(data))
-    if (pixels := jpeg.pixels(image, data)) is not None:
+    file = Image.open(io.BytesIO(data))
+    if (pixels := jpeg.pixels(file, data)) is not None:
         return pixels
-    image = upright(image)
+    image = upright(file)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-@jax.custom_batching.custom_vmap
+@jax.custom_jvp
 def once(key: jax.Array, x: jax.Array) -> jax.Array:
     """x itself, whole before anything reads it.
 
@@ -17,17 +17,26 @@ def once(key: jax.Array, x: jax.Array) -> jax.Array:
         key: any; the condition, never true, must look as if it could be.
         x: an array.
     """
+    return _held(key, x)
 
-    def held(x: jax.Array) -> jax.Array:
+
+@once.defjvp
+def _same_slope(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return once(*primals), tangents[1]
+
+
+@jax.custom_batching.custom_vmap
+def _held(key: jax.Array, x: jax.Array) -> jax.Array:
+    def branch(x: jax.Array) -> jax.Array:
         never = jax.random.uniform(key, (), jnp.float32) > 1
         return jax.lax.cond(never, jnp.zeros_like, lambda x: x, x)
 
-    return jax.lax.platform_dependent(x, cpu=held, default=lambda x: x)
+    return jax.lax.platform_dependent(x, cpu=branch, default=lambda x: x)
 
 
-@once.def_vmap
-def _once_for_all(
+@_held.def_vmap
+def _held_for_all(
     size: int, batched: list[bool], key: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, bool]:
     """One condition for all: of several, `vmap` makes a selection that holds nothing."""
-    return once(key[0] if batched[0] else key, x), batched[1]
+    return _held(key[0] if batched[0] else key, x), batched[1]

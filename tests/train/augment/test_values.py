@@ -214,6 +214,13 @@ def test_once_is_the_identity():
         np.testing.assert_array_equal(after, expected)
 
 
+def test_once_has_the_slope_of_the_identity():
+    x = jnp.arange(6, dtype=jnp.float32).reshape(2, 3)
+    slope = jax.grad(lambda x: jnp.sum(once(KEY, x) ** 2))
+    np.testing.assert_array_equal(jax.jit(slope)(x), 2 * x)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(slope))(x), 2 * x)
+
+
 def test_once_stays_in_the_program():
     """On a CPU: the branch, which XLA would take out if it saw that it is never taken."""
     keys, x = jax.random.split(KEY, 3), jnp.zeros((3, 4), jnp.float32)

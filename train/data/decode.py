@@ -4,7 +4,7 @@ import io
 import pathlib
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from train.data import jpeg
 from train.refusal import Refused
@@ -71,7 +71,7 @@ def decode(data: bytes) -> np.ndarray:
 def upright(image: Image.Image) -> Image.Image:
     """A picture turned as its EXIF says."""
     image.load()  # a PNG may have its EXIF behind its pixels
-    turn = _turn(image)
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 
 
@@ -79,14 +79,19 @@ def size(data: bytes) -> tuple[int, int]:
     """(height, width) of the upright picture, from its header; no pixel is decoded.
 
     Args:
-        data: as `decode` takes it; the beginning is enough.
+        data: as `decode` takes it.
 
     Raises:
         Exception: as `decode`.
     """
     image = Image.open(io.BytesIO(data))
-    # A PNG without EXIF before its pixels would be decoded in search of some behind them.
-    turn = _turn(image) if image.format != "PNG" or "exif" in image.info else None
+    if image.format == "PNG" and "exif" not in image.info:
+        # Pillow would decode the pixels in search of EXIF behind them.
+        exif = Image.Exif()
+        exif.load(_behind(data))
+    else:
+        exif = image.getexif()
+    turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
     return image.size if turn in SIDEWAYS else image.size[::-1]
 
 
@@ -95,15 +100,46 @@ def picture(path: pathlib.Path, index: int) -> np.ndarray:
 
     Raises:
         Unreadable: there is no such file, or it cannot be decoded.
+        Refused: as `content`.
+    """
+    data = content(path, index)
+    try:
+        return decode(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error
+        raise Unreadable(str(path), index, f"cannot be decoded: {reason(error)}") from error
+
+
+def content(path: pathlib.Path, index: int) -> bytes:
+    """A file's bytes, for example `index`.
+
+    Raises:
+        Unreadable: there is no such file.
+        Refused: the system does not give it, whatever is in it: too many open files, no
+            permission, a disk that fails. That is no fault of the example, and nothing to skip.
     """
     try:
-        return decode(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError:
         raise Unreadable(str(path), index, "the file does not exist") from None
-    except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unreadable(str(path), index, f"cannot be decoded: {reason}") from error
+    except OSError as error:
+        raise Refused(f"{path}, example {index}: cannot be read: {error.strerror}") from error
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+def reason(error: Exception) -> str:
+    """What a decoder says, in one line that is the same in every process."""
+    if isinstance(error, UnidentifiedImageError):  # its words hold an address
+        return "no picture of a known format"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _behind(png: bytes) -> bytes:
+    """The EXIF of a PNG, wherever it stands among the file's chunks; empty if there is none."""
+    at = 8
+    while at + 8 <= len(png):
+        length, kind = int.from_bytes(png[at : at + 4]), png[at + 4 : at + 8]
+        if kind == b"eXIf":
+            return b"Exif\0\0" + png[at + 8 : at + 8 + length]
+        at += 12 + length  # its length, kind and checksum are 4 bytes each
+    return b""

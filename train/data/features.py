@@ -166,9 +166,10 @@ class Masks(_Image):
             raise self._refused("no segmentation set (one image, one mask of one channel)")
         self._take(others[0])
         self.mask = found[0]
-        none: tuple[str, ...] = ()
-        self._first, self.classes = MASKS.get(self._name, (0, none))
+        judged = MASKS.get(self._name, {})
+        self.classes: tuple[str, ...] = tuple(judged)
         """The classes' names; () until `number` gives them, where the files do not say."""
+        self._values = tuple(judged.values())
         if isinstance(self._features[self.mask], tfds.features.LabeledImage):
             self.classes = _names(self._features[self.mask])
 
@@ -185,11 +186,21 @@ class Masks(_Image):
         )
 
     def values(self, record: Any) -> np.ndarray:
-        """(H, W) uint8: classes from 0, 255 = ignore, before they are checked."""
+        """(H, W) uint8: classes from 0, 255 = ignore, before they are checked.
+
+        Raises:
+            ValueError: a value that no class has, where the set's values are known.
+            Exception: as `train.data.masks.indices`.
+        """
         mask = masks.indices(record[self.mask].bytes_list.value[0])
-        if self._first:
-            mask = np.where(mask == masks.IGNORE, mask, mask - np.uint8(self._first))
-        return mask
+        if not self._values:
+            return mask
+        wrong = np.setdiff1d(mask, (*self._values, masks.IGNORE))
+        if wrong.size:
+            raise ValueError(f"the mask holds {wrong[0]}; its classes are {self._values}")
+        table = np.full(256, masks.IGNORE, np.uint8)
+        table[list(self._values)] = np.arange(len(self._values))
+        return table[mask]
 
     def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
         mask = self.values(record)

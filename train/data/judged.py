@@ -17,5 +17,5 @@ svhn_cropped, omniglot, ...) are not among them; a set that nobody has judged co
 ONE_BASED = frozenset(("voc",))
 """Sets that keep corners which are 1-based and inclusive; all others' are continuous."""
 
-MASKS = {"oxford_iiit_pet": (1, ("pet", "background", "border"))}
-"""Set -> value of a mask's first class, and the classes' names, where the files do not say."""
+MASKS = {"oxford_iiit_pet": {"background": 2, "pet": 1, "border": 3}}
+"""Set -> the classes' names, in order, and their values in a mask, where the files do not say."""

@@ -8,13 +8,19 @@ import numpy as np
 from PIL import Image
 
 from train.data.batch import IGNORE
-from train.data.decode import Unreadable
+from train.data.decode import Unreadable, content, reason, upright
+
+PNG = b"\x89PNG\r\n\x1a\n"
+BITS = 24
+"""Where a PNG says how many bits a channel has."""
 
 Colours = tuple[tuple[int, int, int], ...]
 
 
 def indices(data: bytes) -> np.ndarray:
     """What stands in each pixel of a picture of one channel; a palette's colours are not looked up.
+
+    Upright, as its image is: EXIF orientation is applied.
 
     Args:
         data: a whole PNG, or whatever else loses nothing.
@@ -26,10 +32,13 @@ def indices(data: bytes) -> np.ndarray:
         ValueError: it has several channels, or more than 8 bits.
         Exception: it cannot be decoded; of what type is the decoder's.
     """
-    image = Image.open(io.BytesIO(data))
+    image = upright(Image.open(io.BytesIO(data)))
     if image.mode not in ("L", "P", "1"):
         raise ValueError(f"it is of mode {image.mode}; wanted: one channel of 8 bits, or a palette")
-    return np.array(image, np.uint8)
+    found = np.array(image, np.uint8)
+    if data[:8] == PNG and image.mode == "L" and data[BITS] in (2, 4):
+        found //= 255 // (2 ** data[BITS] - 1)  # Pillow stretches grey of few bits to 0..255
+    return found
 
 
 def check(mask: np.ndarray, shape: tuple[int, ...], classes: Sequence[str]) -> None:
@@ -55,14 +64,16 @@ def mask_of(path: pathlib.Path, index: int, shape: tuple[int, ...], classes: Seq
 
     Raises:
         Unreadable: there is no such file, or it cannot be decoded, or `check` refuses it.
+        Refused: as `train.data.decode.content`.
     """
+    data = content(path, index)
     try:
-        mask = indices(path.read_bytes())
+        mask = indices(data)
         check(mask, shape, classes)
-    except FileNotFoundError:
-        raise Unreadable(str(path), index, "the file does not exist") from None
+    except MemoryError:
+        raise
     except Exception as error:
-        raise Unreadable(str(path), index, " ".join(str(error).split())) from error
+        raise Unreadable(str(path), index, reason(error)) from error
     return mask
 
 

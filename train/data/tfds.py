@@ -5,6 +5,7 @@ A set is prepared where its array_record files lie whole under TFDS_DATA_DIR (by
 `train.data.prepare` converts it, or prepares the set in the first place.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -21,8 +22,9 @@ from PIL import Image
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
+from train.data import jpeg
 from train.data.batch import IGNORE
-from train.data.decode import Unreadable, upright
+from train.data.decode import Unreadable, reason, upright
 from train.data.features import MODES, Layout, Masks, layout
 from train.data.source import Example
 from train.refusal import Refused, choose
@@ -151,10 +153,15 @@ class Tfds:
         return np.array(found, np.int32)
 
     def masks(self) -> Iterator[np.ndarray]:
-        """(H, W) uint8: every example's mask in turn, before its classes are checked."""
+        """(H, W) uint8: every mask in turn, before its classes are checked.
+
+        One that cannot be read is left out: reading its example will say so.
+        """
         assert isinstance(self._layout, Masks)
         for i in range(len(self)):
-            yield self._layout.values(self._read([i])[0])
+            record = self._read([i])[0]
+            with contextlib.suppress(Exception):  # decoders raise what they like
+                yield self._layout.values(record)
 
     def _read(self, indices: Sequence[int]) -> list[Any]:
         for i in indices:
@@ -174,23 +181,27 @@ class Tfds:
             return self._layout.truth(record, i)
         except Refused:
             raise
+        except MemoryError:
+            raise
         except Exception as error:  # decoders raise what they like
-            raise self._unreadable(i, str(error)) from error
+            raise self._unreadable(i, reason(error)) from error
 
     def _example(self, i: int, record: Any) -> Example:
         truth = self._truth(i, record)
         try:
             image = _decode(record[self._layout.image].bytes_list.value[0], self._layout.channels)
+        except MemoryError:
+            raise
         except Exception as error:
-            raise self._unreadable(i, f"the image cannot be decoded: {error}") from error
+            raise self._unreadable(i, f"the image cannot be decoded: {reason(error)}") from error
         if self.about.shape is not None and image.shape != self.about.shape:
             raise self._unreadable(
                 i, f"the image has shape {image.shape}; wanted: {self.about.shape}"
             )
         return {"image": image, **{key: np.asarray(value) for key, value in truth.items()}}
 
-    def _unreadable(self, i: int, reason: str) -> Unreadable:
-        return Unreadable(f"{self.about.name}/{self.about.split}", i, " ".join(reason.split()))
+    def _unreadable(self, i: int, why: str) -> Unreadable:
+        return Unreadable(f"{self.about.name}/{self.about.split}", i, why)
 
 
 @functools.cache
@@ -279,9 +290,11 @@ def _fingerprint(builder: tfds.core.DatasetBuilder, split: str, classes: tuple[s
 
 
 def _decode(encoded: bytes, channels: int) -> np.ndarray:
-    """(H, W, channels) uint8 of a PNG or JPEG, upright; always by Pillow, so that pixels do not
-    depend on which other decoder happens to be installed."""
-    image = upright(Image.open(io.BytesIO(encoded)))
+    """(H, W, channels) uint8 of a PNG or JPEG, upright."""
+    file = Image.open(io.BytesIO(encoded))
+    if channels == 3 and (fast := jpeg.pixels(file, encoded)) is not None:
+        return fast
+    image = upright(file)
     mode = MODES[channels]
     pixels = np.array(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if channels == 1 else pixels

@@ -1,4 +1,8 @@
+import io
+import pathlib
 import pickle
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -6,6 +10,7 @@ from image_files import encoded, pixels, save
 from PIL import Image
 
 from train.data.decode import Unreadable, decode, picture, size
+from train.data.masks import PNG, indices, mask_of
 from train.refusal import Refused
 
 WIDE = pixels(20, 40)
@@ -97,6 +102,72 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(Unreadable, match=r"a\.jpg, example 0: cannot be decoded: ") as refused:
         picture(tmp_path / "a.jpg", 0)
     assert "\n" not in str(refused.value)
+
+
+def test_what_the_system_does_not_give_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    save(path, pixels(3, 4))
+
+    def refuse(self):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    for read in (picture, lambda path, i: mask_of(path, i, (3, 4), ("a",))):
+        with pytest.raises(Refused, match="example 7: cannot be read: Too many open files") as e:
+            read(path, 7)
+        assert not isinstance(e.value, Unreadable)
+
+
+def test_too_little_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    save(path, pixels(3, 4))
+
+    def refuse(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(MemoryError):
+        picture(path, 0)
+
+
+def test_what_is_said_of_junk_is_the_same_in_every_process(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"junk")
+    with pytest.raises(Unreadable) as e:
+        picture(path, 0)
+    assert e.value.reason == "cannot be decoded: no picture of a known format"
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, [0, 1, 2, 3]), (4, [0, 1, 7, 15])])
+def test_a_grey_mask_of_few_bits_holds_its_classes(bits, row):
+    packed = 0
+    for value in row:
+        packed = packed << bits | value
+    data = packed.to_bytes(len(row) * bits // 8)
+    header = struct.pack(">IIBBBBB", len(row), 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + data)), (b"IEND", b"")]
+    png = PNG + b"".join(chunk(*one) for one in chunks)
+    np.testing.assert_array_equal(indices(png), np.array([row], np.uint8), strict=True)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_exif_behind_a_pngs_pixels_counts_everywhere(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.arange(800, dtype=np.uint32).reshape(20, 40).astype(np.uint8)).save(
+        file, "PNG"
+    )
+    png = file.getvalue()
+    end = png.index(b"IEND") - 4
+    turned = png[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + png[end:]
+    assert decode(turned).shape == (40, 20, 3)
+    assert indices(turned).shape == (40, 20)
+    assert size(turned) == (40, 20)
+    assert size(png) == (20, 40)
 
 
 def test_pixels_that_have_no_eight_bits_are_refused():

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds_library
 from image_files import encoded
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tfds_set import CLASSES, F, picture, pixels_of, png, tfrecord, write_set
 
-from train.data import named, prepare, tfds
+from train.data import masks, named, prepare, tfds
 from train.data.decode import Unreadable
 from train.data.judged import MIRRORED
 from train.data.statistics import measure
@@ -345,9 +345,9 @@ MASK = np.array([[1, 2, 3], [3, 2, 255]], np.uint8)
 def test_a_mask_of_a_known_set(root):
     source = masked(root, "oxford_iiit_pet", [MASK, MASK, MASK])
     about = source.about
-    assert about.mask_classes == ("pet", "background", "border")
+    assert about.mask_classes == ("background", "pet", "border")
     assert (about.classes, about.mirror, len(about.colours)) == ((), True, 3)
-    wanted = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
+    wanted = np.array([[1, 0, 2], [2, 0, 255]], np.uint8)
     assert set(source[1]) == {"image", "mask"}
     np.testing.assert_array_equal(source[1]["mask"], wanted, strict=True)
     np.testing.assert_array_equal(source.truth(0)["mask"], wanted, strict=True)
@@ -383,10 +383,27 @@ def test_a_mask_of_another_size_names_its_example(root):
             read(1)
 
 
-def test_a_value_below_a_sets_first_class_is_refused(root):
+def test_a_value_that_no_class_of_a_known_set_has_is_refused(root):
     source = masked(root, "oxford_iiit_pet", [MASK - np.uint8(1), MASK])
-    with pytest.raises(Unreadable, match=r"example 0: .*outside the 3 classes"):
+    with pytest.raises(Unreadable, match=r"example 0: the mask holds 0; its classes are \(2, 1"):
         source[0]
+
+
+def test_a_mask_that_is_none_does_not_keep_a_set_from_being_opened(root, monkeypatch):
+    whole = masks.indices
+    bad = iter([True, False, False])
+
+    def once_broken(data):
+        if next(bad, False):
+            raise UnidentifiedImageError("cannot identify image file <BytesIO at 0x1>")
+        return whole(data)
+
+    monkeypatch.setattr(masks, "indices", once_broken)
+    source = masked(root, "unnamed", [MASK, MASK, MASK])
+    assert source.about.mask_classes == ("0", "1", "2", "3")
+    monkeypatch.setattr(masks, "indices", lambda data: Image.open(io.BytesIO(b"junk")))
+    with pytest.raises(Unreadable, match="example 1: no picture of a known format"):
+        source[1]
 
 
 # --- a copy in the TFRECORD format

@@ -156,7 +156,7 @@ class Coco:
 
     def __getitem__(self, i: int) -> Example:
         truth = self.truth(i)
-        file = self._images / self._files[i]
+        file = pathlib.Path(self.name(i))
         image = picture(file, i)
         height, width = self._sizes[i]
         if image.shape[:2] != (height, width):
@@ -170,8 +170,7 @@ class Coco:
 
     def truth(self, i: int) -> dict[str, Any]:
         """The boxes of example i; its file is not opened."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"index {i} is outside 0..{len(self) - 1}")
+        file = self.name(i)
         rows = slice(self._starts[i], self._starts[i + 1])
         corners = self._rows[rows].copy()
         corners[:, 2:] += corners[:, :2]
@@ -179,10 +178,14 @@ class Coco:
             kept = boxes(corners, *map(int, self._sizes[i]))
         except ValueError as error:
             numbers = self._numbers[rows]
-            raise Unreadable(
-                str(self._images / self._files[i]), i, f"{error} (annotations {numbers})"
-            ) from error
+            raise Unreadable(file, i, f"{error} (annotations {numbers})") from error
         return {"boxes": kept, "box_label": self._labels[rows], "box_crowd": self._crowd[rows]}
+
+    def name(self, i: int) -> str:
+        """The image file of example i."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"index {i} is outside 0..{len(self) - 1}")
+        return str(self._images / self._files[i])
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ from train.data.decode import Unreadable
 from train.data.gaps import Gaps, exceeds, too_many
 from train.data.host import Host, check, generator
 from train.data.source import Example, Source
-from train.data.subset import read
+from train.data.subset import file_of, read
 from train.refusal import Refused
 
 TYPES = {
@@ -222,7 +222,9 @@ class Shaper:
         return example
 
     def _refused(self, i: int, what: str) -> Refused:
-        return Refused(f"example {i} of {name(self.source)} {what}")
+        file = file_of(self.source, i)
+        where = f" ({file})" if file else ""
+        return Refused(f"example {i} of {name(self.source)}{where} {what}")
 
 
 def name(source: Source) -> str:

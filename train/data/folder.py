@@ -107,6 +107,10 @@ class Folder:
         """The label of example i; the file is not opened."""
         return {"label": self.labels[self._inside(i)]}
 
+    def name(self, i: int) -> str:
+        """The file of example i."""
+        return str(self._root / self._paths[self._inside(i)])
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the classes and of every file's name below the split, size and label."""

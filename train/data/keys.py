@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.data.source import About, Example, Source
-from train.data.subset import read
+from train.data.subset import file_of, read
 
 KEYS = {
     "label": ("image", "label"),
@@ -44,6 +44,10 @@ class Wanted:
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i."""
         return self._only(self._source.truth(i))
+
+    def name(self, i: int) -> str | None:
+        """The file of example i, where the source knows."""
+        return file_of(self._source, i)
 
     def _only(self, example: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in example.items() if key in self._keys}

@@ -45,7 +45,13 @@ def classes_said(about: About) -> str:
 
 
 class Source(Protocol):
-    """Random access. Keys are those of the batch (`train.data.batch`), without the axis B."""
+    """Random access. Keys are those of the batch (`train.data.batch`), without the axis B.
+
+    May also have, each optional:
+        __getitems__(indices): several examples, where reading them at once is faster.
+        labels: (N,) int32, where they are known without reading.
+        name(i): the file of example i, for messages; None where it has none.
+    """
 
     @property
     def about(self) -> About: ...

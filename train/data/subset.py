@@ -40,6 +40,10 @@ class Subset:
         with self._own([i]):
             return self._source.truth(self._inside(i))
 
+    def name(self, i: int) -> str | None:
+        """The file of example i of the part, where the source knows."""
+        return file_of(self._source, self._inside(i))
+
     @property
     def labels(self) -> np.ndarray:
         """(N,) int32: the label of every example of the part."""
@@ -73,6 +77,12 @@ def read(source: Source, indices: Sequence[int]) -> list[Example]:
     if together is not None:
         return list(together(indices))
     return [source[i] for i in indices]
+
+
+def file_of(source: Source, i: int) -> str | None:
+    """The file of example i, for messages; None where the source does not say (`name`)."""
+    known = getattr(source, "name", None)
+    return None if known is None else known(i)
 
 
 def labels(source: Source) -> np.ndarray:

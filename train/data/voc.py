@@ -115,6 +115,10 @@ class _Voc:
     def __len__(self) -> int:
         return len(self._names)
 
+    def name(self, i: int) -> str:
+        """The image file of example i."""
+        return str(self._image(self._name(i)))
+
     def _annotated(self, name: str) -> pathlib.Path:
         """The file of an image's annotations."""
         raise NotImplementedError

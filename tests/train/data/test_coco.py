@@ -7,6 +7,9 @@ from image_files import COCO, coco, pixels, save
 
 from train.data.coco import coco as open_coco
 from train.data.decode import Unreadable
+from train.data.example import Place, Shaper
+from train.data.host import Host, Letterbox
+from train.data.keys import Wanted
 from train.data.named import named
 from train.data.subset import subset
 from train.refusal import Refused
@@ -37,6 +40,18 @@ def test_boxes_classes_and_ids(tmp_path):
     np.testing.assert_array_equal(again[0]["image"], pixels(10, 20, seed=0))
     with pytest.raises(IndexError):
         source.truth(3)
+
+
+def test_more_boxes_than_capacity_name_the_file(tmp_path):
+    source = open_coco(*coco(tmp_path))
+    part = subset(Wanted(source, "boxes"), [2, 1])
+    assert part.name(1) == str(tmp_path / "train2017" / "sub" / "a.png")
+    message = r"example 1 of coco/train \(.*sub.a\.png\) has 2 boxes, more than capacity=1"
+    shaper = Shaper(part, 1, Host(Letterbox(), ((8, 8),)))
+    with pytest.raises(Refused, match=message):
+        list(shaper.take([Place(0), Place(1)], (8, 8), replace=False))
+    with pytest.raises(IndexError):
+        source.name(3)
 
 
 def test_an_image_without_annotations_is_kept(tmp_path):

@@ -24,6 +24,7 @@ def test_examples_in_order_of_class_and_name(tmp_path):
     np.testing.assert_array_equal(source[3]["image"], pixels(2, 2, seed=9), strict=True)
     assert set(source[4]) == {"image", "label"}
     assert source.truth(4) == {"label": 1}
+    assert source.name(3) == str(tmp_path / "cat" / "deep" / "x.PNG")
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again[5]["image"], pixels(3, 4, seed=1))
     for outside in (-1, 6):
@@ -31,6 +32,8 @@ def test_examples_in_order_of_class_and_name(tmp_path):
             source[outside]
         with pytest.raises(IndexError):
             source.truth(outside)
+        with pytest.raises(IndexError):
+            source.name(outside)
 
 
 def test_classes_are_sorted_by_code_point_whatever_the_form(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 
 from train.data.arrays import Arrays
 from train.data.decode import Unreadable
+from train.data.keys import Wanted
 from train.data.source import About
-from train.data.subset import cut, labels, read, subset
+from train.data.subset import cut, file_of, labels, read, subset
 from train.refusal import Refused
 
 ABOUT = About(name="toy", split="train", classes=("a", "b", "c"), mirror=True, mean=(1.0,))
@@ -50,6 +51,11 @@ def test_index_and_truth_are_the_parts_own():
             part[outside]
         with pytest.raises(IndexError):
             part.truth(outside)
+
+
+def test_sources_without_files_have_no_names():
+    for source in (toy([0, 1]), subset(toy([0, 1]), [1]), Wanted(toy([0, 1]), "label")):
+        assert file_of(source, 0) is None
 
 
 def test_a_part_of_a_part():

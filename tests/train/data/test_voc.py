@@ -37,6 +37,14 @@ def test_corners_become_continuous(tmp_path):
         source[2]
 
 
+def test_an_image_is_called_by_its_file(tmp_path):
+    voc(tmp_path, ["a", "b"])
+    source = open_voc(tmp_path, "train")
+    assert source.name(1) == str(tmp_path / "JPEGImages" / "b.jpg")
+    with pytest.raises(IndexError):
+        source.name(2)
+
+
 def test_no_object_is_no_box(tmp_path):
     voc(tmp_path, ["a"])
     truth = open_voc(tmp_path, "train").truth(0)

@@ -37,7 +37,7 @@ from train.data import tfds
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.experiment import Parts, Recipe, below, choice, fraction, nonnegative, positive
+from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
 from train.refusal import Refused
 from train.report.classification import classification_part
 from train.run import run
@@ -63,7 +63,7 @@ class Config(Recipe):
             their shorter side resized to 256/224 of it.
         by: "resize" brings images of one shape there bilinearly, "pad" by black around them; images
             of many shapes are then not cropped, but shrunk until all of them fits.
-        crop_area: least share of an image of many shapes that its random crop takes.
+        crop_area: least share of an image of many shapes that its random crop takes, up to 1.
         learning_rate: at its peak; from there half a cosine takes it to 0. Trained weights want a
             tenth of what random ones do.
         warmup_steps: updates over which the rate rises to its peak.
@@ -116,7 +116,8 @@ class Config(Recipe):
         super().__post_init__()
         choice(self, "model", models.names("classification"))
         positive(self, "learning_rate", "crop_area")
-        below(self, crop_area=1)
+        if self.crop_area > 1:
+            raise Refused(f"crop_area={self.crop_area} must not be above 1")
         nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "pad")
         nonnegative(self, "auxiliary_weight", "backbone_rate")
         fraction(self, "momentum", "label_smoothing", "ema", "validation")

@@ -256,12 +256,19 @@ def test_pictures_of_many_shapes_are_letterboxed_where_padded(tmp_path, capsys):
     assert code == 0, said
 
 
+def test_a_crop_may_be_of_the_whole_area():
+    config = classify.Config(data="folder:x", size=8, crop_area=1.0)
+    hosts = classify.brought(config, About("x", "train", ("a",), True))
+    assert hosts is not None
+    assert hosts[0].stage.area == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--size", 0), "images of many shapes: size=0 names none"),
         (("--loader", "resident"), "loader='streaming' does that"),
-        (("--crop-area", 1), "crop_area=1"),
+        (("--crop-area", 1.1), "crop_area=1.1"),
     ],
 )
 def test_what_cannot_be_with_many_shapes_is_refused(arguments, words, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Crops: geometric stages that cut a part out of the image."""
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,9 @@ def pad_and_crop(pad: int) -> Geometric:
     All (2 pad + 1)^2 places are equally likely; exact. The padding is `chain`'s border.
 
     Raises:
-        ValueError: `pad` is negative.
+        ValueError: `pad` is negative or no integer.
     """
-    if pad < 0:
-        raise ValueError(f"pad={pad} is negative")
+    _integer("pad", pad, 0)
 
     def draw(key: jax.Array, batch: Batch) -> jax.Array:
         size = batch["image"].shape[0]
@@ -37,7 +37,8 @@ def random_crop(height: int, width: int) -> Geometric:
     """A part of `height` x `width` pixels; all its places in the image are equally likely; exact.
 
     Raises:
-        ValueError: `height` or `width` is not positive; once traced, larger than the image's.
+        ValueError: `height` or `width` is not positive or no integer; once traced, larger than the
+            image's.
     """
     new = _shape(height, width)
 
@@ -71,8 +72,8 @@ def random_resized_crop(
         ratio: least and largest width over height of the part.
 
     Raises:
-        ValueError: `height` or `width` is not positive; `scale` or `ratio` is no range of positive
-            numbers.
+        ValueError: `height` or `width` is not positive or no integer; `scale` or `ratio` is no
+            range of positive numbers.
     """
     new = _shape(height, width)
     for name, (low, high) in {"scale": scale, "ratio": ratio}.items():
@@ -125,6 +126,11 @@ def _corners(place: jax.Array, whole: jax.Array, part: jax.Array) -> jax.Array:
 
 
 def _shape(height: int, width: int) -> Shape:
-    if height < 1 or width < 1:
-        raise ValueError(f"height={height}, width={width}: a part has at least one pixel")
+    for name, value in {"height": height, "width": width}.items():
+        _integer(name, value, 1)
     return height, width
+
+
+def _integer(name: str, value: int, least: int) -> None:
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name}={value} is no whole number from {least} on")

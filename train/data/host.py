@@ -99,7 +99,8 @@ class Letterbox:
     Its height and width are rounded to whole pixels, and `matrix` holds what they then are.
 
     Attributes:
-        fill: what lies around it, one value or one a channel, 0..255.
+        fill: what lies around it, one value or one a channel, 0..255. Images of another number of
+            channels are refused.
     """
 
     fill: float | tuple[float, ...] = 114.0
@@ -111,7 +112,9 @@ class Letterbox:
 
     def __call__(self, example: Example, shape: Shape, rng: np.random.Generator) -> Example:
         del rng
-        size = example["image"].shape[:2]
+        *size, channels = example["image"].shape
+        if np.size(self.fill) not in (1, channels):
+            raise Refused(f"fill={self.fill!r} for an image with {channels} channels")
         scale = min(new / old for new, old in zip(shape, size, strict=True))
         high, wide = (max(1, round(scale * n)) for n in size)
         top, left = (shape[0] - high) // 2, (shape[1] - wide) // 2

@@ -123,8 +123,10 @@ def test_where_no_draw_fits_the_middle_is_taken(shape, scale, ratio, part):
     ("make", "message"),
     [
         (lambda: pad_and_crop(-1), "pad=-1"),
-        (lambda: random_crop(0, 3), "height=0, width=3"),
-        (lambda: random_resized_crop(3, -1), "height=3, width=-1"),
+        (lambda: pad_and_crop(1.5), "pad=1.5 is no whole number from 0 on"),
+        (lambda: random_crop(0, 3), "height=0 is no whole number from 1 on"),
+        (lambda: random_crop(8.0, 8.0), "height=8.0 is no whole number from 1 on"),
+        (lambda: random_resized_crop(3, -1), "width=-1 is no whole number from 1 on"),
         (lambda: random_resized_crop(3, 3, scale=(0, 1)), r"scale=\(0, 1\)"),
         (lambda: random_resized_crop(3, 3, ratio=(2, 1)), r"ratio=\(2, 1\)"),
         (lambda: random_resized_crop(3, 3, ratio=(1, math.inf)), r"ratio=\(1, inf\)"),

@@ -232,6 +232,15 @@ def test_wrong_fields_are_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("size", [(4, 8), (8, 8)])  # with a border, and without
+@pytest.mark.parametrize("fill", [(1, 2, 3), ()])
+def test_a_fill_of_other_channels_is_refused(fill, size):
+    example = {"image": np.zeros((*size, 1), np.uint8)}
+    with pytest.raises(Refused, match=r"fill=\(.*\) for an image with 1 channels"):
+        Letterbox(fill=fill)(example, (8, 8), generator(0, 0, 0))
+    assert Letterbox(fill=(7,))(example, (8, 9), generator(0, 0, 0))["image"].max() == 7
+
+
 def test_pixels_of_another_type_are_refused():
     with pytest.raises(Refused, match="float64"):
         Resize()({"image": np.zeros((4, 4, 3))}, (2, 2), generator(0, 0, 0))

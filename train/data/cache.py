@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import tempfile
+import secrets
 import threading
 import warnings
 import zlib
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from train.data.source import About, Example, Source
+from train.data.subset import file_of
 
 PAGE = 250
 """Examples in a file: of 96x96 scenes with masks, 9 MB."""
@@ -87,6 +88,10 @@ class Cached:
         """The annotations of example i, as the source makes them."""
         return self._source.truth(i)
 
+    def name(self, i: int) -> str | None:
+        """The file of example i, where the source knows."""
+        return file_of(self._source, i)
+
     def _page(self, number: int) -> np.ndarray | None:
         if number in self._pages:
             return self._pages[number]
@@ -132,11 +137,11 @@ class Cached:
         return content[:size].view(self._row)
 
     def _write(self, path: pathlib.Path, rows: np.ndarray) -> None:
-        part = None
+        # Its own name in every process; `tempfile` would keep it from all other users.
+        part = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-            with open(handle, "wb") as file:
+            with open(part, "xb") as file:
                 content = rows.view(np.uint8)
                 file.write(content.data)
                 file.write(zlib.crc32(content.data).to_bytes(4, "little"))
@@ -145,9 +150,8 @@ class Cached:
             os.replace(part, path)
         except OSError as error:
             self._writes = False
-            if part is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(part)
+            with contextlib.suppress(OSError):
+                part.unlink()
             warnings.warn(
                 f"{self.about.name} is made anew as it is read, since it cannot be kept in "
                 f"{self._folder}: {error}",

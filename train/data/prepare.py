@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pathlib
+import secrets
 import ssl
 import struct
 import sys
@@ -222,8 +223,8 @@ def _records(shard: os.PathLike) -> Iterator[bytes]:
 
 
 def _replace(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
-    """Writes beside `path` and moves it there when it is whole."""
-    part = path.with_name(f"incomplete.{path.name}")
+    """Writes beside `path` and moves it there when it is whole; two processes write two files."""
+    part = path.with_name(f"incomplete.{secrets.token_hex(8)}.{path.name}")
     try:
         write(part)
         os.replace(part, path)

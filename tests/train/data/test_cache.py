@@ -112,6 +112,16 @@ def test_a_damaged_page_is_made_again(folder, damage):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_pages_may_be_read_by_whom_the_umask_lets(folder, mask, mode):
+    before = os.umask(mask)
+    try:
+        check(Cached(Slow(), ROW))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in pages(folder)} == {mode}
+
+
 def test_an_interrupted_page_counts_for_nothing(folder, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt

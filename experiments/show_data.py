@@ -1,6 +1,7 @@
 """What a network is shown: examples of any set, before and after any augmentations, on one sheet.
 
-python experiments/show_data.py                                        boxes and masks of scenes
+python experiments/show_data.py                                        masks of scenes
+python experiments/show_data.py --want boxes --stages rotation,flip    their boxes
 python experiments/show_data.py --data fashion_mnist --want label --stages pad_and_crop,flip,cutout
 python experiments/show_data.py --data folder:PATH --want label --size 224 --seeds 0,1,2,3
 python experiments/show_data.py --data coco:PATH --want boxes --size 320 --stages rotation,flip
@@ -45,6 +46,7 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
     "random_crop": lambda about: [augment.random_crop(*(3 * n // 4 for n in shape_of(about)))],
     "random_resized_crop": lambda about: [augment.random_resized_crop(*shape_of(about))],
     "flip": lambda about: [augment.flip()],
+    "alternating_flip": lambda about: [augment.alternating_flip()],
     "vertical_flip": lambda about: [augment.vertical_flip()],
     "quarter_turns": lambda about: [augment.quarter_turns()],
     "shift": lambda about: [augment.shift(0.2)],
@@ -56,7 +58,7 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
     "trivial_augment_wide": lambda about: augment.trivial_augment_wide(),
     "brightness": lambda about: [augment.brightness(0.6)],
     "contrast": lambda about: [augment.contrast(0.8)],
-    "saturation": lambda about: [augment.saturation((0.0, 3.0))],
+    "saturation": lambda about: [augment.saturation((2.0, 4.0))],
     "hue": lambda about: [augment.hue(0.5)],
     "colour_jitter": lambda about: [augment.colour_jitter(0.4, 0.4, 0.4, 0.1)],
     "grayscale": lambda about: [augment.grayscale(1.0)],
@@ -64,7 +66,7 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
     "channel_noise": lambda about: [augment.channel_noise(0.4)],
     "gaussian_noise": lambda about: [augment.gaussian_noise(25.0)],
     "gaussian_blur": lambda about: [augment.gaussian_blur((1.0, 3.0))],
-    "sharpness": lambda about: [augment.sharpness((0.0, 6.0))],
+    "sharpness": lambda about: [augment.sharpness((5.0, 10.0))],
     "posterise": lambda about: [augment.posterise((1, 3))],
     "solarise": lambda about: [augment.solarise((64.0, 192.0))],
     "invert": lambda about: [augment.invert()],
@@ -224,6 +226,6 @@ def main(config: Config) -> Image.Image:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except Refused as refused:
-        print(f"error: {refused}", file=sys.stderr)
+    except (Refused, ValueError) as error:  # a chain refuses its stages by a ValueError
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -20,8 +20,7 @@ ABOUT = About("x", "train", ("a", "b", "c"), True, (12, 16, 3), (1.0, 2.0, 3.0))
 
 def test_every_augmentation_is_in_the_table():
     no_stages = {"chain", "maybe", "one_of", "Geometric", "Mixing", "Paired", "Pixel"}
-    # Its side is that of the epoch: on one sheet it is a flip.
-    assert set(augment.__all__) - no_stages - {"alternating_flip"} == set(STAGES)
+    assert set(augment.__all__) - no_stages == set(STAGES)
     for name, stages in STAGES.items():
         assert [kind(name, stage) for stage in stages(ABOUT)]
 
@@ -91,11 +90,20 @@ def test_what_cannot_be_shown_is_refused(fields, match, tmp_path):
     assert not (tmp_path / "x.png").exists()
 
 
-def test_errors_are_one_line():
-    command = [sys.executable, show_data.__file__, "--data", "nothing_like_it"]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--data", "nothing_like_it"), "nothing_like_it"),
+        (("--stages", "brightness,flip"), "stages[1] is geometric"),
+        (("--stages", "mixup", "--examples", "2", "--seeds", "0"), "mask"),
+    ],
+)
+def test_errors_are_one_line(arguments, words, tmp_path):
+    command = [sys.executable, show_data.__file__, *arguments, "--out", str(tmp_path / "x.png")]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
+    assert words in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -26,7 +26,7 @@ from train.augment.kinds import Stage
 from train.data.batch import Batch, Transform
 from train.data.host import Host, Letterbox
 from train.data.named import named
-from train.data.order import once
+from train.data.order import once, order
 from train.data.resident import Resident
 from train.data.source import About, Source
 from train.data.statistics import measured
@@ -90,7 +90,7 @@ class Config:
         split: "train", "validation" or "test".
         stages: names of augmentations, with commas, geometry first.
         border: what lies outside the image: its mean colour, its mirror image, or its edge.
-        first: index of the first example.
+        first: place of the first example in a shuffled order, always the same.
         examples: how many.
         seeds: with commas; a column each.
         size: height and width to which images are brought, with a border; 0 leaves them.
@@ -201,7 +201,9 @@ def main(config: Config) -> Image.Image:
         raise Refused(f"data={config.data!r} has no split {config.split}")
     if config.first >= len(data):
         raise Refused(f"first={config.first} is beyond the {len(data)} examples")
-    indices = range(config.first, min(config.first + config.examples, len(data)))
+    places = np.arange(config.first, min(config.first + config.examples, len(data)))
+    # Sets in files stand class by class.
+    indices = order(0, 0, places, len(data)).astype(np.int64)
     source = subset(data, indices)
     about = measured(source)
     columns = batches(config, source, about)

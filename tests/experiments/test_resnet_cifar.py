@@ -322,7 +322,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
         (["--model", "resnet21"], ["model='resnet21'", "resnet20"]),
         (["--data", "cifar01"], ["data='cifar01'", "cifar10"]),
         (["--learning-rate", "inf"], ["learning_rate=inf"]),
-        (["--workers", "2"], ["workers=2", "streaming"]),
+        (["--loader", "resident", "--workers", "2"], ["workers=2", "streaming"]),
         (["--steps", "0"], ["steps=0"]),
         (["--steps", "-3"], ["steps=-3"]),
         (["--seed", str(2**32)], ["seed=4294967296"]),

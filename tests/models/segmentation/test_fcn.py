@@ -26,7 +26,7 @@ def drawn(network, shape, seed=0):
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: rng.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5,
-        tree(network, shape, "float64")[1]["params"],
+        tree(network, shape, "float32")[1]["params"],
     )
 
 

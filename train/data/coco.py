@@ -130,6 +130,7 @@ class Coco:
         _once(path, "image", (one["id"] for one in listed))
         _once(path, "annotation", (one["id"] for one in rows))
         self._files = [str(one["file_name"]) for one in listed]
+        self._image_ids = [one["id"] for one in listed]
         self._sizes = np.array([(one["height"], one["width"]) for one in listed], np.int64)
         if not self._files:
             raise Refused(f"annotations={str(path)!r} lists no image")
@@ -180,6 +181,32 @@ class Coco:
             numbers = self._numbers[rows]
             raise Unreadable(file, i, f"{error} (annotations {numbers})") from error
         return {"boxes": kept, "box_label": self._labels[rows], "box_crowd": self._crowd[rows]}
+
+    def results(
+        self, i: int, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """What was found in example i, as COCO's tools read it, with the file's own ids.
+
+        Args:
+            i: index of the example.
+            boxes: (n, 4), x0 y0 x1 y1 in source pixels.
+            labels: (n,) classes from 0.
+            scores: (n,).
+
+        Returns:
+            {"image_id", "category_id", "bbox": x y width height, "score"} of each, for JSON.
+        """
+        return [
+            {
+                "image_id": self._image_ids[i],
+                "category_id": self.about.ids[label],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": score,
+            }
+            for (x0, y0, x1, y1), label, score in zip(
+                np.asarray(boxes).tolist(), labels, np.asarray(scores).tolist(), strict=True
+            )
+        ]
 
     def name(self, i: int) -> str:
         """The image file of example i."""

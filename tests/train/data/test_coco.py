@@ -36,6 +36,11 @@ def test_boxes_classes_and_ids(tmp_path):
     np.testing.assert_array_equal(source.truth(0)["boxes"], np.float32([[0.5, 0, 20, 10]]))
     np.testing.assert_array_equal(source.truth(0)["box_crowd"], [True])
     assert about.ids[source.truth(0)["box_label"][0]] == 90
+    found = source.results(1, truth["boxes"], truth["box_label"], np.float32([0.5, 0.25]))
+    assert json.loads(json.dumps(found)) == [
+        {"image_id": 3, "category_id": 13, "bbox": [1, 2, 3, 4], "score": 0.5},
+        {"image_id": 3, "category_id": 1, "bbox": [0, 0, 6, 8], "score": 0.25},
+    ]
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again[0]["image"], pixels(10, 20, seed=0))
     with pytest.raises(IndexError):

@@ -28,7 +28,6 @@ from jax import lax
 import models
 from models.classification.auxiliary import AuxiliaryClassifier
 from models.layers.norm import BatchNorm, FrozenBatchNorm
-from models.pretrained import torchvision
 from models.pretrained.preprocess import MEAN, STD
 from train import cli, finetune, optim
 from train.accumulate import accumulated
@@ -196,7 +195,9 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         transform=chain(*stages, fill=about.mean) if stages else None,
         gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
         average=optim.moving_average(config.ema) if config.ema else None,
-        weights=functools.partial(weights, config) if trained else None,
+        weights=functools.partial(finetune.torchvision_weights, config.model, config.init_from)
+        if trained
+        else None,
         host=host,
     )
 
@@ -255,18 +256,6 @@ def sized(config: Config, network: Any, about: About) -> fit.Fit:
     if config.by == "pad" and max(height, width) > size:
         raise Refused(f"by='pad': images of {height}x{width} are larger than size={size}")
     return (fit.resized if config.by == "resize" else fit.padded)(size, size)
-
-
-def weights(config: Config) -> dict[str, Any]:
-    """Those that the run starts from.
-
-    Raises:
-        Refused: the file is none, or for another network.
-    """
-    try:
-        return torchvision.load(config.model, config.init_from)
-    except (OSError, ValueError, ImportError) as error:
-        raise Refused(f"init_from={config.init_from!r}: {error}") from error
 
 
 def splits(config: Config) -> Splits:

@@ -19,11 +19,10 @@ from jax import lax
 
 import models
 from models.layers.norm import BatchNorm
-from models.pretrained import torchvision
 from models.pretrained.naming import names as published
 from models.pretrained.preprocess import MEAN, STD
 from models.segmentation.deeplab import DeepLabV3Head
-from train import cli, optim
+from train import cli, finetune, optim
 from train.accumulate import accumulated
 from train.augment import brightness, chain, contrast, flip, rotation, scale, shift
 from train.augment.kinds import Stage
@@ -220,16 +219,9 @@ def augmentation(config: Config, about: About) -> Transform | None:
 
 
 def weights(config: Config) -> dict[str, Any]:
-    """Those that the run starts from: the model's own, or its backbone's classifier's.
-
-    Raises:
-        Refused: the file is none, or for another network.
-    """
+    """Those that the run starts from: the model's own, or its backbone's classifier's."""
     name = config.model if config.model in published() else config.model.rpartition("_")[2]
-    try:
-        return torchvision.load(name, config.init_from)
-    except (OSError, ValueError, ImportError) as error:
-        raise Refused(f"init_from={config.init_from!r}: {error}") from error
+    return finetune.torchvision_weights(name, config.init_from)
 
 
 def splits(config: Config) -> Splits:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from models.pretrained import torchvision
 from train.record import flat, shortened
 from train.refusal import Refused
 from train.state import State
@@ -70,6 +71,18 @@ def grouped(groups: Mapping[str, str], rest: str) -> Callable[[Any], Any]:
 def under(path: str, prefix: str) -> bool:
     """Whether a path is the prefix, or goes on from it with a whole name."""
     return path == prefix or path.startswith(prefix.rstrip("/") + "/")
+
+
+def torchvision_weights(name: str, path: str) -> dict[str, Any]:
+    """Variables of a network by torchvision's name, for `begun`, from a file of its weights.
+
+    Raises:
+        Refused: the file is none, or for another network.
+    """
+    try:
+        return torchvision.load(name, path)
+    except (OSError, ValueError, ImportError) as error:
+        raise Refused(f"init_from={path!r}: {error}") from error
 
 
 def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:

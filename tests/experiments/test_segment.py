@@ -13,6 +13,7 @@ import models
 from experiments import segment
 from experiments.segment import LOSSES, Config, build, create, narrowed, recipe, weights
 from models.layers.norm import BatchNorm
+from models.pretrained import torchvision
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.refusal import Refused
@@ -118,7 +119,7 @@ def test_recipes():
 
 def test_pretrained_weights_are_the_models_or_its_backbones(monkeypatch):
     asked = []
-    monkeypatch.setattr(segment.torchvision, "load", lambda name, path: asked.append((name, path)))
+    monkeypatch.setattr(torchvision, "load", lambda name, path: asked.append((name, path)))
     for model in ("fcn_resnet50", "deeplabv2_resnet101", "deeplabv3plus_resnet50"):
         weights(Config(model=model, init_from="w.pth"))
     assert asked == [("fcn_resnet50", "w.pth"), ("resnet101", "w.pth"), ("resnet50", "w.pth")]

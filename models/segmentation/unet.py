@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from models.classification.auxiliary import WithAuxiliary
 from models.classification.classifier import check_num_classes
 from models.layers.image import check_channels, check_image
 from models.layers.norm import BatchNorm
@@ -31,16 +32,22 @@ class UNet(nn.Module):
     On each level two 3x3 convolutions with ReLU. From one level down to the next the maximum over
     2x2; from one up to the next twice the size by half the channels, next to the map of that level
     on the way down, cropped to its size where nothing is padded. Logits are at least float32.
-    Dropout draws from `dropout`.
+    Parameters are the same whether `init` is called with `train` or without. Dropout draws from
+    `dropout`.
 
     Attributes:
         num_classes: at least 1.
         features: channels of each level, from the image's size down.
         padding: "SAME" keeps the size: height and width must be multiples of 2^(levels - 1).
-            "VALID" pads nothing, and every pixel of logits has seen all its context: sizes that
-            divide on every level are `input_size`'s.
+            "VALID" pads no convolution of a level, and with "transposed" every pixel of logits has
+            seen all its context: sizes that divide on every level are `input_size`'s.
         upsampling: "transposed", a convolution of 2x2 at stride 2; "resize", bilinear and a 3x3
-            convolution.
+            convolution, padded whatever `padding` is: what a tile's border yields is not the
+            whole image's.
+        aux: whether each level on the way up but the last has logits of its own (1x1 convolutions),
+            brought to the image's size, so that the low ones need not wait for what the high ones
+            pass down (deep supervision: Lee et al. 2015, arXiv:1409.5185). In training the call
+            then yields `WithAuxiliary`.
         batch_norm: whether `norm` stands between each 3x3 convolution and its ReLU, which then has
             no bias.
         dropout: rate at the end of the two lowest levels on the way down (the paper's section 3.1
@@ -54,8 +61,9 @@ class UNet(nn.Module):
     Raises:
         TypeError: `num_classes` is no whole number.
         ValueError: it or one of `features` is below 1; there are no two levels; an odd number of
-            channels to halve; an unknown `padding` or `upsampling`; `dropout` is not from 0 to
-            below 1; in a call, a size that does not divide, naming the next that does.
+            channels to halve; an unknown `padding` or `upsampling`; `aux` without padding, where
+            levels do not cover the same pixels; `dropout` is not from 0 to below 1; in a call, a
+            size that does not divide, naming the next that does.
     """
 
     num_classes: int
@@ -63,6 +71,7 @@ class UNet(nn.Module):
     padding: Literal["SAME", "VALID"] = "SAME"
     upsampling: Literal["transposed", "resize"] = "transposed"
     batch_norm: bool = True
+    aux: bool = False
     dropout: float = 0.0
     norm: ModuleDef = BatchNorm
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
@@ -79,6 +88,8 @@ class UNet(nn.Module):
             raise ValueError(f"features={self.features}: all but the first are halved, and odd")
         if self.padding not in ("SAME", "VALID"):
             raise ValueError(f"padding={self.padding!r} is neither 'SAME' nor 'VALID'")
+        if self.aux and self.padding == "VALID":
+            raise ValueError("aux=True with padding='VALID': levels do not cover the same pixels")
         if self.upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling={self.upsampling!r} is neither 'transposed' nor 'resize'")
         super().__post_init__()
@@ -105,8 +116,9 @@ class UNet(nn.Module):
         return lowest * scale + taken
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array | WithAuxiliary:
         check_image(x)
+        height, width = x.shape[1:3]
         check_channels(x, self, "down1_conv1")
         for size in x.shape[1:3]:
             wanted = self.input_size(max(size - 2 * self.margin, 1))
@@ -117,6 +129,7 @@ class UNet(nn.Module):
                 )
         levels = len(self.features)
         skips: list[jax.Array] = []
+        aux: list[jax.Array] = []
         for level, features in enumerate(self.features, 1):
             x = self.level(x, features, f"down{level}", train=train)
             if level >= levels - 1:
@@ -129,17 +142,23 @@ class UNet(nn.Module):
             x = self.upsample(x, self.features[level] // 2, f"up{level}_up")
             x = jnp.concatenate([cropped(skips[level - 1], x), x], -1)
             x = self.level(x, features, f"up{level}", train=train)
-        wide = np.promote_types(x.dtype, np.float32)
-        head = nn.Conv(
+            if self.aux and level > 1 and (train or self.is_initializing()):
+                aux.append(bilinear(self.logits(x, f"aux{level}"), height, width))
+        main = self.logits(x, "head")
+        return WithAuxiliary(main, tuple(aux)) if self.aux and train else main
+
+    def logits(self, x: jax.Array, name: str) -> jax.Array:
+        """(B, h, w, c) -> (B, h, w, num_classes), at least float32."""
+        layer = nn.Conv(
             self.num_classes,
             (1, 1),
             conv_general_dilated=self.conv_general_dilated,
-            dtype=wide,
+            dtype=np.promote_types(x.dtype, np.float32),
             param_dtype=self.param_dtype,
             precision="highest",
-            name="head",
+            name=name,
         )
-        return head(x)
+        return layer(x)
 
     def conv(self, features: int, kernel: int, **fields: Any) -> nn.Conv:
         """A convolution with this network's arithmetic."""
@@ -188,7 +207,8 @@ class UNet(nn.Module):
             features,
             (2, 2),
             strides=2,
-            kernel_init=nn.initializers.he_normal(),
+            # sqrt(2 / N), section 3: one of four taps reaches an output, N is a quarter of fan-in.
+            kernel_init=nn.initializers.variance_scaling(8.0, "fan_in", "truncated_normal"),
             conv_general_dilated=self.conv_general_dilated,
             dtype=self.dtype,
             param_dtype=self.param_dtype,

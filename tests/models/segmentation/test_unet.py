@@ -126,16 +126,10 @@ class Reference:
             kernel = self.params[name]["kernel"]
             y = np.einsum("bijc,klcf->bikjlf", x, kernel).reshape(len(x), 2 * h, 2 * w, -1)
             return y + self.params[name]["bias"]
-        for axis in (1, 2):
-            first, last = np.take(x, [0], axis), np.take(x, [-1], axis)
-            before = np.concatenate([first, np.delete(x, -1, axis)], axis)
-            after = np.concatenate([np.delete(x, 0, axis), last], axis)
-            pair = np.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-            x = pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
-        return self.conv(x, name, 1)
+        return self.conv(double(x), name, 1)
 
     def __call__(self, x):
-        skips = []
+        skips, self.aux = [], []
         for level in (1, 2, 3):
             x = self.level(x, f"down{level}")
             if level < 3:
@@ -148,7 +142,20 @@ class Reference:
             top, left = (skip.shape[1] - x.shape[1]) // 2, (skip.shape[2] - x.shape[2]) // 2
             skip = skip[:, top : top + x.shape[1], left : left + x.shape[2]]
             x = self.level(np.concatenate([skip, x], -1), f"up{level}")
+            if level == 2 and self.network.aux:
+                self.aux = [double(self.conv(x, "aux2", 0))]
         return self.conv(x, "head", 0)
+
+
+def double(x):
+    """Bilinear: a pixel of twice the size stands a quarter of a pixel beside the next."""
+    for axis in (1, 2):
+        first, last = np.take(x, [0], axis), np.take(x, [-1], axis)
+        before = np.concatenate([first, np.delete(x, -1, axis)], axis)
+        after = np.concatenate([np.delete(x, 0, axis), last], axis)
+        pair = np.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+    return x
 
 
 @pytest.mark.usefixtures("x64")
@@ -173,6 +180,33 @@ def test_the_forward_pass(definition, padding, upsampling, batch_norm):
     assert expected.std() > 0.1
     found = jax.jit(partial(network.apply, train=False))(variables, x)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("x64")
+def test_in_training_the_levels_have_logits_of_their_own(definition):
+    network = UNet(**TINY, batch_norm=False, aux=True)
+    variables = drawn(network, (1, 8, 12, 2))
+    x = np.random.default_rng(1).normal(size=(1, 8, 12, 2))
+    reference = Reference(network, variables, definition)
+    expected = reference(x)
+    # The same parameters, whichever call they are made in.
+    made = jax.eval_shape(partial(network.init, train=True), jax.random.key(0), x)
+    assert jax.tree.structure(made) == jax.tree.structure(variables)
+    found, aux = jax.jit(partial(network.apply, train=True))(variables, x)
+    assert len(aux) == 1
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(aux[0], reference.aux[0], rtol=1e-9, atol=1e-9)
+    alone = jax.jit(partial(network.apply, train=False))(variables, x)
+    np.testing.assert_allclose(alone, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_an_output_of_the_transposed_convolution_begins_with_its_inputs_variance():
+    """Section 3: sqrt(2 / N), N being the incoming nodes of one neuron; 2x2 at stride 2 has C."""
+    network = UNet(2, features=(2, 64), batch_norm=False)
+    init = jax.jit(partial(network.init, train=False))
+    kernel = init(jax.random.key(0), jnp.zeros((1, 2, 2, 1)))["params"]["up1_up"]["kernel"]
+    assert kernel.shape == (2, 2, 64, 32)
+    np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / 64), rtol=0.03)
 
 
 @pytest.mark.usefixtures("x64")
@@ -219,6 +253,7 @@ def test_dropout_is_on_the_two_lowest_levels_of_the_way_down():
         ({"features": (8, 9)}, r"features=\(8, 9\): all but the first are halved"),
         ({"padding": "REFLECT"}, "padding='REFLECT' is neither"),
         ({"upsampling": "nearest"}, "upsampling='nearest' is neither"),
+        ({"padding": "VALID", "aux": True}, "aux=True with padding='VALID'"),
         ({"dropout": 1.0}, "dropout=1.0 must be from 0 to below 1"),
         ({"dropout": -0.5}, "dropout=-0.5"),
     ],

@@ -22,6 +22,7 @@ from train.checkpoints import Checkpoints
 from train.data.gaps import Gaps
 from train.data.host import Host
 from train.data.loader import Loader
+from train.data.masks import missing
 from train.data.named import Splits
 from train.data.resident import Resident
 from train.data.source import Source, classes_said
@@ -97,6 +98,7 @@ def run(
     data = splits(config)
     gaps = unreadable(config, path)
     about = measured(data.train, gaps=gaps["train"])
+    absent = missing(about)
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
     load = loaders(config, mesh, parts.host, gaps)
@@ -145,6 +147,7 @@ def run(
             whence = "A new run in" if begin is None else f"Going on from step {begin} of"
             for line in (
                 note,
+                absent,
                 describe(config, data, mesh, backend, record["cpu"]),
                 *said,
                 f"{whence} {path}.",

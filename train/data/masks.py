@@ -9,6 +9,8 @@ from PIL import Image
 
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable, content, reason, upright
+from train.data.source import About
+from train.refusal import Refused
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BITS = 24
@@ -57,6 +59,31 @@ def check(mask: np.ndarray, shape: tuple[int, ...], classes: Sequence[str]) -> N
             f"the mask's pixel ({row}, {column}) is of class {mask[row, column]}, outside the "
             f"{len(classes)} classes 0..{len(classes) - 1} and not {IGNORE}"
         )
+
+
+def missing(about: About) -> str:
+    """What no one may overlook of a set's masks: classes that none of them holds; "" if none.
+
+    Args:
+        about: measured (`train.data.statistics`).
+
+    Raises:
+        Refused: all pixels that were measured are 255: there is nothing to learn from.
+    """
+    if not about.mask_pixels:
+        return ""
+    *pixels, ignored = about.mask_pixels
+    share = 100 * ignored / (sum(pixels) + ignored)
+    if not any(pixels):
+        raise Refused(f"data={about.name!r}: every pixel of the masks that were read is {IGNORE}")
+    absent = [name for name, n in zip(about.mask_classes, pixels, strict=True) if not n]
+    if not absent:
+        return ""
+    shown = ", ".join(map(repr, absent[:8])) + (", …" if len(absent) > 8 else "")
+    return (
+        f"Of {len(pixels)} classes, {len(absent)} occur in none of the training masks that were "
+        f"read: {shown}; {share:.1f} % of the pixels are {IGNORE}, which is ignored."
+    )
 
 
 def mask_of(path: pathlib.Path, index: int, shape: tuple[int, ...], classes: Sequence[str]):

@@ -21,6 +21,8 @@ class About:
         mean, std: channel statistics of the training pixels, 0..255; None until measured
             (`train.data.statistics`).
         mask_classes: names of a mask's classes; () where there is no mask.
+        mask_pixels: in the training examples that were measured, of each of these classes, and of
+            255, which is ignored; () until then.
         colours: (red, green, blue) 0..255 of each of them.
         ids: what the set's own files call its classes, where that is not their index (COCO).
     """
@@ -35,6 +37,7 @@ class About:
     mask_classes: tuple[str, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
     ids: tuple[int, ...] = ()
+    mask_pixels: tuple[int, ...] = ()
 
 
 def classes_said(about: About) -> str:

@@ -1,4 +1,4 @@
-"""Channel statistics of a source's pixels."""
+"""Statistics of a source's pixels: of their channels, and of their masks' classes."""
 
 import dataclasses
 import math
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from train.data.batch import IGNORE
 from train.data.decode import Unreadable
 from train.data.gaps import Gaps
 from train.data.source import About, Example, Source
@@ -43,6 +44,24 @@ def measure(
     Raises:
         Refused: fewer than one example asked for, or none that can be read.
     """
+    mean, std, _ = _read(source, examples, gaps)
+    return mean, std
+
+
+def measured(source: Source, examples: int | None = None, gaps: Gaps | None = None) -> About:
+    """The source's `about` with the statistics that `measure` finds, and with what its masks hold.
+
+    Args:
+        source, examples, gaps: as of `measure`; examples that have a `mask` besides.
+    """
+    mean, std, pixels = _read(source, examples, gaps)
+    return dataclasses.replace(source.about, mean=mean, std=std, mask_pixels=pixels)
+
+
+def _read(
+    source: Source, examples: int | None, gaps: Gaps | None
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
+    """Mean and standard deviation a channel; pixels a class, and ignored ones, () without masks."""
     if examples is None:
         shape = source.about.shape
         examples = EXAMPLES if shape is None else max(EXAMPLES, PIXELS // (shape[0] * shape[1]))
@@ -53,6 +72,7 @@ def measure(
     pixels = 0
     sums: list[int] = []
     squares: list[int] = []
+    classes = np.zeros(256, np.int64)
     together = _LARGE if source.about.shape is None else _TOGETHER
     for start in range(0, count, together):
         for example in _sound(source, indices[start : start + together], gaps):
@@ -60,6 +80,8 @@ def measure(
             pixels += len(image)
             sums = _plus(sums, image.sum(0))
             squares = _plus(squares, (image * image).sum(0))
+            if "mask" in example:
+                classes += np.bincount(example["mask"].ravel(), minlength=256)
     if not pixels:
         raise Refused(f"none of {count} examples of data={source.about.name!r} can be read")
     # Python's integers have no end; n * squares would pass 2**63.
@@ -67,13 +89,9 @@ def measure(
     spread = (
         math.sqrt((pixels * q - s * s) / pixels**2) for s, q in zip(sums, squares, strict=True)
     )
-    return mean, tuple(std or 1.0 for std in spread)
-
-
-def measured(source: Source, examples: int | None = None, gaps: Gaps | None = None) -> About:
-    """The source's `about` with the statistics that `measure` finds."""
-    mean, std = measure(source, examples, gaps)
-    return dataclasses.replace(source.about, mean=mean, std=std)
+    known = len(source.about.mask_classes)
+    held = (*(int(n) for n in classes[:known]), int(classes[IGNORE])) if classes.any() else ()
+    return mean, tuple(std or 1.0 for std in spread), held
 
 
 def _sound(source: Source, indices: Sequence[int], gaps: Gaps | None) -> list[Example]:

@@ -5,6 +5,7 @@ import pytest
 
 from train.data import statistics
 from train.data.arrays import Arrays
+from train.data.masks import missing
 from train.data.source import About
 from train.data.statistics import measure, measured
 from train.data.subset import subset
@@ -77,3 +78,29 @@ def test_how_many_are_read_by_default(monkeypatch, shape, pixels, at_least, read
     about = About(name="toy", split="train", classes=("a",), mirror=True, shape=shape)
     measure(Counted({"image": np.zeros((40, 2, 2, 1), np.uint8)}, about))
     assert len(taken) == read
+
+
+def masked(masks, names=("ground", "cat")):
+    """A set with masks of one row."""
+    about = About("pets", "train", (), mirror=True, shape=(1, 4, 1), mask_classes=names)
+    mask = np.asarray(masks, np.uint8)[:, None]
+    return Arrays({"image": np.zeros((*mask.shape, 1), np.uint8), "mask": mask}, about)
+
+
+def test_what_masks_hold_is_counted():
+    about = measured(masked([[0, 0, 1, 255], [1, 1, 1, 255]]))
+    assert about.mask_pixels == (2, 4, 2)
+    assert missing(about) == ""
+    assert measured(toy(np.zeros((2, 1, 1, 1), np.uint8))).mask_pixels == ()
+
+
+def test_a_class_that_no_mask_holds_is_said():
+    said = missing(measured(masked([[0, 0, 255, 255], [0, 0, 0, 0]])))
+    assert "Of 2 classes, 1 occur in none" in said
+    assert "'cat'" in said
+    assert "25.0 % of the pixels are 255" in said
+    names = tuple(f"c{i}" for i in range(20))
+    assert "'c1', 'c2'," in missing(measured(masked([[0] * 4], names)))
+    assert missing(measured(masked([[0] * 4], names))).count("'c") == 8
+    with pytest.raises(Refused, match=r"'pets': every pixel .* is 255"):
+        missing(measured(masked([[255] * 4])))

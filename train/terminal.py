@@ -19,7 +19,12 @@ Value = float | int | Sequence[float | int]
 SECONDS_BETWEEN_LINES = 5.0
 """Plain lines of training come no faster than this."""
 
-SHORT = {"accuracy": "acc", "learning_rate": "lr", "images_per_second": "img/s"}
+SHORT = {
+    "accuracy": "acc",
+    "pixel_accuracy": "pixel acc",
+    "learning_rate": "lr",
+    "images_per_second": "img/s",
+}
 """Labels on the lines of training; other quantities keep their names."""
 # Where the line is too narrow, what stands first here goes first.
 LEAST_IMPORTANT = ("img/s", "epoch", "lr", "acc", "left")
@@ -91,7 +96,7 @@ class Terminal:
         """Label -> what is shown, in the order of the line."""
         pieces = {"step": _label("step", f"{step}/{self._steps}")}
         pieces["epoch"] = _label("epoch", f"{epoch:.1f}")
-        for name in ("loss", "accuracy", "learning_rate"):
+        for name in ("loss", "accuracy", "pixel_accuracy", "learning_rate"):
             if name in values:
                 short = SHORT.get(name, name)
                 pieces[short] = _label(short, show(name, values[name], digits=3))

@@ -127,7 +127,11 @@ def segmentation(
         }
         return {"confusion": matrix}, kept
 
-    return Task(inputs, training_loss, predict, measure, score, summarise)
+    def summary(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
+        # Where no example could be read there is no matrix.
+        return summarise({"confusion": np.zeros((num_classes,) * 2, np.int64)} | sums, kept)
+
+    return Task(inputs, training_loss, predict, measure, score, summary)
 
 
 def over_border(
@@ -191,11 +195,11 @@ def pixel_confusion(truth: np.ndarray, guess: np.ndarray, num_classes: int) -> n
     if truth.shape != guess.shape:
         raise ValueError(f"a mask of shape {truth.shape}, predicted one of {guess.shape}")
     there = truth != IGNORE
-    pairs = truth[there].astype(np.int64) * num_classes + guess[there]
-    counts = np.bincount(pairs, minlength=num_classes**2)
-    if len(counts) > num_classes**2:
+    truth, guess = truth[there], guess[there]
+    if max(truth.max(initial=0), guess.max(initial=0)) >= num_classes:
         raise ValueError(f"a class above {num_classes - 1}")
-    return counts.reshape(num_classes, num_classes)
+    pairs = truth.astype(np.int64) * num_classes + guess
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:

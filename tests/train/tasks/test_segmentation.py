@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from models.classification.auxiliary import WithAuxiliary
 from models.layers.norm import BatchNorm
 from models.segmentation.unet import UNet
+from train.evaluate import add
 from train.tasks.pixel_losses import cross_entropy, soft_dice, weighted
 from train.tasks.segmentation import over_border, pixel_confusion, segmentation, to_source
 from train.tasks.task import Ratio
@@ -165,17 +166,28 @@ def test_an_example_without_a_pixel_that_counts_is_counted_and_not_ranked():
 
 def test_pixels_are_counted_beyond_what_float32_and_int32_hold():
     truth = np.zeros((4097, 4097), np.uint8)
-    total = sum(pixel_confusion(truth, truth, 2) for _ in range(3))
-    assert total[0, 0] == 3 * 4097**2
-    assert total.dtype == np.int64
+    counts = pixel_confusion(truth, truth, 2)
+    assert counts.dtype == np.int64
+    assert counts[0, 0] == 4097**2  # no float32
+    total = add({"confusion": counts * 2**8}, {"confusion": counts})
+    assert total["confusion"][0, 0] == 257 * 4097**2  # no int32
 
 
 def test_a_mask_of_another_shape_or_with_another_class_is_refused():
     mask = np.zeros((2, 3), np.uint8)
     with pytest.raises(ValueError, match="shape"):
         pixel_confusion(mask, mask.T, 2)
-    with pytest.raises(ValueError, match="class above 1"):
-        pixel_confusion(mask + 2, mask, 2)
+    for pair in ((mask + 2, mask), (mask, mask + 2)):
+        with pytest.raises(ValueError, match="class above 1"):
+            pixel_confusion(*pair, 2)
+
+
+def test_where_no_example_could_be_read_nothing_was_scored():
+    nothing = {"loss": (np.float64(0), np.float64(0)), "count": np.int64(0)}
+    scalars, tables = task().summarise(nothing, [])
+    assert scalars["count"] == 0
+    assert tables["confusion"].shape == (3, 3)
+    assert not tables["confusion"].any()
 
 
 def test_a_mask_goes_back_to_the_source():

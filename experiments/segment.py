@@ -8,11 +8,13 @@ python experiments/segment.py --data voc:PATH --size 320
 python experiments/segment.py --workdir DIR                    goes on with the run in DIR
 """
 
+import math
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 from jax import lax
@@ -22,6 +24,7 @@ from models.layers.norm import BatchNorm
 from models.pretrained.naming import names as published
 from models.pretrained.preprocess import MEAN, STD
 from models.segmentation.deeplab import DeepLabV3Head
+from models.segmentation.fcn import as_convolutions
 from train import cli, finetune, optim
 from train.accumulate import accumulated
 from train.augment import brightness, chain, contrast, flip, rotation, scale, shift
@@ -40,6 +43,7 @@ from train.tasks.segmentation import segmentation
 from train.tasks.task import Summary
 
 NAME = f"experiments.{Path(__file__).stem}"
+Loss = Literal["ce", "dice", "focal", "ce+dice", "focal+dice"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,8 @@ class Config(Recipe):
         colour: brightness and contrast change by up to this share.
         mirror: whether to train on mirror images too, where these keep their classes.
         init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
-            classifier of its backbone. Images are then normalised by ImageNet's statistics.
+            classifier of its backbone (U-Net has none; an FCN takes VGG-16's dense layers as
+            convolutions). Images are then normalised by ImageNet's statistics.
         dtype: of the network's arithmetic; parameters and logits are float32.
         validation: share of the training split that ranks checkpoints, where the set has no
             validation split.
@@ -82,7 +87,7 @@ class Config(Recipe):
     warmup_steps: int = 500
     weight_decay: float = 1e-2
     clip_norm: float = 0.0
-    loss: Literal["ce", "dice", "focal", "ce+dice", "focal+dice"] = "ce+dice"
+    loss: Loss = "ce+dice"
     auxiliary_weight: float = 0.4
     ema: float = 0.999
     rotate: float = 10.0
@@ -102,8 +107,9 @@ class Config(Recipe):
         nonnegative(self, "width", "size", "warmup_steps", "weight_decay", "clip_norm")
         nonnegative(self, "auxiliary_weight", "rotate", "move", "colour")
         fraction(self, "ema", "validation")
-        if self.zoom < 1:
-            raise Refused(f"zoom={self.zoom} must be at least 1")
+        choice(self, "loss", get_args(Loss))
+        if not 1 <= self.zoom < math.inf:
+            raise Refused(f"zoom={self.zoom} must be finite and at least 1")
 
 
 SCENES = Config(
@@ -117,12 +123,16 @@ SCENES = Config(
 )
 """100,000 scenes of 96x96."""
 
+NARROWED = ("unet", "unet_2015", "fcn32s", "fcn16s", "fcn8s", "deeplabv3_resnet18")
+"""Models of which there are forms of other widths."""
+
 
 def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
     """The recipe for a data set and a model."""
     data = "digit_scenes" if data == "auto" else data
     config = SCENES if data.endswith("_scenes") else Config()
-    return replace(config, data=data, model=model)
+    width = config.width if model in NARROWED else 0
+    return replace(config, data=data, model=model, width=width)
 
 
 LOSSES: dict[str, PixelLoss] = {"ce": cross_entropy(), "dice": soft_dice(), "focal": focal()}
@@ -132,6 +142,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
     assert about.mean, "channel statistics have not been measured"
     assert about.std
+    if len(about.mask_classes) < 2:
+        raise Refused(f"data={config.data!r} has masks of {len(about.mask_classes)} class(es)")
     trained = bool(config.init_from)
     network = create(config, len(about.mask_classes), conv, norm)
     task = segmentation(
@@ -163,13 +175,15 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
 
 def create(config: Config, num_classes: int, conv: Any, norm: Any) -> nn.Module:
     """The network of a recipe."""
-    fields: dict[str, Any] = {"dtype": config.dtype, "conv_general_dilated": conv}
-    if not config.model.startswith("fcn") or "resnet" in config.model:
-        fields["norm"] = norm
+    fields: dict[str, Any] = {
+        "dtype": config.dtype,
+        "conv_general_dilated": conv,
+        "norm": norm,
+    }
     if config.width:
         fields |= narrowed(config.model, config.width)
-    if "resnet" in config.model and not config.auxiliary_weight:
-        fields["aux"] = False
+    if config.model == "unet" or "resnet" in config.model:
+        fields["aux"] = config.auxiliary_weight > 0
     return models.create(config.model, num_classes=num_classes, **fields)
 
 
@@ -179,15 +193,15 @@ def narrowed(model: str, width: int) -> dict[str, Any]:
     Raises:
         Refused: it has no form of other widths.
     """
+    if model not in NARROWED:
+        raise Refused(f"width={width}: {model} has no form of other widths")
     if model.startswith("unet"):
         return {"features": tuple(width * 2**level for level in range(5))}
     levels = tuple(width * m for m in (1, 2, 4, 8, 8))
-    if model in ("fcn32s", "fcn16s", "fcn8s"):
+    if model.startswith("fcn"):
         return {"features": levels, "widths": (16 * width,) * 2, "batch_norm": True}
-    if model == "deeplabv3_resnet18":
-        head = partial(DeepLabV3Head, width=4 * width)
-        return {"stem_features": width, "channels": levels[:4], "head": head}
-    raise Refused(f"width={width}: {model} has no form of other widths")
+    head = partial(DeepLabV3Head, width=4 * width)
+    return {"stem_features": width, "channels": levels[:4], "head": head}
 
 
 def brought(config: Config, about: About) -> tuple[Host, Host] | None:
@@ -219,9 +233,25 @@ def augmentation(config: Config, about: About) -> Transform | None:
 
 
 def weights(config: Config) -> dict[str, Any]:
-    """Those that the run starts from: the model's own, or its backbone's classifier's."""
-    name = config.model if config.model in published() else config.model.rpartition("_")[2]
-    return finetune.torchvision_weights(name, config.init_from)
+    """Those that the run starts from: the model's own, or its backbone's classifier's.
+
+    Raises:
+        Refused: torchvision has neither; or the file is of another network.
+    """
+    paper = config.model.startswith("fcn") and "resnet" not in config.model
+    on_vgg = paper or config.model in ("deeplab_largefov", "deeplabv2_vgg16")
+    classifier = "vgg16" if on_vgg else config.model.rpartition("_")[2]
+    if classifier not in published():
+        raise Refused(
+            f"init_from={config.init_from!r}: torchvision has no weights of {config.model}"
+        )
+
+    def name(tensors: Collection[str]) -> str:
+        whole = any(tensor.startswith("backbone.") for tensor in tensors)
+        return config.model if whole and config.model in published() else classifier
+
+    found = finetune.torchvision_weights(name, config.init_from)
+    return found | {"params": as_convolutions(found["params"])} if paper else found
 
 
 def splits(config: Config) -> Splits:

@@ -4,7 +4,7 @@ A prefix is the beginning of a parameter's path, of whole names: "backbone/stage
 "backbone/stem" has all that lies under it; `python -m models.inspect resnet18` lists the paths.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from models.pretrained import torchvision
+from models.pretrained.files import read
 from train.record import flat, shortened
 from train.refusal import Refused
 from train.state import State
@@ -73,14 +74,21 @@ def under(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix.rstrip("/") + "/")
 
 
-def torchvision_weights(name: str, path: str) -> dict[str, Any]:
+def torchvision_weights(name: str | Callable[[Collection[str]], str], path: str) -> dict[str, Any]:
     """Variables of a network by torchvision's name, for `begun`, from a file of its weights.
+
+    Args:
+        name: of the network; or what tells it by the names of the file's tensors.
+        path: of the file.
 
     Raises:
         Refused: the file is none, or for another network.
     """
     try:
-        return torchvision.load(name, path)
+        if isinstance(name, str):
+            return torchvision.load(name, path)
+        tensors = read(path)
+        return torchvision.from_torchvision(name(tensors), tensors)
     except (OSError, ValueError, ImportError) as error:
         raise Refused(f"init_from={path!r}: {error}") from error
 

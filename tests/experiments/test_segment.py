@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 from functools import partial
+from typing import get_args
 
 import image_files
 import jax
@@ -12,8 +14,9 @@ import pytest
 import models
 from experiments import segment
 from experiments.segment import LOSSES, Config, build, create, narrowed, recipe, weights
-from models.layers.norm import BatchNorm
+from models.layers.norm import BatchNorm, FrozenBatchNorm
 from models.pretrained import torchvision
+from train import finetune, record
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.refusal import Refused
@@ -46,9 +49,8 @@ def pictures(tmp_path):
 
 def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
     fields = {"width": 4, "size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 2}
-    config = Config(
-        data=f"voc:{pictures}", validation=0.0, workdir=tmp_path / "run", warmup_steps=1, **fields
-    )
+    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 1, "auxiliary_weight": 0.0}
+    config = Config(data=f"voc:{pictures}", workdir=tmp_path / "run", **fields)
     summary = segment.main(config)
     assert summary.tables["confusion"].shape == (21, 21)
     # Counted in the pixels of the source, without those of 255.
@@ -96,36 +98,90 @@ def test_a_narrow_one_is_narrow(model):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) < 50_000
     loss, aux = jax.eval_shape(parts.task.loss, variables, batch, jax.random.key(0))
     assert loss.shape == ()
-    assert ("auxiliary_loss" in aux.sums) == (model == "deeplabv3_resnet18")
+    assert ("auxiliary_loss" in aux.sums) == (model != "fcn8s")
 
 
-def test_without_its_weight_an_auxiliary_head_is_not_built():
+@pytest.mark.parametrize("model", ["fcn_resnet50", "unet"])
+def test_without_its_weight_an_auxiliary_head_is_not_built(model):
     with_head, without = (
-        create(Config(model="fcn_resnet50", auxiliary_weight=w), 3, None, BatchNorm)
-        for w in (0.4, 0.0)
+        create(Config(model=model, auxiliary_weight=w), 3, None, BatchNorm) for w in (0.4, 0.0)
     )
-    assert with_head.aux is not None
-    assert without.aux is None
+    assert with_head.aux
+    assert not without.aux
 
 
 def test_recipes():
     assert recipe() == segment.SCENES
     assert recipe("voc:x", "fcn8s") == dataclasses.replace(Config(), data="voc:x", model="fcn8s")
-    assert recipe(model="fcn8s").width == 16
     assert recipe().steps * recipe().batch_size <= 100_000
-    for name in ("ce", "dice", "focal", "ce+dice", "focal+dice"):
+    for name in get_args(segment.Loss):
         assert set(name.split("+")) <= set(LOSSES)
 
 
-def test_pretrained_weights_are_the_models_or_its_backbones(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torchvision, "load", lambda name, path: asked.append((name, path)))
-    for model in ("fcn_resnet50", "deeplabv2_resnet101", "deeplabv3plus_resnet50"):
-        weights(Config(model=model, init_from="w.pth"))
-    assert asked == [("fcn_resnet50", "w.pth"), ("resnet101", "w.pth"), ("resnet50", "w.pth")]
+@pytest.mark.parametrize("model", models.names("segmentation"))
+def test_every_segmenter_has_a_recipe_for_scenes(model):
+    about = dataclasses.replace(ABOUT, shape=(96, 96, 3))
+    network = build(recipe("auto", model), about).network
+    narrow = model in ("unet", "unet_2015", "fcn32s", "fcn16s", "fcn8s", "deeplabv3_resnet18")
+    assert recipe("auto", model).width == (16 if narrow else 0)
+    assert network.input_size(96) >= 96
+
+
+def test_a_backends_norm_is_the_networks():
+    for model in ("unet", "fcn8s", "deeplabv3_resnet18"):
+        network = build(recipe("auto", model), ABOUT, norm=FrozenBatchNorm).network
+        norms = [network.norm] if model != "fcn8s" else []
+        norms += [network.backbone.norm] if model != "unet" else []
+        assert set(norms) == {FrozenBatchNorm}, model
+
+
+def zeros(name, classes=3):
+    """torchvision's tensors of a network, which take no memory."""
+    found = torchvision.tensors(name, classes).values()
+    return {tensor.name: np.broadcast_to(np.float32(0), tensor.shape) for tensor in found}
+
+
+def started(model, file="w.pth"):
+    """What a run starts from, by path, and the layers that start anew."""
+    parts = build(Config(model=model, data="pets", init_from=file), ABOUT)
+    size = parts.network.input_size(32)
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    init = partial(parts.network.init, train=False)
+    here = record.flat(jax.eval_shape(init, jax.random.key(0), image))
+    there = record.flat(parts.weights())
+    anew = {path for path in here if path not in there or here[path].shape != there[path].shape}
+    return there, {finetune.layer(path) for path in anew}
+
+
+@pytest.mark.parametrize("model", ["fcn_resnet50", "deeplabv3_resnet50", "deeplabv3plus_resnet50"])
+def test_weights_are_those_of_the_backbones_classifier(model, monkeypatch):
+    monkeypatch.setattr(finetune, "read", lambda path: zeros("resnet50", 7))
+    _, anew = started(model)
+    assert anew
+    assert not any(layer.startswith("backbone") for layer in anew)
+
+
+def test_or_they_are_the_models_own(monkeypatch):
+    monkeypatch.setattr(finetune, "read", lambda path: zeros("fcn_resnet50"))
+    assert started("fcn_resnet50")[1] == set()
+    with pytest.raises(Refused, match="do not fit deeplabv3_resnet50"):
+        started("deeplabv3_resnet50")
+    with pytest.raises(Refused, match=r"init_from='w\.pth': torchvision has no weights of unet"):
+        started("unet")
     monkeypatch.undo()
     with pytest.raises(Refused, match=r"init_from='w\.pth'"):
-        weights(Config(model="unet", init_from="w.pth"))
+        weights(Config(model="fcn_resnet50", init_from="w.pth"))
+
+
+@pytest.mark.parametrize("model", ["fcn32s", "fcn8s", "deeplab_largefov", "deeplabv2_vgg16"])
+def test_on_vgg_they_are_vggs(model, monkeypatch):
+    monkeypatch.setattr(finetune, "read", lambda path: zeros("vgg16"))
+    found, anew = started(model)
+    assert not any(layer.startswith("backbone") for layer in anew)
+    if model.startswith("fcn"):
+        # Its dense layers as convolutions; what a classifier has not starts anew.
+        assert found["params/hidden1/kernel"].shape == (7, 7, 512, 4096)
+        assert all(layer.startswith(("up", "score")) for layer in anew)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +189,9 @@ def test_pretrained_weights_are_the_models_or_its_backbones(monkeypatch):
     [
         ({"model": "resnet18"}, "model"),
         ({"zoom": 0.5}, "zoom=0.5"),
+        ({"zoom": math.nan}, "zoom=nan"),
+        ({"zoom": math.inf}, "zoom=inf"),
+        ({"loss": "l2"}, "loss"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"ema": 1}, "ema"),
     ],
@@ -140,6 +199,11 @@ def test_pretrained_weights_are_the_models_or_its_backbones(monkeypatch):
 def test_bad_fields_are_named(fields, match):
     with pytest.raises(Refused, match=match):
         Config(**fields)
+
+
+def test_masks_of_one_class_are_refused():
+    with pytest.raises(Refused, match=r"data='pets' has masks of 1 class"):
+        build(Config(data="pets"), dataclasses.replace(ABOUT, mask_classes=("0",)))
 
 
 def test_a_width_that_no_form_has_is_refused():

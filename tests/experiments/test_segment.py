@@ -16,7 +16,7 @@ from experiments import segment
 from experiments.segment import LOSSES, Config, build, create, narrowed, recipe, weights
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from models.pretrained import torchvision
-from train import finetune, record
+from train import cli, finetune, record
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.refusal import Refused
@@ -62,6 +62,26 @@ def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Worst images" in page
     assert all(name in page for name in CLASSES)
+
+
+@pytest.mark.parametrize("model", ["fcn8s", "deeplabv3_resnet18"])
+def test_others_train_and_go_on(model, pictures, tmp_path, capsys):
+    arguments = (
+        "--data", f"voc:{pictures}", "--model", model, "--width", 2, "--size", 32, "--steps", 2,
+        "--batch-size", 2, "--evaluate-every", 1, "--validation", 0, "--devices", 1,
+        "--workdir", tmp_path / "run",
+    )  # fmt: skip
+    assert cli.command_line(segment.NAME, [*map(str, arguments)]) == 0
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert found["model"] == model
+    assert found["test/count"] == 4
+    said = "".join(capsys.readouterr())
+    assert "18 occur in none of the training masks that were read: 'bird'" in said
+    assert cli.command_line(segment.NAME, ["--workdir", str(tmp_path / "run")]) == 0
+    assert (
+        json.loads((tmp_path / "run" / "summary.json").read_text())["test/miou"]
+        == (found["test/miou"])
+    )
 
 
 def test_pictures_of_many_sizes_need_one(pictures):

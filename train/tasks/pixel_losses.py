@@ -14,8 +14,9 @@ import numpy as np
 PixelLoss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """(logits (…, K) floats, classes (…) integers, counted (…) bool) -> () of the logits' type.
 
-Classes of pixels that do not count may be anything. A batch in which none counts has loss 0 and
-gradients of 0."""
+Classes of pixels that count are from 0 to K - 1 (sources see to it; it is not checked here); of
+those that do not they may be anything. A batch in which none counts has loss 0 and gradients of 0.
+"""
 
 
 def cross_entropy(weights: Sequence[float] | None = None) -> PixelLoss:

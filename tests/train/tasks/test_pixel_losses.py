@@ -104,6 +104,32 @@ def test_in_float64(name):
     np.testing.assert_allclose(found, reference(name, logits, classes, counted), rtol=1e-12)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_focal_of_other_powers(gamma):
+    logits, classes, counted = drawn()
+    logs = log_softmax(np.float64(logits[counted]), -1)
+    logs = logs[np.arange(len(logs)), classes[counted].astype(int)]
+    arguments = [jnp.asarray(x) for x in (logits, classes, counted)]
+    loss, gradient = jax.value_and_grad(focal(gamma))(*arguments)
+    np.testing.assert_allclose(loss, -((1 - np.exp(logs)) ** gamma * logs).mean(), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    if gamma == 0:
+        _, of_entropy = jax.value_and_grad(cross_entropy())(*arguments)
+        np.testing.assert_allclose(gradient, of_entropy, rtol=1e-5, atol=1e-8)
+
+
+def test_dice_by_hand():
+    """Four pixels of two classes, guessed as 0.75, 0.5, 0.5, 0.25 for the first."""
+    guess = np.array([[0.75, 0.25], [0.5, 0.5], [0.5, 0.5], [0.25, 0.75]], np.float32)
+    classes, counted = jnp.asarray([0, 0, 1, 1]), jnp.ones(4, bool)
+    # Both classes: 2 * 1.25 / (2 + 2).
+    found = soft_dice(smooth=0.0)(jnp.log(guess), classes, counted)
+    assert found == pytest.approx(1 - 2.5 / 4)
+    # Of the first alone, seen twice: 2 * 1.25 / (2 + 1.25); the second has nothing to overlap.
+    found = soft_dice(smooth=0.0)(jnp.log(guess), classes, classes == 0)
+    assert found == pytest.approx(1 - 2.5 / 3.25)
+
+
 def test_a_perfect_prediction_has_no_dice_loss():
     classes = jnp.asarray([[[0, 1], [1, 3]]], jnp.uint8)
     logits = 200 * jax.nn.one_hot(classes, CLASSES)

@@ -281,8 +281,7 @@ def followed(rate: int, at: int, strides: tuple[int, ...]) -> int:
     return max(rate * at // strides[-1], 1)
 
 
-# VGG-16 as the paper dilates it: the last two poolings keep the resolution. (The authors' files
-# also average 3x3 behind the last one, which the paper does not mention.)
+# VGG-16 as the paper dilates it: the last two poolings keep the resolution.
 DeepLabVGG16 = partial(VGG, stages=(2, 2, 3, 3, 3), window=3, output_stride=8)
 
 deeplab_largefov = partial(segmenter, DeepLabVGG16, head=LargeFOV)

@@ -126,7 +126,9 @@ SCENES = Config(
 )
 """100,000 scenes of 96x96."""
 
-NARROWED = ("unet", "unet_2015", "fcn32s", "fcn16s", "fcn8s", "deeplabv3_resnet18")
+PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")
+"""Those whose hidden layers are VGG-16's dense ones."""
+NARROWED = ("unet", "unet_2015", *PAPERS_FCN, "deeplabv3_resnet18")
 """Models of which there are forms of other widths."""
 
 
@@ -201,7 +203,7 @@ def narrowed(model: str, width: int) -> dict[str, Any]:
     if model.startswith("unet"):
         return {"features": tuple(width * 2**level for level in range(5))}
     levels = tuple(width * m for m in (1, 2, 4, 8, 8))
-    if model.startswith("fcn"):
+    if model in PAPERS_FCN:
         return {"features": levels, "widths": (16 * width,) * 2, "batch_norm": True}
     head = partial(DeepLabV3Head, width=4 * width)
     return {"stem_features": width, "channels": levels[:4], "head": head}
@@ -241,8 +243,7 @@ def weights(config: Config) -> dict[str, Any]:
     Raises:
         Refused: torchvision has neither; or the file is of another network.
     """
-    paper = config.model.startswith("fcn") and "resnet" not in config.model
-    on_vgg = paper or config.model in ("deeplab_largefov", "deeplabv2_vgg16")
+    on_vgg = config.model in (*PAPERS_FCN, "deeplab_largefov", "deeplabv2_vgg16")
     classifier = "vgg16" if on_vgg else config.model.rpartition("_")[2]
     if classifier not in published():
         raise Refused(
@@ -254,7 +255,9 @@ def weights(config: Config) -> dict[str, Any]:
         return config.model if whole and config.model in published() else classifier
 
     found = finetune.torchvision_weights(name, config.init_from)
-    return found | {"params": as_convolutions(found["params"])} if paper else found
+    if config.model in PAPERS_FCN:
+        found |= {"params": as_convolutions(found["params"])}
+    return found
 
 
 def splits(config: Config) -> Splits:

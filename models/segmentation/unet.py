@@ -120,7 +120,7 @@ class UNet(nn.Module):
         check_image(x)
         height, width = x.shape[1:3]
         check_channels(x, self, "down1_conv1")
-        for size in x.shape[1:3]:
+        for size in (height, width):
             wanted = self.input_size(max(size - 2 * self.margin, 1))
             if wanted != size:
                 raise ValueError(

@@ -1,5 +1,7 @@
 """Pooling by hand, at the borders and in every dtype."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,8 +60,10 @@ def test_channels_and_examples_do_not_mix():
     blocks = x.reshape(3, 2, 2, 2, 2, 5)
     x = jnp.asarray(x)
     np.testing.assert_array_equal(max_pool(x, (2, 2), strides=2), blocks.max((2, 4)))
-    np.testing.assert_allclose(average_pool(x, (2, 2), strides=2), blocks.mean((2, 4)), rtol=1e-5)
-    np.testing.assert_allclose(global_average_pool(x), x.mean((1, 2)), rtol=1e-5)
+    # Where positive and negative values cancel, the order of a sum is seen.
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    close(average_pool(x, (2, 2), strides=2), blocks.mean((2, 4)))
+    close(global_average_pool(x), x.mean((1, 2)))
     assert global_average_pool(x[:, 0]).shape == (3, 5)
 
 

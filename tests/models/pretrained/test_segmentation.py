@@ -68,7 +68,8 @@ def test_logits_and_statistics_are_torchvisions(golden, inputs, name):
         wanted = expected[key]
         assert np.ptp(wanted) > 0.2 * expected[f"{key}/scale"]
         error = np.abs(np.float64(values) - wanted).max() / expected[f"{key}/scale"]
-        assert error < 1e-4, key
+        # In training ASPP's pooled branch is normalised over three values a channel.
+        assert error < (1e-4 if key.startswith("eval") else 5e-4), key
 
     theirs = {path: tensor.name for path, tensor in tensors(name, 10).items()}
     moved = {theirs["batch_stats", *p]: v for p, v in flatten_dict(trained["batch_stats"]).items()}

@@ -152,7 +152,7 @@ def test_logits_are_of_every_pixel(name):
         output, _ = tree(network, (2, height, width, channels), train=train)
         logits, aux = parts(output)
         assert logits.shape == (2, *found, 5)
-        headed = train and getattr(network, "aux", None) is not None
+        headed = train and bool(getattr(network, "aux", None))
         assert isinstance(output, WithAuxiliary) == headed
         assert [one.shape for one in aux] == [logits.shape] * headed
 

@@ -118,6 +118,38 @@ def test_adamw_is_optaxs_with_a_schedule_that_is_kept():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, b)
 
 
+def test_the_first_step_of_muon_by_hand():
+    """A kernel moves by the nearest orthogonal matrix, at Adam's size; a bias as under NAdam."""
+    params = {"kernel": jnp.ones((3, 3, 2, 5)), "bias": jnp.array([3.0, 1.0])}
+    gradient = np.random.default_rng(0).normal(size=(18, 5))
+    grads = {"kernel": jnp.asarray(gradient.reshape(3, 3, 2, 5), jnp.float32)}
+    grads |= {"bias": jnp.array([-5.0, 1e-3])}
+    rate = optim.scale_by_rate(lambda step: 1.0, jnp.float32(0.1))
+    made = optim.muon(rate, weight_decay=0.5)
+    updates, state = made.update(grads, made.init(params), params)
+    u, _, v = np.linalg.svd(gradient, full_matrices=False)
+    expected = -0.1 * (0.2 * 18**0.5 * u @ v + 0.5)
+    # Five steps of Newton and Schulz bring singular values to 0.7..1.2, not to 1.
+    found = np.reshape(updates["kernel"], (18, 5))
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.98
+    values = np.linalg.svd((-found / 0.1 - 0.5) / (0.2 * 18**0.5))[1]
+    assert 0.65 < values.min() <= values.max() < 1.25
+    # Nesterov's look ahead in Adam: 0.9 (0.1 g) / (1 - 0.9^2) + g, over |g|.
+    ahead = 0.1 * (0.9 * 0.1 / 0.19 + 1)
+    np.testing.assert_allclose(updates["bias"], [ahead, -ahead], rtol=1e-4)
+    rates = optax.tree.get_all_with_path(state, "learning_rate")
+    assert [float(value) for _, value in rates] == [pytest.approx(0.1)]
+
+
+def test_muon_clips_first():
+    params = {"bias": jnp.zeros(2)}
+    rate = optim.scale_by_rate(optim.cosine(10), jnp.float32(0.1))
+    made = optim.muon(rate, weight_decay=0.0, clip_norm=1e-9)
+    updates, _ = made.update({"bias": jnp.array([3.0, 4.0])}, made.init(params), params)
+    clipped, ahead = np.array([0.6e-9, 0.8e-9]), 0.1 * (0.9 * 0.1 / 0.19 + 1)
+    np.testing.assert_allclose(updates["bias"], -ahead * clipped / (clipped + 1e-8), rtol=1e-4)
+
+
 def test_adamw_clips_first():
     params = {"kernel": jnp.zeros((1, 2))}
     rate = optim.scale_by_rate(optim.cosine(10), jnp.float32(0.1))

@@ -12,7 +12,7 @@ from train.augment.homography import product
 from train.augment.kinds import Geometric, Mixing, Paired, Pixel, Shape, Stage, kind
 from train.augment.matrices import identities
 from train.augment.mixing import mixed
-from train.augment.warp import Border, warp, warp_mask
+from train.augment.warp import Border, Interpolation, warp, warp_mask, warp_nearest
 from train.data.batch import IGNORE, Batch, Transform
 
 
@@ -21,6 +21,7 @@ def chain(
     fill: float | Sequence[float] = 0.0,
     mask_fill: int = IGNORE,
     border: Border = "constant",
+    interpolation: Interpolation = "bilinear",
     visible: float = VISIBLE,
 ) -> Transform:
     """The stages one after the other: geometry, then pixels, then mixing.
@@ -38,16 +39,18 @@ def chain(
         mask_fill: what lies outside the mask, a class 0..255.
         border: `constant` for these two; `reflect` and `edge` (`train.augment.warp.Border`) go on
             with the image and the mask themselves. Boxes are those of the image alone.
+        interpolation: of the image; `bilinear` smooths noise and outlines, `nearest` leaves them as
+            sharp as they are, and ragged. Masks are read by the nearest pixel in any case.
         visible: the share of a moved box's area, 0..1, that must be inside the image for it to be a
             box still; nothing never is.
 
     Raises:
         TypeError: a stage is of no kind: a number, or a function of other arguments, such as `flip`
             for `flip()`.
-        ValueError: the stages are in another order; `fill`, `mask_fill`, `border` or `visible` is
-            none of those above. Once traced: geometry without an image, an image with other axes or
-            channels than `fill`, a mask of another shape or not of integers, and what a stage
-            refuses (mixing: boxes, proposals and masks).
+        ValueError: the stages are in another order; `fill`, `mask_fill`, `border`,
+            `interpolation` or `visible` is none of those above. Once traced: geometry without an
+            image, an image with other axes or channels than `fill`, a mask of another shape or not
+            of integers, and what a stage refuses (mixing: boxes, proposals and masks).
     """
     colour = np.asarray(fill, np.float32)
     if colour.ndim > 1 or not ((colour >= 0) & (colour <= 255)).all():
@@ -56,8 +59,12 @@ def chain(
         raise ValueError(f"mask_fill={mask_fill!r} is not an integer in 0..255")
     if border not in get_args(Border):
         raise ValueError(f"border={border!r} is not one of {', '.join(get_args(Border))}")
+    if interpolation not in get_args(Interpolation):
+        names = ", ".join(get_args(Interpolation))
+        raise ValueError(f"interpolation={interpolation!r} is not one of {names}")
     if not 0 <= visible <= 1:
         raise ValueError(f"visible={visible} is not in 0..1")
+    read = warp if interpolation == "bilinear" else warp_nearest
     geometric, pixel, mixing = _by_kind(stages)
 
     def move(key: jax.Array, batch: Batch) -> Batch:
@@ -74,7 +81,7 @@ def chain(
             shape = stage.shape(shape)
             # Always from the source's coordinates: what is clipped here may come back.
             current = moved(batch, matrix, shape, visible)
-        current = {**current, "image": warp(image, matrix, shape, colour, border)}
+        current = {**current, "image": read(image, matrix, shape, colour, border)}
         if "mask" in batch:
             current["mask"] = warp_mask(batch["mask"], matrix, shape, mask_fill, border)
         return current

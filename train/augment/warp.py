@@ -14,6 +14,9 @@ Border = Literal["constant", "reflect", "edge"]
 the centres of its outermost pixels, which are not repeated (dcb|abcd|cba is `symmetric`, cb|abcd|cb
 is this: OpenCV's BORDER_REFLECT_101, SciPy's `mirror`); or the outermost pixel."""
 
+Interpolation = Literal["bilinear", "nearest"]
+"""What an image has between the centres of its pixels."""
+
 
 def warp(
     image: jax.Array,
@@ -58,6 +61,25 @@ def warp(
     return (jnp.round(mixed) if exact else mixed).astype(image.dtype)
 
 
+def warp_nearest(
+    image: jax.Array,
+    matrix: jax.Array,
+    shape: Shape,
+    fill: np.ndarray,
+    border: Border = "constant",
+) -> jax.Array:
+    """Each image moved by its map: the value of the pixel in which a place falls.
+
+    Noise stays as strong as it was, and outlines are where `warp_mask` has them. See `warp`.
+    """
+    _, height, width, _ = image.shape
+    exact = jnp.issubdtype(image.dtype, jnp.integer)
+    x, y = _sources(matrix, shape)
+    row = _nearest(_folded(y, height, border), height)
+    column = _nearest(_folded(x, width, border), width)
+    return _read(_surrounded(image, np.rint(fill) if exact else fill), row, column)
+
+
 def warp_mask(
     mask: jax.Array, matrix: jax.Array, shape: Shape, fill: int, border: Border = "constant"
 ) -> jax.Array:
@@ -71,11 +93,7 @@ def warp_mask(
     Returns:
         (B, *shape) of the mask's type.
     """
-    _, height, width = mask.shape
-    x, y = _sources(matrix, shape)
-    row = _nearest(_folded(y, height, border), height)
-    column = _nearest(_folded(x, width, border), width)
-    return _read(_surrounded(mask[..., None], np.asarray(fill)), row, column)[..., 0]
+    return warp_nearest(mask[..., None], matrix, shape, np.asarray(fill), border)[..., 0]
 
 
 def _sources(matrix: jax.Array, shape: Shape) -> tuple[jax.Array, jax.Array]:

@@ -260,10 +260,23 @@ def test_refused_where_the_image_is_seen(shape, fill, message):
         chain(flip(), fill=fill)(jax.random.key(0), {"image": jnp.zeros(shape, jnp.uint8)})
 
 
+def test_the_nearest_pixel_is_that_of_the_mask():
+    image = np.random.default_rng(0).integers(1, 256, (SIZE, HEIGHT, WIDTH, 1), dtype=np.uint8)
+    batch = {"image": jnp.asarray(image), "mask": jnp.asarray(image[..., 0])}
+    moved = chain(rotation((20, 40)), mask_fill=0, interpolation="nearest")
+    found = jax.jit(moved)(jax.random.key(0), batch)
+    np.testing.assert_array_equal(found["image"][..., 0], found["mask"])
+    assert 0 < np.mean(np.asarray(found["mask"]) == 0) < 0.5
+    smooth = jax.jit(chain(rotation((20, 40)), mask_fill=0))(jax.random.key(0), batch)
+    np.testing.assert_array_equal(smooth["mask"], found["mask"])
+    assert np.mean(smooth["image"] == found["image"]) < 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"border": "wrap"}, "border='wrap' is not one of constant, reflect, edge"),
+        ({"interpolation": "cubic"}, "interpolation='cubic' is not one of bilinear, nearest"),
         ({"mask_fill": 256}, "mask_fill=256"),
         ({"mask_fill": 0.5}, "mask_fill=0.5"),
         ({"visible": 1.5}, "visible=1.5"),

@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 import skimage.transform
 
-from train.augment.warp import warp, warp_mask
+from train.augment.warp import warp, warp_mask, warp_nearest
 
 HEIGHT, WIDTH = 6, 8
 FILL = np.array([7, 100, 250], np.float32)
@@ -144,6 +144,7 @@ def both(image, mask, matrix, shape, border):
     return (
         warp(image, matrix, shape, np.float32(9), border),
         warp_mask(mask, matrix, shape, 9, border),
+        warp_nearest(image, matrix, shape, np.float32(9), border),
     )
 
 
@@ -163,7 +164,8 @@ def test_whole_pixels_of_every_border_are_copied_to_the_bit(border, strict_dtype
         places = [(x, y) for x in range(-14, 15, 4) for y in (-13, -2, 0, 11)]
         matrices = np.stack([shift(x, y) @ turned for x, y in places]).astype(np.float32)
         batch = np.broadcast_to(image, (len(places), *image.shape))
-        pixels, classes = both(batch, batch[..., 0], matrices, (5, 6), border)
+        pixels, classes, sharp = both(batch, batch[..., 0], matrices, (5, 6), border)
+        np.testing.assert_array_equal(sharp[..., 0], classes)
         for (x, y), pixel, mask in zip(places, pixels, classes, strict=True):
             expected = before(plane)[20 - y : 25 - y, 20 - x : 26 - x]
             np.testing.assert_array_equal(pixel, expected)
@@ -175,7 +177,8 @@ def test_a_single_pixel(border):
     image = np.array([[[[3, 5]]]], np.uint8)
     around = [shift(x, y) for x, y in ((0, 0), (-1, 2), (0.25, 0))]
     batch = np.broadcast_to(image, (3, 1, 1, 2))
-    pixels, classes = both(batch, batch[..., 0], np.stack(around), (1, 1), border)
+    pixels, classes, sharp = both(batch, batch[..., 0], np.stack(around), (1, 1), border)
+    np.testing.assert_array_equal(sharp[..., 0], classes)
     outside, near = ([9, 9], [4.5, 6]) if border == "constant" else ([3, 5], [3, 5])
     expected = np.rint([[3, 5], outside, near]).astype(np.uint8)
     np.testing.assert_array_equal(pixels[:, 0, 0], expected)
@@ -189,7 +192,8 @@ def test_what_comes_from_nowhere_is_filled_with_every_border(border):
     matrices += [np.diag(np.float32([1e-30, 1e10, 1e10])), np.diag(np.float32([1e10, 1e-30, 1e10]))]
     matrices = np.stack(matrices)
     batch = images(np.uint8, size=len(matrices))
-    pixels, classes = both(batch, batch[..., 0], matrices, (2, 2), border)
+    pixels, classes, sharp = both(batch, batch[..., 0], matrices, (2, 2), border)
+    np.testing.assert_array_equal(sharp[..., 0], classes)
     assert (np.asarray(pixels) == 9).all()
     assert (np.asarray(classes) == 9).all()
 
@@ -213,9 +217,16 @@ def test_interpolation_equals_opencv_and_scikit_image(border, dtype):
     matrices = np.stack(list(CLOSE.values())).astype(np.float32)
     # Its own places are not near a tie, where nearest would depend on rounding.
     matrices[:, :2, 2] += np.float32([3.217, 2.319])
-    pixels, classes = both(batch, masks, matrices, (24, 26), border)
-    for image, mask, matrix, pixel, found in zip(
-        batch, masks, matrices, np.float64(pixels), np.asarray(classes), strict=True
+    pixels, classes, sharp = both(batch, masks, matrices, (24, 26), border)
+    assert sharp.dtype == dtype
+    for image, mask, matrix, pixel, found, nearest in zip(
+        batch,
+        masks,
+        matrices,
+        np.float64(pixels),
+        np.asarray(classes),
+        np.asarray(sharp),
+        strict=True,
     ):
         centred = np.linalg.inv(CENTRE) @ np.float64(matrix) @ CENTRE
         how = {"borderMode": BORDERS[border][0], "borderValue": (9, 9, 9)}
@@ -225,6 +236,8 @@ def test_interpolation_equals_opencv_and_scikit_image(border, dtype):
         assert np.mean(np.abs(theirs - pixel) > 0.01) < 0.01
         theirs = cv2.warpPerspective(mask, centred, (26, 24), flags=cv2.INTER_NEAREST, **how)
         np.testing.assert_array_equal(found, theirs)
+        theirs = cv2.warpPerspective(image, centred, (26, 24), flags=cv2.INTER_NEAREST, **how)
+        np.testing.assert_array_equal(nearest, theirs)
         if centred[2, :2].any():
             continue
         theirs = cv2.warpAffine(image, centred[:2], (26, 24), flags=cv2.INTER_LINEAR, **how)

@@ -13,7 +13,7 @@ import pytest
 
 import models
 from experiments import segment
-from experiments.segment import LOSSES, Config, build, create, narrowed, recipe, weights
+from experiments.segment import LOSSES, Config, build, create, recipe, weights
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from models.pretrained import torchvision
 from train import cli, finetune, record
@@ -48,7 +48,7 @@ def pictures(tmp_path):
 
 
 def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
-    fields = {"width": 4, "size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 2}
+    fields = {"channels": (4, 8, 8), "size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 2}
     fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 1, "auxiliary_weight": 0.0}
     config = Config(data=f"voc:{pictures}", workdir=tmp_path / "run", **fields)
     summary = segment.main(config)
@@ -64,12 +64,14 @@ def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
     assert all(name in page for name in CLASSES)
 
 
-@pytest.mark.parametrize("model", ["fcn8s", "deeplabv3_resnet18"])
-def test_others_train_and_go_on(model, pictures, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("model", "channels"), [("fcn8s", (2, 4, 8, 16, 16)), ("deeplabv3_resnet18", (2, 4, 8, 16))]
+)
+def test_others_train_and_go_on(model, channels, pictures, tmp_path, capsys):
     arguments = (
-        "--data", f"voc:{pictures}", "--model", model, "--width", 2, "--size", 32, "--steps", 2,
-        "--batch-size", 2, "--evaluate-every", 1, "--validation", 0, "--devices", 1,
-        "--workdir", tmp_path / "run",
+        "--data", f"voc:{pictures}", "--model", model, "--channels", *channels, "--size", 32,
+        "--steps", 2, "--batch-size", 2, "--evaluate-every", 1, "--validation", 0, "--devices", 1,
+        "--optimizer", "muon", "--workdir", tmp_path / "run",
     )  # fmt: skip
     assert cli.command_line(segment.NAME, [*map(str, arguments)]) == 0
     found = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -102,10 +104,17 @@ def test_every_segmenter_is_built(model):
     assert found.shape == (2, *2 * (size - 2 * parts.network.margin,), 3)
 
 
-@pytest.mark.parametrize("model", ["unet", "fcn8s", "deeplabv3_resnet18"])
-def test_a_narrow_one_is_narrow(model):
-    config = Config(model=model, width=2, zoom=1.0, rotate=0.0, move=0.0, colour=0.0, mirror=False)
-    parts = build(config, ABOUT)
+@pytest.mark.parametrize(
+    ("model", "channels"),
+    [
+        ("unet", (2, 4, 8, 16, 32)),
+        ("fcn8s", (2, 4, 8, 16, 16)),
+        ("deeplabv3_resnet18", (2, 4, 8, 16)),
+    ],
+)
+def test_a_narrow_one_is_narrow(model, channels):
+    still = {"zoom": 1.0, "rotate": 0.0, "move": 0.0, "colour": 0.0, "mirror": False}
+    parts = build(Config(model=model, channels=channels, **still), ABOUT)
     assert parts.transform is None
     batch = {
         "image": jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8),
@@ -131,7 +140,8 @@ def test_without_its_weight_an_auxiliary_head_is_not_built(model):
 
 
 def test_recipes():
-    assert recipe() == segment.SCENES
+    channels = (32, 32, 64, 128, 128)
+    assert recipe() == dataclasses.replace(segment.SCENES, channels=channels, dropout=0.5)
     assert recipe("voc:x", "fcn8s") == dataclasses.replace(Config(), data="voc:x", model="fcn8s")
     assert recipe().steps * recipe().batch_size <= 100_000
     for name in get_args(segment.Loss):
@@ -143,7 +153,8 @@ def test_every_segmenter_has_a_recipe_for_scenes(model):
     about = dataclasses.replace(ABOUT, shape=(96, 96, 3))
     network = build(recipe("auto", model), about).network
     narrow = model in ("unet", "unet_2015", "fcn32s", "fcn16s", "fcn8s", "deeplabv3_resnet18")
-    assert recipe("auto", model).width == (16 if narrow else 0)
+    assert bool(recipe("auto", model).channels) == narrow
+    assert recipe("pets", model).channels == ()
     assert network.input_size(96) >= 96
 
 
@@ -212,8 +223,10 @@ def test_on_vgg_they_are_vggs(model, monkeypatch):
         ({"zoom": math.nan}, "zoom=nan"),
         ({"zoom": math.inf}, "zoom=inf"),
         ({"loss": "l2"}, "loss"),
+        ({"optimizer": "adam"}, "optimizer"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"ema": 1}, "ema"),
+        ({"model": "fcn8s", "dropout": 0.5}, "dropout=0.5: fcn8s"),
     ],
 )
 def test_bad_fields_are_named(fields, match):
@@ -226,6 +239,25 @@ def test_masks_of_one_class_are_refused():
         build(Config(data="pets"), dataclasses.replace(ABOUT, mask_classes=("0",)))
 
 
-def test_a_width_that_no_form_has_is_refused():
-    with pytest.raises(Refused, match="width=8"):
-        narrowed("deeplabv3_resnet50", 8)
+@pytest.mark.parametrize(
+    ("model", "channels"),
+    [
+        ("deeplabv3_resnet50", (8, 8, 8, 8)),
+        ("deeplabv3_resnet18", (8,)),
+        ("fcn8s", (8,) * 4),
+        ("fcn8s", (8, 8, 8, 8, 0)),
+        ("unet", (8,)),
+        ("unet", (8, 7)),
+    ],
+)
+def test_channels_that_no_form_has_are_refused(model, channels):
+    with pytest.raises(Refused, match=r"channels=\(8"):
+        build(Config(model=model, channels=channels), ABOUT)
+
+
+def test_one_image_is_too_few_for_a_pooled_branch():
+    with pytest.raises(Refused, match="batch_size=1 in 1 slice"):
+        build(Config(model="deeplabv3_resnet18", batch_size=1), ABOUT)
+    with pytest.raises(Refused, match="batch_size=4 in 4 slice"):
+        build(Config(model="deeplabv3plus_resnet50", batch_size=4, accumulation=4), ABOUT)
+    build(Config(model="unet", batch_size=1), ABOUT)

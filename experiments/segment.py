@@ -144,8 +144,7 @@ noise and outlines, and those that are tested are not smooth."""
 PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")
 """Those whose hidden layers are VGG-16's dense ones."""
 SCENES_CHANNELS: dict[str, tuple[int, ...]] = {
-    "unet": (32, 32, 64, 128, 128),
-    "unet_2015": (32, 32, 64, 128, 128),
+    **dict.fromkeys(("unet", "unet_2015"), (32, 32, 64, 128, 128)),
     **dict.fromkeys(PAPERS_FCN, (16, 32, 64, 128, 128)),
     "deeplabv3_resnet18": (16, 32, 64, 128),
 }

@@ -118,7 +118,7 @@ def sgd(
         clip_norm: largest global norm of the gradient; 0 leaves it as it is.
     """
     return optax.chain(
-        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        _clipped(clip_norm),
         optax.add_decayed_weights(weight_decay, kernels),
         optax.trace(momentum, nesterov),
         rate,
@@ -139,7 +139,7 @@ def adamw(
         clip_norm: largest global norm of the gradient; 0 leaves it as it is.
     """
     return optax.chain(
-        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        _clipped(clip_norm),
         optax.scale_by_adam(),
         optax.add_decayed_weights(weight_decay, kernels),
         rate,
@@ -166,7 +166,7 @@ def muon(
         clip_norm: largest global norm of the gradient; 0 leaves it as it is.
     """
     return optax.chain(
-        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        _clipped(clip_norm),
         optax.contrib.muon(
             learning_rate=-1.0,  # optax's ends with minus its rate; ours comes last
             consistent_rms=0.2,
@@ -175,6 +175,11 @@ def muon(
         optax.add_decayed_weights(weight_decay, kernels),
         rate,
     )
+
+
+def _clipped(norm: float) -> optax.GradientTransformation:
+    """Gradients of at most this global norm; 0 leaves them as they are."""
+    return optax.clip_by_global_norm(norm) if norm else optax.identity()
 
 
 def _matrices(params: Any) -> Any:

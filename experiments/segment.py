@@ -42,7 +42,7 @@ from train.report.segmentation import segmentation_part
 from train.run import run
 from train.step import gradient
 from train.tasks.pixel_losses import PixelLoss, cross_entropy, focal, soft_dice, weighted
-from train.tasks.segmentation import segmentation
+from train.tasks.segmentation import first_variables, segmentation
 from train.tasks.task import Summary
 
 NAME = f"experiments.{Path(__file__).stem}"
@@ -154,7 +154,7 @@ SCENES_CHANNELS: dict[str, tuple[int, ...]] = {
 def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
     """The recipe for a data set and a model."""
     data = "digit_scenes" if data == "auto" else data
-    if not data.endswith("_scenes"):
+    if data not in ("digit_scenes", "fashion_scenes"):
         return Config(data=data, model=model)
     channels = SCENES_CHANNELS.get(model, ())
     dropout = 0.5 if model.startswith("unet") else 0.0
@@ -171,6 +171,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     if len(about.mask_classes) < 2:
         raise Refused(f"data={config.data!r} has masks of {len(about.mask_classes)} class(es)")
     trained = bool(config.init_from)
+    if trained and len(about.mean) not in (1, 3):
+        raise Refused(f"init_from: images of {len(about.mean)} channels are not grey nor of colour")
     network = create(config, len(about.mask_classes), conv, norm)
     task = segmentation(
         network,
@@ -197,6 +199,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
         average=optim.moving_average(config.ema) if config.ema else None,
         weights=partial(weights, config) if trained else None,
+        init=partial(first_variables, network),
         host=brought(config, about),
     )
 
@@ -239,7 +242,7 @@ def narrowed(model: str, channels: tuple[int, ...]) -> dict[str, Any]:
         channels: of each level or stage.
 
     Raises:
-        Refused: the model has no form of other widths, or other levels.
+        Refused: the model has no form of other widths, or other levels; or a stage is too narrow.
     """
     last = channels[-1]
     if model.startswith("unet"):
@@ -247,6 +250,8 @@ def narrowed(model: str, channels: tuple[int, ...]) -> dict[str, Any]:
     if model in PAPERS_FCN and len(channels) == 5:
         return {"features": channels, "widths": (2 * last,) * 2, "batch_norm": True}
     if model == "deeplabv3_resnet18" and len(channels) == 4:
+        if channels[2] < 4:  # torchvision's auxiliary head
+            raise Refused(f"channels={channels}: a quarter of the third stage's is none")
         head = partial(DeepLabV3Head, width=max(last // 2, 1))
         return {"stem_features": channels[0], "channels": channels, "head": head}
     raise Refused(f"channels={channels}: {model} has no such form")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
+import jax
 
 from train.data.batch import Transform
 from train.data.gaps import LIMIT
@@ -30,6 +31,8 @@ class Parts(NamedTuple):
         average: of the variables over the steps, or None.
         weights: () -> variables that a new run starts from in place of random ones, see
             `train.finetune.begun`; or None.
+        init: (key, the task's inputs) -> variables, where the network does not take the inputs as
+            they are; or None.
         host: what brings examples to a shape on the host, of training and of evaluation, where the
             source's are of many; or None.
     """
@@ -42,6 +45,7 @@ class Parts(NamedTuple):
     gradient: Gradient = gradient
     average: Average | None = None
     weights: Callable[[], dict[str, Any]] | None = None
+    init: Callable[[jax.Array, Any], dict[str, Any]] | None = None
     host: tuple[Host, Host] | None = None
 
 

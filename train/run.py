@@ -281,10 +281,11 @@ def starting(parts: Parts, loader: Loader) -> Callable[[Any], State]:
     """seed -> the state before the first step."""
     batch = jax.eval_shape(loader.device, loader.data, loader.payload, 0, jax.random.key(0))
     inputs = jax.eval_shape(parts.task.inputs, batch)
+    first = parts.init or partial(parts.network.init, train=False)
 
     def init(key: jax.Array) -> dict[str, Any]:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
-        return dict(parts.network.init(key, zeros, train=False))
+        return dict(first(key, zeros))
 
     start = partial(initial, init, parts.optimizer, parts.hyper, averaged=parts.average is not None)
     return lambda seed: start(seed=seed)

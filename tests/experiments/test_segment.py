@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from functools import partial
 from typing import get_args
 
@@ -65,13 +66,18 @@ def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "channels"), [("fcn8s", (2, 4, 8, 16, 16)), ("deeplabv3_resnet18", (2, 4, 8, 16))]
+    ("model", "channels"),
+    [
+        ("unet_2015", (2, 4)),
+        ("fcn8s", (2, 4, 8, 16, 16)),
+        ("deeplabv3_resnet18", (2, 4, 8, 16)),
+    ],
 )
 def test_others_train_and_go_on(model, channels, pictures, tmp_path, capsys):
     arguments = (
-        "--data", f"voc:{pictures}", "--model", model, "--channels", *channels, "--size", 32,
+        "--data", f"voc:{pictures}", "--model", model, "--channels", *channels, "--size", 30,
         "--steps", 2, "--batch-size", 2, "--evaluate-every", 1, "--validation", 0, "--devices", 1,
-        "--optimizer", "muon", "--workdir", tmp_path / "run",
+        "--optimizer", "muon", "--save-every", 1, "--workdir", tmp_path / "run",
     )  # fmt: skip
     assert cli.command_line(segment.NAME, [*map(str, arguments)]) == 0
     found = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -79,11 +85,14 @@ def test_others_train_and_go_on(model, channels, pictures, tmp_path, capsys):
     assert found["test/count"] == 4
     said = "".join(capsys.readouterr())
     assert "18 occur in none of the training masks that were read: 'bird'" in said
+    # From the first step's checkpoint it goes on to the same end.
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")
+    (tmp_path / "run" / "summary.json").unlink()
     assert cli.command_line(segment.NAME, ["--workdir", str(tmp_path / "run")]) == 0
-    assert (
-        json.loads((tmp_path / "run" / "summary.json").read_text())["test/miou"]
-        == (found["test/miou"])
-    )
+    assert "Going on from step 1" in "".join(capsys.readouterr())
+    again = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert again["test/loss"] == found["test/loss"]
+    assert again["test/miou"] == found["test/miou"]
 
 
 def test_pictures_of_many_sizes_need_one(pictures):
@@ -151,11 +160,18 @@ def test_recipes():
 @pytest.mark.parametrize("model", models.names("segmentation"))
 def test_every_segmenter_has_a_recipe_for_scenes(model):
     about = dataclasses.replace(ABOUT, shape=(96, 96, 3))
-    network = build(recipe("auto", model), about).network
+    parts = build(recipe("auto", model), about)
     narrow = model in ("unet", "unet_2015", "fcn32s", "fcn16s", "fcn8s", "deeplabv3_resnet18")
     assert bool(recipe("auto", model).channels) == narrow
     assert recipe("pets", model).channels == ()
-    assert network.input_size(96) >= 96
+    variables = jax.eval_shape(parts.init, jax.random.key(0), np.zeros((2, 96, 96, 3), np.float32))
+    found = jax.eval_shape(parts.task.predict, variables, np.zeros((2, 96, 96, 3), np.float32))
+    assert found["mask"].shape == (2, 96, 96)
+
+
+def test_scenes_are_those_of_the_benchmark_and_not_what_is_called_so():
+    assert recipe("fashion_scenes") == dataclasses.replace(recipe(), data="fashion_scenes")
+    assert recipe("voc:street_scenes") == Config(data="voc:street_scenes")
 
 
 def test_a_backends_norm_is_the_networks():
@@ -244,6 +260,7 @@ def test_masks_of_one_class_are_refused():
     [
         ("deeplabv3_resnet50", (8, 8, 8, 8)),
         ("deeplabv3_resnet18", (8,)),
+        ("deeplabv3_resnet18", (8, 8, 2, 8)),
         ("fcn8s", (8,) * 4),
         ("fcn8s", (8, 8, 8, 8, 0)),
         ("unet", (8,)),
@@ -253,6 +270,12 @@ def test_masks_of_one_class_are_refused():
 def test_channels_that_no_form_has_are_refused(model, channels):
     with pytest.raises(Refused, match=r"channels=\(8"):
         build(Config(model=model, channels=channels), ABOUT)
+
+
+def test_images_of_other_channels_cannot_start_from_imagenets_weights():
+    about = dataclasses.replace(ABOUT, mean=(1.0,) * 4, std=(1.0,) * 4)
+    with pytest.raises(Refused, match="4 channels"):
+        build(Config(model="fcn8s", data="pets", init_from="w.pth"), about)
 
 
 def test_one_image_is_too_few_for_a_pooled_branch():

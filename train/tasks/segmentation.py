@@ -135,6 +135,15 @@ def segmentation(
     return Task(inputs, training_loss, predict, measure, score, summary)
 
 
+def first_variables(network: nn.Module, key: jax.Array, x: jax.Array) -> dict[str, Any]:
+    """The first variables of a network for images (B, H, W, C) of any size, as `inputs` yields."""
+
+    def init(x: jax.Array) -> tuple[Any, Any]:
+        return network.init_with_output(key, x, train=False)
+
+    return dict(over_border(network, init, x)[1])
+
+
 def over_border(
     network: Any, apply: Callable[[jax.Array], tuple[Any, Any]], x: jax.Array
 ) -> tuple[WithAuxiliary, Any]:

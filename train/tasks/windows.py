@@ -18,8 +18,8 @@ def sliding(
     """Probabilities of every pixel: the weighted mean over all windows that hold it.
 
     Weights fall off linearly from a window's middle to its border, where a network sees least of
-    what is around. All windows have one shape, so that `predict` is compiled once; the last ones
-    are moved back inside the image, and an image smaller than a window is mirrored to its size.
+    what is around. All windows have one shape, so that `predict` is compiled once; they stand
+    evenly, from one edge to the other, and an image smaller than a window is mirrored to its size.
 
         predict = jax.jit(lambda x: task.predict(variables, task.inputs({"image": x})))
         sliding(lambda x: predict(x)["probabilities"], image, window=(512, 512), batch_size=4)
@@ -29,7 +29,7 @@ def sliding(
             segmentation task's `predict`; h and w are those of a window and `context` around it.
         image: (H, W, C), as `predict` takes it.
         window: height and width in pixels.
-        overlap: of neighbouring windows, as a share of their size, from 0 to below 1.
+        overlap: the least of neighbouring windows, as a share of their size, from 0 to below 1.
         context: pixels that `predict` sees on each side of a window, and whose result is dropped:
             the image's own, mirrored beyond its edges. With as many as a network without padding
             takes away (U-Net's `margin`), no window has less around it than the whole image would

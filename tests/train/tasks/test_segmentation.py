@@ -15,7 +15,13 @@ from models.layers.norm import BatchNorm
 from models.segmentation.unet import UNet
 from train.evaluate import add
 from train.tasks.pixel_losses import cross_entropy, soft_dice, weighted
-from train.tasks.segmentation import over_border, pixel_confusion, segmentation, to_source
+from train.tasks.segmentation import (
+    first_variables,
+    over_border,
+    pixel_confusion,
+    segmentation,
+    to_source,
+)
 from train.tasks.task import Ratio
 
 K = 3
@@ -246,17 +252,23 @@ def test_a_unet_takes_images_of_any_size(padding):
     given = batch(count=2, shape=(13, 10))
     given |= {"image": given["image"][..., :1], "mask": jnp.minimum(given["mask"], 1)}
     x = made.inputs(given)
-    big = jax.ShapeDtypeStruct((1, *(network.input_size(n) for n in (13, 10)), 1), x.dtype)
-    init = partial(network.init, train=False)
-    variables = jax.tree.map(
-        lambda leaf: jnp.full(leaf.shape, 0.1, leaf.dtype),
-        jax.eval_shape(init, jax.random.key(0), big),
-    )
+    variables = jax.jit(partial(first_variables, network))(jax.random.key(0), x)
     found = jax.jit(made.predict)(variables, x)
     assert found["mask"].shape == (2, 13, 10)
     assert found["mask"].dtype == jnp.uint8
     assert found["probabilities"].shape == (2, 13, 10, 2)
     np.testing.assert_allclose(found["probabilities"].sum(-1), 1, rtol=1e-5)
+    # NumPy's border, as wide on both sides as it can be, and its logits cropped to the image.
+    border = [(0, 0)]
+    for n in (13, 10):
+        missing = network.input_size(n) - n
+        border.append((missing // 2, missing - missing // 2))
+    padded = np.pad(x, [*border, (0, 0)], mode="reflect")
+    logits = jax.jit(partial(network.apply, train=False))(variables, padded)
+    top, left = (before - network.margin for before, _ in border[1:])
+    expected = jax.nn.softmax(logits)[:, top : top + 13, left : left + 10]
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5, atol=1e-6)
+    assert np.std(found["probabilities"]) > 1e-3
     loss, _ = jax.jit(made.loss)(variables, given, jax.random.key(0))
     assert np.isfinite(loss)
 

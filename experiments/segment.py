@@ -149,16 +149,6 @@ SCENES_CHANNELS: dict[str, tuple[int, ...]] = {
     "deeplabv3_resnet18": (16, 32, 64, 128),
 }
 """For scenes; other models keep their paper's."""
-SCENES_UNET: dict[str, Any] = {
-    "steps": 12_500,
-    "batch_size": 8,
-    "warmup_steps": 1250,
-    "weight_decay": 0.3,
-    "auxiliary_weight": 0.0,
-    "evaluate_every": 1250,
-    "dropout": 0.5,
-}
-"""What U-Nets do otherwise: as many images, in twice the updates."""
 
 
 def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
@@ -166,8 +156,9 @@ def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
     data = "digit_scenes" if data == "auto" else data
     if data not in ("digit_scenes", "fashion_scenes"):
         return Config(data=data, model=model)
-    own = SCENES_UNET if model.startswith("unet") else {}
-    return replace(SCENES, data=data, model=model, channels=SCENES_CHANNELS.get(model, ()), **own)
+    channels = SCENES_CHANNELS.get(model, ())
+    dropout = 0.5 if model.startswith("unet") else 0.0
+    return replace(SCENES, data=data, model=model, channels=channels, dropout=dropout)
 
 
 LOSSES: dict[str, PixelLoss] = {"ce": cross_entropy(), "dice": soft_dice(), "focal": focal()}

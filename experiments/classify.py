@@ -28,7 +28,6 @@ from jax import lax
 import models
 from models.classification.auxiliary import AuxiliaryClassifier
 from models.layers.norm import BatchNorm, FrozenBatchNorm
-from models.pretrained.preprocess import MEAN, STD
 from train import cli, finetune, optim
 from train.accumulate import accumulated
 from train.augment import chain, flip, pad_and_crop
@@ -154,13 +153,12 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     assert about.std
     network = create(config, len(about.classes), conv, norm)
     trained = bool(config.init_from)
-    if trained and len(about.mean) not in (1, 3):
-        raise Refused(f"init_from: images of {len(about.mean)} channels are not grey nor of colour")
+    mean, std = finetune.imagenet(len(about.mean)) if trained else (about.mean, about.std)
     task = classification(
         network,
         num_classes=len(about.classes),
-        mean=[255 * each for each in MEAN] if trained else about.mean,
-        std=[255 * each for each in STD] if trained else about.std,
+        mean=mean,
+        std=std,
         fit=fit.both(sized(config, network, about), fit.coloured if trained else fit.as_it_is),
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,

@@ -25,7 +25,6 @@ from jax import lax
 import models
 from models.layers.norm import BatchNorm
 from models.pretrained.naming import names as published
-from models.pretrained.preprocess import MEAN, STD
 from models.segmentation.deeplab import DeepLabV3Head
 from models.segmentation.fcn import as_convolutions
 from train import cli, finetune, optim
@@ -171,14 +170,13 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     if len(about.mask_classes) < 2:
         raise Refused(f"data={config.data!r} has masks of {len(about.mask_classes)} class(es)")
     trained = bool(config.init_from)
-    if trained and len(about.mean) not in (1, 3):
-        raise Refused(f"init_from: images of {len(about.mean)} channels are not grey nor of colour")
+    mean, std = finetune.imagenet(len(about.mean)) if trained else (about.mean, about.std)
     network = create(config, len(about.mask_classes), conv, norm)
     task = segmentation(
         network,
         num_classes=len(about.mask_classes),
-        mean=[255 * each for each in MEAN] if trained else about.mean,
-        std=[255 * each for each in STD] if trained else about.std,
+        mean=mean,
+        std=std,
         loss=weighted(*((1.0, LOSSES[name]) for name in config.loss.split("+"))),
         auxiliary_weight=config.auxiliary_weight,
     )

@@ -13,6 +13,7 @@ import optax
 
 from models.pretrained import torchvision
 from models.pretrained.files import read
+from models.pretrained.preprocess import MEAN, STD
 from train.record import flat, shortened
 from train.refusal import Refused
 from train.state import State
@@ -91,6 +92,17 @@ def torchvision_weights(name: str | Callable[[Collection[str]], str], path: str)
         return torchvision.from_torchvision(name(tensors), tensors)
     except (OSError, ValueError, ImportError) as error:
         raise Refused(f"init_from={path!r}: {error}") from error
+
+
+def imagenet(channels: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, of 0..255, by which torchvision's networks have images.
+
+    Raises:
+        Refused: the images are of other `channels` than 1, which is then given thrice, or 3.
+    """
+    if channels not in (1, 3):
+        raise Refused(f"init_from: images of {channels} channels are not grey nor of colour")
+    return [255 * each for each in MEAN], [255 * each for each in STD]
 
 
 def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:

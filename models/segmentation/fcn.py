@@ -30,9 +30,10 @@ class FCN(nn.Module):
     convolutions, the first of 7x7; scores of poolings at strides 16 and 8 are added to what it
     yields, and transposed convolutions, which begin as bilinear interpolation and are trained,
     bring it to the image's size (section 3.3, fig. 3). The authors pad the image by 100 pixels and
-    crop the result so that the 7x7 fits everywhere; here that convolution is padded by 3, which
-    leaves each score where its own window is and computes no more than the image. At 224x224 the
-    score in the middle of the 7x7 scores is the classifier's (`as_convolutions` takes its weights).
+    crop the result, so that the 7x7 fits everywhere and no edge is upsampled; here that convolution
+    is padded by 3, which leaves each score where its own window is and computes no more than the
+    image, and maps are upsampled with their edges repeated. At 224x224 the score in the middle of
+    the 7x7 scores is the classifier's (`as_convolutions` takes its weights).
 
     Logits are at least float32. Dropout draws from `dropout`.
 
@@ -114,12 +115,14 @@ class FCN(nn.Module):
         return self.upsampled(y, self.stride, "up")
 
     def upsampled(self, y: jax.Array, factor: int, name: str) -> jax.Array:
-        """(B, h, w, num_classes) -> (B, factor h, factor w, num_classes)."""
+        """(B, h, w, num_classes) -> (B, factor h, factor w, num_classes), the edge repeated."""
+        # Beyond the map a transposed convolution sees zeros, and scores would fade to them.
+        y = jnp.pad(y, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
         layer = ConvTranspose(
             self.num_classes,
             (2 * factor, 2 * factor),
             strides=factor,
-            padding=factor // 2,
+            padding=factor // 2 + factor,
             use_bias=False,
             kernel_init=bilinear_kernel,
             conv_general_dilated=self.conv_general_dilated,

@@ -5,6 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from train.data.batch import IGNORE
+from train.refusal import Refused
+
 Example = dict[str, np.ndarray]
 
 
@@ -20,11 +23,14 @@ class About:
         shape: (height, width, channels) of every image, or None where it varies.
         mean, std: channel statistics of the training pixels, 0..255; None until measured
             (`train.data.statistics`).
-        mask_classes: names of a mask's classes; () where there is no mask.
+        mask_classes: names of a mask's classes, at most 255; () where there is no mask.
         mask_pixels: in the training examples that were measured, of each of these classes, and of
             255, which is ignored; () until then.
         colours: (red, green, blue) 0..255 of each of them.
         ids: what the set's own files call its classes, where that is not their index (COCO).
+
+    Raises:
+        Refused: more mask classes than a mask can tell from 255.
     """
 
     name: str
@@ -38,6 +44,13 @@ class About:
     colours: tuple[tuple[int, int, int], ...] = ()
     ids: tuple[int, ...] = ()
     mask_pixels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.mask_classes) > IGNORE:
+            raise Refused(
+                f"data={self.name!r} declares {len(self.mask_classes)} mask classes; masks have "
+                f"{IGNORE} at most"
+            )
 
 
 def classes_said(about: About) -> str:

@@ -49,6 +49,8 @@ def test_masks_and_flags_take_the_batchs_types():
     np.testing.assert_array_equal(source[1]["mask"], MASKS[1], strict=True)
     assert source.truth(0)["box_crowd"].dtype == np.bool_
     np.testing.assert_array_equal(source.truth(1)["box_crowd"], [True])
+    with pytest.raises(Refused, match="declares 256 mask classes; masks have 255 at most"):
+        about(mask_classes=tuple(map(str, range(256))))
     with pytest.raises(Refused, match="the set declares no mask_classes"):
         Arrays({"mask": MASKS}, about(mask_classes=()))
 

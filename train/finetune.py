@@ -120,25 +120,9 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
         The state, its leaves where and of the dtypes they were, and what to say of it.
 
     Raises:
-        Refused: lists what differs within the backbone.
+        Refused: as `fitting`.
     """
-    there, here = flat(weights), flat(state.variables)
-    layers: dict[str, list[str]] = {}
-    for path in here:
-        layers.setdefault(layer(path), []).append(path)
-    fits = {
-        name: all(shape(there, path) == shape(here, path) for path in paths)
-        for name, paths in layers.items()
-    }
-    of_backbone = sorted(path for path in {*there, *here} if under(layer(path), BACKBONE))
-    differ = [path for path in of_backbone if shape(there, path) != shape(here, path)]
-    if differ:
-        lines = [
-            f"{path}: {shape(there, path) or 'absent'} in the weights, "
-            f"{shape(here, path) or 'absent'} in the network"
-            for path in differ
-        ]
-        raise Refused(f"init_from: the weights are of another network: {shortened(lines)}")
+    there, fits = flat(weights), fitting(state.variables, weights)
 
     def taken(path: Any, leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -152,6 +136,35 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
     anew = sorted(name for name, fit in fits.items() if not fit)
     said = [f"Starts anew, being of another shape or absent: {', '.join(anew)}."] if anew else []
     return state.replace(params=variables["params"], collections=collections, ema=ema), said
+
+
+def fitting(variables: Any, weights: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether each layer of a network can be taken over from `weights`; see `begun`.
+
+    Args:
+        variables: of the network, or their shapes.
+        weights: variables, as `models.pretrained` returns them.
+
+    Raises:
+        Refused: lists what differs within the backbone.
+    """
+    there, here = flat(weights), flat(variables)
+    layers: dict[str, list[str]] = {}
+    for path in here:
+        layers.setdefault(layer(path), []).append(path)
+    of_backbone = sorted(path for path in {*there, *here} if under(layer(path), BACKBONE))
+    differ = [path for path in of_backbone if shape(there, path) != shape(here, path)]
+    if differ:
+        lines = [
+            f"{path}: {shape(there, path) or 'absent'} in the weights, "
+            f"{shape(here, path) or 'absent'} in the network"
+            for path in differ
+        ]
+        raise Refused(f"init_from: the weights are of another network: {shortened(lines)}")
+    return {
+        name: all(shape(there, path) == shape(here, path) for path in paths)
+        for name, paths in layers.items()
+    }
 
 
 def layer(path: str) -> str:

@@ -45,8 +45,9 @@ def segmentation(
 
     `loss` reports `loss` (all of it), `pixel_accuracy`, `all_ignored` (1 for a batch in which no
     pixel counts: its loss and gradients are 0) and, where there are auxiliary heads,
-    `auxiliary_loss`; `measure`'s is the mean over examples of their own losses, without the
-    auxiliary ones (for Dice another quantity than a batch's). `predict` yields `mask` (B, H, W)
+    `auxiliary_loss`; `measure`'s is the mean over examples, of those with a pixel that counts, of
+    their own losses, without the auxiliary ones (for Dice another quantity than a batch's).
+    `predict` yields `mask` (B, H, W)
     uint8 and `probabilities` (B, H, W, num_classes). What is measured is counted in the pixels of
     the source, to which masks go back by `matrix`.
     """

@@ -166,7 +166,9 @@ def test_an_example_without_a_pixel_that_counts_is_counted_and_not_ranked():
     given["mask"] = given["mask"].at[1].set(255)
     summary = summary_of(task(), [given], np.asarray(given["mask"]))
     assert summary.scalars["count"] == 2
-    assert np.isfinite(summary.scalars["loss"])
+    first = {name: value[:1] for name, value in given.items()}
+    alone = summary_of(task(), [first], np.asarray(first["mask"]))
+    assert summary.scalars["loss"] == pytest.approx(alone.scalars["loss"])
     assert [one["index"] for one in summary.tables["worst"]] == [0]
 
 
@@ -247,7 +249,7 @@ def test_a_border_is_mirrored_and_cropped_away(shape):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_a_unet_takes_images_of_any_size(padding):
-    network = UNet(2, features=(2, 4, 4), padding=padding)
+    network = UNet(2, features=(2, 4, 4), padding=padding, aux=padding == "SAME")
     made = segmentation(network, num_classes=2, mean=(0.0,), std=(1.0,))
     given = batch(count=2, shape=(13, 10))
     given |= {"image": given["image"][..., :1], "mask": jnp.minimum(given["mask"], 1)}
@@ -269,8 +271,20 @@ def test_a_unet_takes_images_of_any_size(padding):
     expected = jax.nn.softmax(logits)[:, top : top + 13, left : left + 10]
     np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5, atol=1e-6)
     assert np.std(found["probabilities"]) > 1e-3
-    loss, _ = jax.jit(made.loss)(variables, given, jax.random.key(0))
+    loss, aux = jax.jit(made.loss)(variables, given, jax.random.key(0))
     assert np.isfinite(loss)
+    # Auxiliary logits are cropped as the main ones are.
+    train = partial(network.apply, train=True, mutable=["batch_stats"])
+    (logits, others), _ = jax.jit(train)(variables, padded) if network.aux else ((None, ()), None)
+    losses = [
+        cross_entropy()(
+            each[:, top : top + 13, left : left + 10], given["mask"], np.ones((2, 13, 10), bool)
+        )
+        for each in others
+    ]
+    assert len(losses) == (1 if padding == "SAME" else 0)
+    if losses:
+        np.testing.assert_allclose(aux.sums["auxiliary_loss"][0], sum(losses), rtol=1e-5)
 
 
 class Pooled(nn.Module):

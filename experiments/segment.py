@@ -29,12 +29,13 @@ from models.segmentation.deeplab import DeepLabV3Head
 from models.segmentation.fcn import as_convolutions
 from train import cli, finetune, optim
 from train.accumulate import accumulated
-from train.augment import brightness, chain, contrast, flip, rotation, scale, shift
+from train.augment import brightness, chain, contrast, flip, invert, maybe, rotation, scale, shift
 from train.augment.kinds import Stage
 from train.data.batch import IGNORE, Transform
 from train.data.host import Host, Letterbox
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
+from train.data.varied import varied
 from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
 from train.refusal import Refused
 from train.report.segmentation import segmentation_part
@@ -74,11 +75,14 @@ class Config(Recipe):
         rotate: degrees to either side.
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
         move: share of the image's size to either side.
+        invert: share of training images that are shown as their negatives.
         colour: brightness and contrast change by up to this share.
         mirror: whether to train on mirror images too, where these keep their classes.
+        least_classes: training images whose masks hold fewer, the background counted, are left out.
         init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
             classifier of its backbone (U-Net has none; an FCN takes VGG-16's dense layers as
-            convolutions). Images are then normalised by ImageNet's statistics.
+            convolutions). Images are then normalised by ImageNet's statistics; `channels` must be
+            the paper's.
         dtype: of the network's arithmetic; parameters and logits are float32.
         validation: share of the training split that ranks checkpoints, where the set has no
             validation split.
@@ -102,8 +106,10 @@ class Config(Recipe):
     rotate: float = 10.0
     zoom: float = 1.25
     move: float = 0.1
+    invert: float = 0.0
     colour: float = 0.3
     mirror: bool = True
+    least_classes: int = 1
     init_from: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     validation: float = 0.1
@@ -114,9 +120,9 @@ class Config(Recipe):
         choice(self, "model", models.names("segmentation"))
         positive(self, "learning_rate")
         choice(self, "optimizer", OPTIMIZERS)
-        nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm")
+        nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "least_classes")
         nonnegative(self, "auxiliary_weight", "rotate", "move", "colour")
-        fraction(self, "dropout", "ema", "validation")
+        fraction(self, "dropout", "ema", "validation", "invert")
         choice(self, "loss", get_args(Loss))
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
@@ -278,6 +284,7 @@ def augmentation(config: Config, about: About) -> Transform | None:
         *([scale(1 / config.zoom, config.zoom)] if config.zoom > 1 else []),
         *([shift(config.move)] if config.move else []),
         *([flip()] if about.mirror and config.mirror else []),
+        *([maybe(config.invert, invert())] if config.invert else []),
         *([brightness(config.colour), contrast(config.colour)] if config.colour else []),
     ]
     return chain(*stages, fill=about.mean, mask_fill=IGNORE) if stages else None
@@ -308,7 +315,10 @@ def weights(config: Config) -> dict[str, Any]:
 
 def splits(config: Config) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed."""
-    return with_validation(named(config.data, want="mask"), config.validation)
+    data = with_validation(named(config.data, want="mask"), config.validation)
+    if config.least_classes <= 1:
+        return data
+    return data._replace(train=varied(data.train, config.least_classes))
 
 
 def main(config: Config) -> Summary:

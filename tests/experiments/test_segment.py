@@ -33,6 +33,8 @@ ABOUT = About(
     mask_classes=("ground", "cat", "dog"),
 )
 
+STILL = {"zoom": 1.0, "rotate": 0.0, "move": 0.0, "colour": 0.0}
+
 
 @pytest.fixture
 def pictures(tmp_path):
@@ -95,6 +97,20 @@ def test_others_train_and_go_on(model, channels, pictures, tmp_path, capsys):
     assert again["test/miou"] == found["test/miou"]
 
 
+def test_images_of_few_classes_are_left_out_of_training_alone(pictures):
+    config = Config(data=f"voc:{pictures}", validation=0.0)
+    whole, some = (segment.splits(dataclasses.replace(config, least_classes=n)) for n in (1, 2))
+    assert len(some.train) == len(whole.train) == 6
+    blank = np.zeros((24, 36), np.uint8)
+    image_files.voc(pictures, ["blank"], size=blank.shape, mask=blank, split="train")
+    listed = pictures / "ImageSets" / "Segmentation" / "train.txt"
+    listed.write_text("a\nblank\nb")
+    whole, some = (segment.splits(dataclasses.replace(config, least_classes=n)) for n in (1, 2))
+    assert [len(whole.train), len(some.train)] == [3, 2]
+    assert [some.train.name(i) for i in (0, 1)] == [whole.train.name(i) for i in (0, 2)]
+    assert len(some.test) == len(whole.test) == 4
+
+
 def test_pictures_of_many_sizes_need_one(pictures):
     with pytest.raises(Refused, match="many shapes"):
         segment.main(Config(data=f"voc:{pictures}", validation=0.0))
@@ -122,8 +138,7 @@ def test_every_segmenter_is_built(model):
     ],
 )
 def test_a_narrow_one_is_narrow(model, channels):
-    still = {"zoom": 1.0, "rotate": 0.0, "move": 0.0, "colour": 0.0, "mirror": False}
-    parts = build(Config(model=model, channels=channels, **still), ABOUT)
+    parts = build(Config(model=model, channels=channels, **STILL, mirror=False), ABOUT)
     assert parts.transform is None
     batch = {
         "image": jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8),
@@ -137,6 +152,20 @@ def test_a_narrow_one_is_narrow(model, channels):
     loss, aux = jax.eval_shape(parts.task.loss, variables, batch, jax.random.key(0))
     assert loss.shape == ()
     assert ("auxiliary_loss" in aux.sums) == (model != "fcn8s")
+
+
+def test_images_are_changed_as_asked_and_signs_not_mirrored():
+    signs = dataclasses.replace(ABOUT, mirror=False)
+    assert segment.augmentation(Config(**STILL, mirror=True), ABOUT) is not None
+    assert segment.augmentation(Config(**STILL, mirror=True), signs) is None
+    transform = segment.augmentation(Config(**STILL, mirror=False, invert=0.5), ABOUT)
+    image = jax.random.randint(jax.random.key(0), (40, 1, 2, 3), 0, 256).astype(np.uint8)
+    batch = {"image": image, "mask": np.zeros((40, 1, 2), np.uint8)}
+    batch["matrix"] = np.tile(np.eye(3, dtype=np.float32), (40, 1, 1))
+    found = jax.jit(transform)(jax.random.key(0), batch)["image"]
+    same, negative = (np.all(found == each, (1, 2, 3)) for each in (image, 255 - image))
+    assert np.all(same ^ negative)
+    assert 8 < negative.sum() < 32
 
 
 @pytest.mark.parametrize("model", ["fcn_resnet50", "unet"])
@@ -220,6 +249,17 @@ def test_or_they_are_the_models_own(monkeypatch):
         weights(Config(model="fcn_resnet50", init_from="w.pth"))
 
 
+def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
+    pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(finetune, "read", lambda path: zeros("resnet18"))
+    fields = {"model": "deeplabv3_resnet18", "channels": (2, 4, 8, 16), "init_from": "w.pth"}
+    fields |= {"size": 32, "steps": 1, "batch_size": 2, "validation": 0.0, "devices": 1}
+    with pytest.raises(Refused, match="of another network: .*backbone/"):
+        segment.main(Config(data=f"voc:{pictures}", workdir=tmp_path / "run", **fields))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("model", ["fcn32s", "fcn8s", "deeplab_largefov", "deeplabv2_vgg16"])
 def test_on_vgg_they_are_vggs(model, monkeypatch):
     monkeypatch.setattr(finetune, "read", lambda path: zeros("vgg16"))
@@ -242,6 +282,8 @@ def test_on_vgg_they_are_vggs(model, monkeypatch):
         ({"optimizer": "adam"}, "optimizer"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"ema": 1}, "ema"),
+        ({"invert": 1.5}, "invert=1.5"),
+        ({"least_classes": -1}, "least_classes=-1"),
         ({"model": "fcn8s", "dropout": 0.5}, "dropout=0.5: fcn8s"),
     ],
 )

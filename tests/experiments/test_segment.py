@@ -168,6 +168,21 @@ def test_images_are_changed_as_asked_and_signs_not_mirrored():
     assert 8 < negative.sum() < 32
 
 
+def test_a_negative_is_that_of_the_pixels():
+    pixels = jax.random.randint(jax.random.key(0), (2, 32, 32, 3), 0, 256).astype(np.uint8)
+    fields = {"channels": (2, 4), "auxiliary_weight": 0.0}
+    one, both = (build(Config(negatives=two, **fields), ABOUT) for two in (False, True))
+    x, y = (one.task.inputs({"image": image}) for image in (pixels, 255 - pixels))
+    np.testing.assert_allclose(segment.negative(ABOUT.mean, ABOUT.std)(x), y, atol=1e-5)
+    variables = one.init(jax.random.key(0), x)
+    found, *each = (
+        jax.jit(parts.task.predict)(variables, shown)["probabilities"]
+        for parts, shown in ((both, x), (one, x), (one, y))
+    )
+    assert np.abs(each[0] - each[1]).max() > 1e-2
+    np.testing.assert_allclose(found, sum(each) / 2, atol=1e-5)
+
+
 @pytest.mark.parametrize("model", ["fcn_resnet50", "unet"])
 def test_without_its_weight_an_auxiliary_head_is_not_built(model):
     with_head, without = (
@@ -178,10 +193,13 @@ def test_without_its_weight_an_auxiliary_head_is_not_built(model):
 
 
 def test_recipes():
-    channels = (32, 32, 64, 128, 128)
-    assert recipe() == dataclasses.replace(segment.SCENES, channels=channels, dropout=0.5)
+    channels = (32, 32, 64, 128, 256)
+    assert recipe() == dataclasses.replace(segment.SCENES, channels=channels, **segment.SCENES_UNET)
+    fcn = recipe("auto", "fcn8s")
+    assert fcn == dataclasses.replace(segment.SCENES, model="fcn8s", channels=fcn.channels)
     assert recipe("voc:x", "fcn8s") == dataclasses.replace(Config(), data="voc:x", model="fcn8s")
-    assert recipe().steps * recipe().batch_size <= 100_000
+    for each in (recipe(), fcn):
+        assert each.steps * each.batch_size <= 100_000
     for name in get_args(segment.Loss):
         assert set(name.split("+")) <= set(LOSSES)
 
@@ -255,7 +273,7 @@ def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
     monkeypatch.setattr(finetune, "read", lambda path: zeros("resnet18"))
     fields = {"model": "deeplabv3_resnet18", "channels": (2, 4, 8, 16), "init_from": "w.pth"}
     fields |= {"size": 32, "steps": 1, "batch_size": 2, "validation": 0.0, "devices": 1}
-    with pytest.raises(Refused, match="of another network: .*backbone/"):
+    with pytest.raises(Refused, match=r"of another network: .*backbone/"):
         segment.main(Config(data=f"voc:{pictures}", workdir=tmp_path / "run", **fields))
     assert not (tmp_path / "run").exists()
 

@@ -26,6 +26,7 @@ def segmentation(
     std: Sequence[float],
     loss: PixelLoss | None = None,
     auxiliary_weight: float = 0.4,
+    views: Sequence[Callable[[jax.Array], jax.Array]] = (),
 ) -> Task:
     """A task for images with a mask each.
 
@@ -39,6 +40,8 @@ def segmentation(
             examples, do not count.
         auxiliary_weight: of the sum of the same losses of the auxiliary heads (deep supervision);
             0.5 in torchvision's recipe, 0.4 in Zhao et al. 2017 (arXiv:1612.01105, section 4).
+        views: what the network's input is shown as besides, pixel for pixel, wherever it is not
+            trained: predicted is the mean of the probabilities (test-time augmentation).
 
     Raises:
         ValueError: `num_classes` or `auxiliary_weight` is out of its range.
@@ -94,9 +97,16 @@ def segmentation(
         def apply(x: jax.Array) -> Any:
             return network.apply(variables, x, train=False), None
 
-        (logits, _), _ = over_border(network, apply, x)
-        chex.assert_shape(logits, (*x.shape[:3], num_classes))
-        return logits
+        def of_view(x: jax.Array) -> jax.Array:
+            (logits, _), _ = over_border(network, apply, x)
+            chex.assert_shape(logits, (*x.shape[:3], num_classes))
+            return logits
+
+        if not views:
+            return of_view(x)
+        each = [of_view(x), *(of_view(view(x)) for view in views)]
+        # Whose softmax is the mean of the probabilities, but for a factor.
+        return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), 0)
 
     def predict(variables: dict, x: jax.Array) -> dict[str, jax.Array]:
         logits = logits_of(variables, x)

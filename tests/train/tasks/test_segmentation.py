@@ -287,6 +287,25 @@ def test_a_unet_takes_images_of_any_size(padding):
         np.testing.assert_allclose(aux.sums["auxiliary_loss"][0], sum(losses), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("x64")
+def test_probabilities_are_the_mean_over_views():
+    given = batch()
+    views = (lambda x: -x, lambda x: x[..., ::-1])
+    made, x = task(views=views), task().inputs(given)
+    found = made.predict(VARIABLES, x)
+    expected = sum(jax.nn.softmax(each) for each in (x, *(view(x) for view in views))) / 3
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(found["mask"], expected.argmax(-1))
+    # What is measured is of these, what is trained of the image alone.
+    counts = given["mask"] != 255
+    losses = [cross_entropy()(jnp.log(expected[i]), given["mask"][i], counts[i]) for i in range(4)]
+    measured = made.measure(VARIABLES, given)
+    np.testing.assert_allclose(measured.sums["loss"][0], sum(losses), rtol=1e-5)
+    np.testing.assert_array_equal(measured.records["mask"], found["mask"])
+    loss, _ = made.loss(VARIABLES, given, jax.random.key(0))
+    assert loss == task().loss(VARIABLES, given, jax.random.key(0))[0]
+
+
 class Pooled(nn.Module):
     """A branch with one value a channel and image, as DeepLab's."""
 

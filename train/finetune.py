@@ -120,9 +120,17 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
         The state, its leaves where and of the dtypes they were, and what to say of it.
 
     Raises:
-        Refused: as `fitting`.
+        Refused: as `check_backbone`.
     """
-    there, fits = flat(weights), fitting(state.variables, weights)
+    check_backbone(state.variables, weights)
+    there, here = flat(weights), flat(state.variables)
+    layers: dict[str, list[str]] = {}
+    for path in here:
+        layers.setdefault(layer(path), []).append(path)
+    fits = {
+        name: all(shape(there, path) == shape(here, path) for path in paths)
+        for name, paths in layers.items()
+    }
 
     def taken(path: Any, leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -138,8 +146,8 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
     return state.replace(params=variables["params"], collections=collections, ema=ema), said
 
 
-def fitting(variables: Any, weights: Mapping[str, Any]) -> dict[str, bool]:
-    """Whether each layer of a network can be taken over from `weights`; see `begun`.
+def check_backbone(variables: Any, weights: Mapping[str, Any]) -> None:
+    """Refuse weights of another backbone, before a run is begun with them.
 
     Args:
         variables: of the network, or their shapes.
@@ -149,9 +157,6 @@ def fitting(variables: Any, weights: Mapping[str, Any]) -> dict[str, bool]:
         Refused: lists what differs within the backbone.
     """
     there, here = flat(weights), flat(variables)
-    layers: dict[str, list[str]] = {}
-    for path in here:
-        layers.setdefault(layer(path), []).append(path)
     of_backbone = sorted(path for path in {*there, *here} if under(layer(path), BACKBONE))
     differ = [path for path in of_backbone if shape(there, path) != shape(here, path)]
     if differ:
@@ -161,10 +166,6 @@ def fitting(variables: Any, weights: Mapping[str, Any]) -> dict[str, bool]:
             for path in differ
         ]
         raise Refused(f"init_from: the weights are of another network: {shortened(lines)}")
-    return {
-        name: all(shape(there, path) == shape(here, path) for path in paths)
-        for name, paths in layers.items()
-    }
 
 
 def layer(path: str) -> str:

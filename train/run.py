@@ -29,7 +29,7 @@ from train.data.source import Source, classes_said
 from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.experiment import Parts
-from train.finetune import begun, fitting
+from train.finetune import begun, check_backbone
 from train.logs import Logs
 from train.loop import NonFinite, Rhythm, fit
 from train.mesh import compiled_initial, compiled_step, make_mesh
@@ -112,7 +112,7 @@ def run(
     shapes = jax.eval_shape(starting(parts, loader), jnp.uint32(config.seed))
     weights = parts.weights() if parts.weights is not None and not saved(path) else None
     if weights is not None:
-        fitting(shapes.variables, weights)
+        check_backbone(shapes.variables, weights)
     path = directory.claim(experiment, config.data) if path is None else path
     directory.make(path)
     record = provenance(

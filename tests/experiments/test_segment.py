@@ -98,17 +98,21 @@ def test_others_train_and_go_on(model, channels, pictures, tmp_path, capsys):
 
 
 def test_images_of_few_classes_are_left_out_of_training_alone(pictures):
-    config = Config(data=f"voc:{pictures}", validation=0.0)
-    whole, some = (segment.splits(dataclasses.replace(config, least_classes=n)) for n in (1, 2))
-    assert len(some.train) == len(whole.train) == 6
     blank = np.zeros((24, 36), np.uint8)
-    image_files.voc(pictures, ["blank"], size=blank.shape, mask=blank, split="train")
-    listed = pictures / "ImageSets" / "Segmentation" / "train.txt"
-    listed.write_text("a\nblank\nb")
-    whole, some = (segment.splits(dataclasses.replace(config, least_classes=n)) for n in (1, 2))
-    assert [len(whole.train), len(some.train)] == [3, 2]
-    assert [some.train.name(i) for i in (0, 1)] == [whole.train.name(i) for i in (0, 2)]
-    assert len(some.test) == len(whole.test) == 4
+    for split, names in {"train": "a blank b c", "val": "g blank"}.items():
+        image_files.voc(pictures, ["blank"], size=blank.shape, mask=blank, split=split)
+        listed = pictures / "ImageSets" / "Segmentation" / f"{split}.txt"
+        listed.write_text("\n".join(names.split()))
+    config = Config(data=f"voc:{pictures}", validation=0.0)
+    whole, some = (segment.splits(dataclasses.replace(config, least_classes=n)) for n in (0, 2))
+    assert [len(whole.train), len(some.train)] == [4, 3]
+    assert [some.train.name(i) for i in range(3)] == [whole.train.name(i) for i in (0, 2, 3)]
+    assert len(some.test) == len(whole.test) == 2
+    # What is cut off to choose by is the same with and without.
+    config = dataclasses.replace(config, validation=0.5)
+    whole, some = (segment.splits(dataclasses.replace(config, least_classes=n)) for n in (0, 2))
+    assert some.validation.fingerprint == whole.validation.fingerprint
+    assert len(some.validation) == 2
 
 
 def test_pictures_of_many_sizes_need_one(pictures):
@@ -194,7 +198,8 @@ def test_without_its_weight_an_auxiliary_head_is_not_built(model):
 
 def test_recipes():
     channels = (32, 32, 64, 128, 256)
-    assert recipe() == dataclasses.replace(segment.SCENES, channels=channels, **segment.SCENES_UNET)
+    assert recipe() == dataclasses.replace(segment.SCENES_UNET, channels=channels)
+    assert recipe("auto", "unet_2015") == dataclasses.replace(recipe(), model="unet_2015")
     fcn = recipe("auto", "fcn8s")
     assert fcn == dataclasses.replace(segment.SCENES, model="fcn8s", channels=fcn.channels)
     assert recipe("voc:x", "fcn8s") == dataclasses.replace(Config(), data="voc:x", model="fcn8s")

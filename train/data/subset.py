@@ -1,4 +1,4 @@
-"""Parts of a source, which are sources: by index, and cut in two."""
+"""Parts of a source, which are sources: by index, by what masks hold, and cut in two."""
 
 import contextlib
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from train.data.batch import IGNORE
 from train.data.decode import Unreadable
 from train.data.source import About, Example, Source
 from train.refusal import Refused
@@ -130,6 +131,37 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray, split: str | Non
         raise Refused(f"indices[{i}]={taken[i]} is outside 0..{len(source) - 1}")
     about = source.about if split is None else dataclasses.replace(source.about, split=split)
     return Subset(source, taken.astype(np.int64), about)
+
+
+def with_classes(source: Source, at_least: int) -> Subset:
+    """The examples whose masks hold at least so many classes, in the source's order.
+
+    Every mask is read. One that can't be read is kept, as its classes are not known: what then
+    happens is the loader's concern.
+
+    Args:
+        source: examples with a `mask`.
+        at_least: the background counts where the set has one, 255 does not.
+
+    Raises:
+        Refused: no mask holds so many.
+    """
+
+    def held(i: int) -> int:
+        try:
+            mask = source.truth(i)["mask"]
+        except Unreadable:
+            return at_least
+        return int(np.count_nonzero(np.bincount(mask.ravel(), minlength=IGNORE)[:IGNORE]))
+
+    counts = np.array([held(i) for i in range(len(source))])
+    kept = np.flatnonzero(counts >= at_least)
+    if not kept.size:
+        raise Refused(
+            f"no mask of data={source.about.name!r} holds {at_least} classes, the most is "
+            f"{counts.max(initial=0)}"
+        )
+    return subset(source, kept)
 
 
 def cut(

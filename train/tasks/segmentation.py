@@ -40,16 +40,17 @@ def segmentation(
             examples, do not count.
         auxiliary_weight: of the sum of the same losses of the auxiliary heads (deep supervision);
             0.5 in torchvision's recipe, 0.4 in Zhao et al. 2017 (arXiv:1612.01105, section 4).
-        views: what the network's input is shown as besides, pixel for pixel, wherever it is not
-            trained: predicted is the mean of the probabilities (test-time augmentation).
+        views: functions of the network's input that leave every pixel in its place. `predict` and
+            `measure` average the probabilities of the input and of each of these (test-time
+            augmentation); `loss` is of the input alone.
 
     Raises:
         ValueError: `num_classes` or `auxiliary_weight` is out of its range.
 
     `loss` reports `loss` (all of it), `pixel_accuracy`, `all_ignored` (1 for a batch in which no
     pixel counts: its loss and gradients are 0) and, where there are auxiliary heads,
-    `auxiliary_loss`; `measure`'s is the mean over examples, of those with a pixel that counts, of
-    their own losses, without the auxiliary ones (for Dice another quantity than a batch's).
+    `auxiliary_loss`; `measure`'s is the mean, over the examples with a pixel that counts, of
+    their own losses without the auxiliary ones (for Dice another quantity than a batch's).
     `predict` yields `mask` (B, H, W)
     uint8 and `probabilities` (B, H, W, num_classes). What is measured is counted in the pixels of
     the source, to which masks go back by `matrix`.

@@ -157,7 +157,7 @@ SCENES_UNET = replace(
     SCENES,
     steps=4000,
     warmup_steps=400,
-    evaluate_every=500,
+    evaluate_every=1000,
     dropout=0.5,
     auxiliary_weight=0.0,
     invert=0.5,

@@ -32,9 +32,9 @@ class FCN(nn.Module):
     bring it to the image's size (section 3.3, fig. 3). The authors pad the image by 100 pixels and
     crop the result, so that the 7x7 fits everywhere; here that convolution is padded by 3, which
     leaves each score where its own window is and computes no more than the image. In their code
-    scores fade to 0 over the outermost dozen pixels; here maps are upsampled with their edges
-    repeated, and none fades. At 224x224 the score in the middle of the 7x7 scores is the
-    classifier's (`as_convolutions` takes its weights).
+    scores fade over the outermost dozen pixels; here maps are upsampled with their edges repeated,
+    and none fades. At 224x224 the score in the middle of the 7x7 scores is the classifier's
+    (`as_convolutions` takes its weights).
 
     Logits are at least float32. Dropout draws from `dropout`.
 

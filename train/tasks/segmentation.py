@@ -51,9 +51,8 @@ def segmentation(
     pixel counts: its loss and gradients are 0) and, where there are auxiliary heads,
     `auxiliary_loss`; `measure`'s is the mean, over the examples with a pixel that counts, of
     their own losses without the auxiliary ones (for Dice another quantity than a batch's).
-    `predict` yields `mask` (B, H, W)
-    uint8 and `probabilities` (B, H, W, num_classes). What is measured is counted in the pixels of
-    the source, to which masks go back by `matrix`.
+    `predict` yields `mask` (B, H, W) uint8 and `probabilities` (B, H, W, num_classes). What is
+    measured is counted in the pixels of the source, to which masks go back by `matrix`.
     """
     if not 2 <= num_classes <= IGNORE:
         raise ValueError(f"num_classes={num_classes} must be from 2 to {IGNORE}")

@@ -155,16 +155,16 @@ noise and outlines, and those that are tested are not smooth."""
 
 SCENES_UNET = replace(
     SCENES,
-    steps=4000,
-    warmup_steps=400,
-    evaluate_every=1000,
+    steps=5000,
+    warmup_steps=500,
+    evaluate_every=2500,
     dropout=0.5,
     auxiliary_weight=0.0,
     invert=0.5,
     negatives=True,
     least_classes=4,
 )
-"""For U-Nets 64,000, of scenes with three different digits or more: more to learn from in each.
+"""For U-Nets 80,000, of scenes with three different digits or more: more to learn from in each.
 Ground and strokes are as often dark on bright as bright on dark: a scene's negative is a scene."""
 
 PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")

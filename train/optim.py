@@ -181,35 +181,35 @@ def muon(
 
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Of s, s^3 and s^5, s a singular value (Jordan et al. 2024): applied five times, they bring 0.01 .. 1
-to 0.7 .. 1.2."""
+"""Of s, s^3 and s^5, s a singular value (Jordan et al. 2024): five times, they bring 0.01 .. 1 to
+0.7 .. 1.2."""
 
 
-def orthogonal(x: jax.Array, steps: int = 5) -> jax.Array:
-    """Nearly the nearest matrix of orthogonal columns (or rows), times the norm of `x`.
+def orthogonal(x: jax.Array) -> jax.Array:
+    """Nearly the nearest matrix whose columns (or rows) are orthogonal, times the norm of `x`.
 
-    Newton-Schulz iterations X <- (a + b X'X + c (X'X)^2) X of X = x / |x| (Frobenius), as Muon's.
-    What becomes of X'X is a function of X'X alone, so that they are all products of matrices as wide
-    as x is narrow, and x, which in a kernel is many times as long, is read twice. optax's read it
-    ten times.
+    Muon's five Newton-Schulz iterations X <- (a + b XX' + c (XX')^2) X, beginning with x / |x|. What
+    becomes of XX' depends on XX' alone (of X'X, where that is smaller), so that nearly all products
+    are of matrices as wide as x is narrow; x, in a kernel many times as long, is read twice, in
+    optax's form ten times.
 
     Args:
         x: (..., n) floating, read as a matrix of n columns.
-        steps: iterations.
 
     Returns:
         As x; zeros of zeros.
     """
-    matrix = x.reshape(-1, x.shape[-1]).astype(jnp.promote_types(x.dtype, jnp.float32))
+    dtype = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.float32
+    matrix = x.reshape(-1, x.shape[-1]).astype(dtype)
     long = len(matrix) > matrix.shape[1]
     product = partial(jnp.matmul, precision="highest")
     gram = product(matrix.T, matrix) if long else product(matrix, matrix.T)
     square = jnp.trace(gram)
     gram = gram / jnp.where(square == 0, 1, square)
     a, b, c = NEWTON_SCHULZ
-    one = jnp.eye(len(gram), dtype=gram.dtype)
+    one = jnp.eye(len(gram), dtype=dtype)
     total = one
-    for _ in range(steps):
+    for _ in range(5):
         factor = a * one + b * gram + c * product(gram, gram)
         total = product(factor, total)
         gram = product(product(factor, gram), factor)

@@ -141,6 +141,56 @@ def test_the_first_step_of_muon_by_hand():
     assert [float(value) for _, value in rates] == [pytest.approx(0.1)]
 
 
+def test_muon_is_optaxs():
+    """Over some steps, for kernels that are long, wide, square, of dependent columns, or unused."""
+    random = np.random.default_rng(1)
+    shapes = {"long": (3, 3, 4, 8), "wide": (2, 16), "square": (6, 6), "dependent": (3, 3, 2, 5)}
+    params = {name: jnp.asarray(random.normal(size=shape)) for name, shape in shapes.items()}
+    params |= {"unused": jnp.ones((3, 2)), "bias": jnp.ones(3)}
+    ours = optim.muon(optim.scale_by_rate(optim.cosine(10), jnp.float32(0.1)), weight_decay=0.3)
+    theirs = optax.contrib.muon(
+        optax.cosine_decay_schedule(0.1, 10),
+        weight_decay=0.3,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(
+            lambda p: (
+                optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+                if p.ndim > 1
+                else None
+            ),
+            params,
+        ),
+    )
+    a, b, first, second = params, params, ours.init(params), theirs.init(params)
+    for _ in range(3):
+        grads = {name: jnp.asarray(random.normal(size=p.shape)) for name, p in params.items()}
+        grads["unused"] = jnp.zeros((3, 2))
+        grads["dependent"] = grads["dependent"].at[..., 3].set(grads["dependent"][..., 1])
+        updates, first = ours.update(grads, first, a)
+        a = optax.apply_updates(a, updates)
+        updates, second = theirs.update(grads, second, b)
+        b = optax.apply_updates(b, updates)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), a, b)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (4, 24), (4, 4)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.usefixtures("strict_dtypes")
+def test_orthogonal_changes_singular_values_alone(shape, dtype):
+    """Each by the polynomial, five times; nothing of the size is lost."""
+    x = jnp.asarray(40 * np.random.default_rng(2).normal(size=shape), dtype)
+    u, s, v = np.linalg.svd(np.asarray(x, np.float64).reshape(-1, shape[-1]), full_matrices=False)
+    size = np.sqrt((s**2).sum())
+    s /= size
+    for _ in range(5):
+        s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+    found = optim.orthogonal(x)
+    assert found.dtype == dtype
+    expected = (size * (u * s) @ v).reshape(shape)
+    error = 2e-5 if dtype == jnp.float32 else 4e-3
+    np.testing.assert_allclose(np.asarray(found, np.float64), expected, atol=error * size)
+
+
 def test_muon_clips_first():
     params = {"bias": jnp.zeros(2)}
     rate = optim.scale_by_rate(optim.cosine(10), jnp.float32(0.1))

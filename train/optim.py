@@ -188,7 +188,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonal(x: jax.Array) -> jax.Array:
     """Nearly the nearest matrix whose columns (or rows) are orthogonal, times the norm of `x`.
 
-    Muon's five Newton-Schulz iterations X <- (a + b XX' + c (XX')^2) X, beginning with x / |x|. What
+    Muon's five Newton-Schulz iterations X <- (a + b XX' + c (XX')^2) X, from x / |x| on. What
     becomes of XX' depends on XX' alone (of X'X, where that is smaller), so that nearly all products
     are of matrices as wide as x is narrow; x, in a kernel many times as long, is read twice, in
     optax's form ten times.

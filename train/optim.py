@@ -191,7 +191,8 @@ def orthogonal(x: jax.Array) -> jax.Array:
     Muon's five Newton-Schulz iterations X <- (a + b XX' + c (XX')^2) X, from x / |x| on. What
     becomes of XX' depends on XX' alone (of X'X, where that is smaller), so that nearly all products
     are of matrices as wide as x is narrow; x, in a kernel many times as long, is read twice, in
-    optax's form ten times.
+    optax's form ten times. For the kernels of `experiments/segment.py`'s U-Net, Muon takes 20 ms so
+    on two CPU cores, 80 ms with optax's.
 
     Args:
         x: (..., n) floating, read as a matrix of n columns.

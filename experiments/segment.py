@@ -14,16 +14,13 @@ first few (jax 0.10.2).
 
 import math
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 import models
@@ -33,8 +30,9 @@ from models.segmentation.deeplab import DeepLabV3Head
 from models.segmentation.fcn import as_convolutions
 from train import cli, finetune, optim
 from train.accumulate import accumulated
-from train.augment import brightness, chain, contrast, flip, invert, maybe, rotation, scale, shift
+from train.augment import brightness, chain, contrast, dark_ground, flip, rotation, scale, shift
 from train.augment.kinds import Stage
+from train.augment.tone import with_dark_ground
 from train.data.batch import IGNORE, Transform
 from train.data.host import Host, Letterbox
 from train.data.named import Splits, named, with_validation
@@ -79,11 +77,10 @@ class Config(Recipe):
         rotate: degrees to either side.
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
         move: share of the image's size to either side.
-        invert: share of training images that are shown as their negatives.
         colour: brightness and contrast change by up to this share.
         mirror: whether to train on mirror images too, where these keep their classes.
-        negatives: whether evaluation and prediction average the probabilities of an image and of
-            its negative; training does not.
+        dark_ground: whether images that are brighter than half on average become their negatives,
+            in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
             0 leaves none out.
         init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
@@ -113,10 +110,9 @@ class Config(Recipe):
     rotate: float = 10.0
     zoom: float = 1.25
     move: float = 0.1
-    invert: float = 0.0
     colour: float = 0.3
     mirror: bool = True
-    negatives: bool = False
+    dark_ground: bool = False
     least_classes: int = 0
     init_from: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -130,7 +126,7 @@ class Config(Recipe):
         choice(self, "optimizer", OPTIMIZERS)
         nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "least_classes")
         nonnegative(self, "auxiliary_weight", "rotate", "move", "colour")
-        fraction(self, "dropout", "ema", "validation", "invert")
+        fraction(self, "dropout", "ema", "validation")
         choice(self, "loss", get_args(Loss))
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
@@ -161,12 +157,12 @@ SCENES_UNET = replace(
     evaluate_every=2500,
     dropout=0.5,
     auxiliary_weight=0.0,
-    invert=0.5,
-    negatives=True,
+    dark_ground=True,
     least_classes=4,
 )
 """For U-Nets 80,000, of scenes with three different digits or more: more to learn from in each.
-Ground and strokes are as often dark on bright as bright on dark: a scene's negative is a scene."""
+Ground and strokes are as often dark on bright as bright on dark, and a scene's negative is a scene:
+they learn one of the two."""
 
 PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")
 """Those whose hidden layers are VGG-16's dense ones."""
@@ -206,7 +202,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         std=std,
         loss=weighted(*((1.0, LOSSES[name]) for name in config.loss.split("+"))),
         auxiliary_weight=config.auxiliary_weight,
-        views=(negative(mean, std),) if config.negatives else (),
+        prepare=with_dark_ground if config.dark_ground else None,
     )
     shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
 
@@ -306,16 +302,11 @@ def augmentation(config: Config, about: About) -> Transform | None:
         *([scale(1 / config.zoom, config.zoom)] if config.zoom > 1 else []),
         *([shift(config.move)] if config.move else []),
         *([flip()] if about.mirror and config.mirror else []),
-        *([maybe(config.invert, invert())] if config.invert else []),
+        # Here too: a brightness drawn before could take a bright ground below half.
+        *([dark_ground()] if config.dark_ground else []),
         *([brightness(config.colour), contrast(config.colour)] if config.colour else []),
     ]
     return chain(*stages, fill=about.mean, mask_fill=IGNORE) if stages else None
-
-
-def negative(mean: Sequence[float], std: Sequence[float]) -> Callable[[jax.Array], jax.Array]:
-    """What turns a network's input, (pixels - mean) / std, into that of 255 - pixels."""
-    middle, scale = (np.asarray(v, np.float32).reshape(1, 1, 1, -1) for v in (mean, std))
-    return lambda x: jnp.asarray((255 - 2 * middle) / scale) - x
 
 
 def weights(config: Config) -> dict[str, Any]:

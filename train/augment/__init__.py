@@ -24,7 +24,7 @@ from train.augment.kinds import Geometric, Mixing, Paired, Pixel
 from train.augment.mixing import cutmix, mixup
 from train.augment.noise import channel_noise, gaussian_noise
 from train.augment.policies import rand_augment, trivial_augment_wide
-from train.augment.tone import autocontrast, equalise, invert, posterise, solarise
+from train.augment.tone import autocontrast, dark_ground, equalise, invert, posterise, solarise
 
 __all__ = [
     "Geometric",
@@ -40,6 +40,7 @@ __all__ = [
     "contrast",
     "cutmix",
     "cutout",
+    "dark_ground",
     "equalise",
     "flip",
     "gamma",

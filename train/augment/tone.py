@@ -50,6 +50,15 @@ def invert() -> Pixel:
     return stage(inverted)
 
 
+def dark_ground() -> Pixel:
+    """The negative of each image that is brighter than half on average: all are bright on dark.
+
+    Where either is a matter of chance (print, scans, `digit_scenes`), so that a network need learn
+    but one. Twice is once.
+    """
+    return stage(with_dark_ground)
+
+
 def autocontrast() -> Pixel:
     """Each channel's least value becomes 0, its largest 255. A channel of one value stays."""
     return stage(autocontrasted)
@@ -77,6 +86,13 @@ def solarised(image: jax.Array, threshold: Amount) -> jax.Array:
 def inverted(image: jax.Array) -> jax.Array:
     """See `invert`."""
     return 255 - clipped(real(image))
+
+
+def with_dark_ground(image: jax.Array) -> jax.Array:
+    """See `dark_ground`; an image of exactly half stays."""
+    x = clipped(real(image))
+    bright = jnp.mean(x, axis=(1, 2, 3), keepdims=True) > 127.5
+    return jnp.where(bright, 255 - x, x)
 
 
 def autocontrasted(image: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ def segmentation(
     std: Sequence[float],
     loss: PixelLoss | None = None,
     auxiliary_weight: float = 0.4,
-    views: Sequence[Callable[[jax.Array], jax.Array]] = (),
+    prepare: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Task:
     """A task for images with a mask each.
 
@@ -40,9 +40,8 @@ def segmentation(
             examples, do not count.
         auxiliary_weight: of the sum of the same losses of the auxiliary heads (deep supervision);
             0.5 in torchvision's recipe, 0.4 in Zhao et al. 2017 (arXiv:1612.01105, section 4).
-        views: functions of the network's input that leave every pixel in its place. `predict` and
-            `measure` average the probabilities of the input and of each of these (test-time
-            augmentation); `loss` is of the input alone.
+        prepare: of the images, (B, H, W, C) float32 in 0..255, in training and prediction alike,
+            before mean and std apply; leaves every pixel in its place.
 
     Raises:
         ValueError: `num_classes` or `auxiliary_weight` is out of its range.
@@ -63,6 +62,7 @@ def segmentation(
 
     def inputs(batch: dict) -> jax.Array:
         x = batch["image"].astype(jnp.float32)
+        x = x if prepare is None else prepare(x)
         return (x - shift.reshape(1, 1, 1, -1)) / scale.reshape(1, 1, 1, -1)
 
     def counted(batch: dict) -> jax.Array:
@@ -97,16 +97,9 @@ def segmentation(
         def apply(x: jax.Array) -> Any:
             return network.apply(variables, x, train=False), None
 
-        def of_view(x: jax.Array) -> jax.Array:
-            (logits, _), _ = over_border(network, apply, x)
-            chex.assert_shape(logits, (*x.shape[:3], num_classes))
-            return logits
-
-        if not views:
-            return of_view(x)
-        each = [of_view(x), *(of_view(view(x)) for view in views)]
-        # Whose softmax is the mean of the probabilities, but for a factor.
-        return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), 0)
+        (logits, _), _ = over_border(network, apply, x)
+        chex.assert_shape(logits, (*x.shape[:3], num_classes))
+        return logits
 
     def predict(variables: dict, x: jax.Array) -> dict[str, jax.Array]:
         logits = logits_of(variables, x)

@@ -29,12 +29,14 @@ from train.augment.colour import (
 )
 from train.augment.tone import (
     autocontrasted,
+    dark_ground,
     equalised,
     inverted,
     posterise,
     posterised,
     solarise,
     solarised,
+    with_dark_ground,
 )
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[2] / "golden" / "torchvision_augment.npz")
@@ -120,6 +122,25 @@ def test_equals_pillow(change, reference, off):
     expected = np.stack([np.asarray(reference(image)) for image in images])
     assert (expected != images).any()
     np.testing.assert_allclose(jax.jit(change)(images), expected, atol=off + 1e-4)
+
+
+def test_the_ground_is_dark_thereafter():
+    dark = np.stack([picture(seed=0) // 2, picture(seed=1) // 3])
+    # Half of the pixels 127, half of them 128: no brighter than half, and stays.
+    half = np.broadcast_to(np.arange(40)[:, None, None] % 2 + 127, dark.shape[1:])
+    images = np.uint8([dark[0], 255 - dark[0], dark[1], 255 - dark[1], half, 255 - half, half + 1])
+    expected = np.uint8([dark[0], dark[0], dark[1], dark[1], half, 255 - half, 254 - half])
+    found = jax.jit(with_dark_ground)(images)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(with_dark_ground(found), expected)
+    # Of all channels together: a bright one among dark ones does not turn by itself.
+    yellow = np.zeros((1, 4, 5, 3), np.uint8) + np.uint8([255, 100, 0])
+    np.testing.assert_array_equal(with_dark_ground(yellow), yellow)
+    batch = {"image": images, "label": np.arange(7)}
+    staged = dark_ground()(jax.random.key(0), batch)
+    np.testing.assert_array_equal(staged["image"], expected)
+    np.testing.assert_array_equal(staged["label"], batch["label"])
 
 
 @pytest.mark.parametrize(

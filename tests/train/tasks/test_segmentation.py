@@ -287,23 +287,24 @@ def test_a_unet_takes_images_of_any_size(padding):
         np.testing.assert_allclose(aux.sums["auxiliary_loss"][0], sum(losses), rtol=1e-5)
 
 
-@pytest.mark.usefixtures("x64")
-def test_probabilities_are_the_mean_over_views():
+def test_images_are_prepared_wherever_they_are_seen():
     given = batch()
-    views = (lambda x: -x, lambda x: x[..., ::-1])
-    made, x = task(views=views), task().inputs(given)
-    found = made.predict(VARIABLES, x)
-    expected = sum(jax.nn.softmax(each) for each in (x, *(view(x) for view in views))) / 3
-    np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
-    np.testing.assert_array_equal(found["mask"], expected.argmax(-1))
-    # What is measured is of these, what is trained of the image alone.
-    counts = given["mask"] != 255
-    losses = [cross_entropy()(jnp.log(expected[i]), given["mask"][i], counts[i]) for i in range(4)]
-    measured = made.measure(VARIABLES, given)
-    np.testing.assert_allclose(measured.sums["loss"][0], sum(losses), rtol=1e-5)
-    np.testing.assert_array_equal(measured.records["mask"], found["mask"])
-    loss, _ = made.loss(VARIABLES, given, jax.random.key(0))
-    assert loss == task().loss(VARIABLES, given, jax.random.key(0))[0]
+    fields = {"mean": (1.0, 2.0, 3.0), "std": (2.0, 1.0, 0.5)}
+    made, plain = task(prepare=lambda x: 255 - x, **fields), task(**fields)
+    negative = given | {"image": 255 - given["image"]}
+    x = made.inputs(given)
+    assert x.dtype == jnp.float32
+    expected = (255 - np.asarray(given["image"]) - fields["mean"]) / np.array(fields["std"])
+    np.testing.assert_allclose(x, expected, rtol=1e-6)
+    for what in ("loss", "measure"):
+        key = [jax.random.key(0)] if what == "loss" else []
+        found, same, other = (
+            jax.tree.leaves(getattr(made_of, what)(VARIABLES, images, *key))
+            for made_of, images in ((made, given), (plain, negative), (plain, given))
+        )
+        for one, another in zip(found, same, strict=True):
+            np.testing.assert_array_equal(one, another)
+        assert any(np.any(one != another) for one, another in zip(found, other, strict=True))
 
 
 class Pooled(nn.Module):

@@ -79,8 +79,8 @@ class Config(Recipe):
         move: share of the image's size to either side.
         colour: brightness and contrast change by up to this share.
         mirror: whether to train on mirror images too, where these keep their classes.
-        dark_ground: whether images that are brighter than half on average become their negatives,
-            in training and prediction alike.
+        dark_ground: whether images that are brighter than half on average are seen as their
+            negatives, in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
             0 leaves none out.
         init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
@@ -152,17 +152,17 @@ noise and outlines, and those that are tested are not smooth."""
 
 SCENES_UNET = replace(
     SCENES,
-    steps=5000,
-    warmup_steps=500,
-    evaluate_every=2500,
+    steps=4500,
+    warmup_steps=450,
+    evaluate_every=1500,
     dropout=0.5,
     auxiliary_weight=0.0,
     dark_ground=True,
     least_classes=4,
 )
-"""For U-Nets 80,000, of scenes with three different digits or more: more to learn from in each.
-Ground and strokes are as often dark on bright as bright on dark, and a scene's negative is a scene:
-they learn one of the two."""
+"""For U-Nets 72,000, of scenes with three different digits or more: more to learn from in each.
+Ground and strokes are as often dark on bright as bright on dark, else alike: they see the one as
+the other."""
 
 PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")
 """Those whose hidden layers are VGG-16's dense ones."""
@@ -202,7 +202,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         std=std,
         loss=weighted(*((1.0, LOSSES[name]) for name in config.loss.split("+"))),
         auxiliary_weight=config.auxiliary_weight,
-        prepare=with_dark_ground if config.dark_ground else None,
+        preprocess=with_dark_ground if config.dark_ground else None,
     )
     shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
 
@@ -280,7 +280,7 @@ def narrowed(model: str, channels: tuple[int, ...]) -> dict[str, Any]:
 
 
 def brought(config: Config, about: About) -> tuple[Host, Host] | None:
-    """How the host brings images to the size that is asked, with a border of the mean colour.
+    """How the host brings images to the size that is asked, with a border of `beyond`.
 
     Raises:
         Refused: images are of many sizes, and none is asked.
@@ -289,24 +289,28 @@ def brought(config: Config, about: About) -> tuple[Host, Host] | None:
         if about.shape is None:
             raise Refused(f"data={config.data!r} has images of many shapes: size=0 names none")
         return None
-    assert about.mean
-    host = Host(Letterbox(fill=about.mean), ((config.size, config.size),))
+    host = Host(Letterbox(fill=beyond(config, about)), ((config.size, config.size),))
     return host, host
+
+
+def beyond(config: Config, about: About) -> tuple[float, ...]:
+    """The colour around images: their mean, or half where it must not count as ground."""
+    assert about.mean
+    return (127.0,) * len(about.mean) if config.dark_ground else about.mean
 
 
 def augmentation(config: Config, about: About) -> Transform | None:
     """What training images and their masks go through."""
-    assert about.mean
     stages: list[Stage] = [
         *([rotation(config.rotate)] if config.rotate else []),
         *([scale(1 / config.zoom, config.zoom)] if config.zoom > 1 else []),
         *([shift(config.move)] if config.move else []),
         *([flip()] if about.mirror and config.mirror else []),
-        # Here too: a brightness drawn before could take a bright ground below half.
+        # As in the task, but before a brightness is drawn that takes a bright ground below half.
         *([dark_ground()] if config.dark_ground else []),
         *([brightness(config.colour), contrast(config.colour)] if config.colour else []),
     ]
-    return chain(*stages, fill=about.mean, mask_fill=IGNORE) if stages else None
+    return chain(*stages, fill=beyond(config, about), mask_fill=IGNORE) if stages else None
 
 
 def weights(config: Config) -> dict[str, Any]:

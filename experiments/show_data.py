@@ -70,6 +70,7 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
     "posterise": lambda about: [augment.posterise((1, 3))],
     "solarise": lambda about: [augment.solarise((64.0, 192.0))],
     "invert": lambda about: [augment.invert()],
+    "dark_ground": lambda about: [augment.dark_ground()],
     "autocontrast": lambda about: [augment.autocontrast()],
     "equalise": lambda about: [augment.equalise()],
     "cutout": lambda about: [augment.cutout(max(shape_of(about)) // 3)],

@@ -158,31 +158,32 @@ def test_a_narrow_one_is_narrow(model, channels):
     assert ("auxiliary_loss" in aux.sums) == (model != "fcn8s")
 
 
-def test_images_are_changed_as_asked_and_signs_not_mirrored():
+def test_signs_are_not_mirrored():
     signs = dataclasses.replace(ABOUT, mirror=False)
     assert segment.augmentation(Config(**STILL, mirror=True), ABOUT) is not None
     assert segment.augmentation(Config(**STILL, mirror=True), signs) is None
 
 
-def test_a_dark_ground_is_that_of_the_pixels():
-    """The network sees the same of an image and of its negative, whatever the brightness drawn."""
+def test_the_network_sees_the_same_of_an_image_and_of_its_negative():
     fields = {"channels": (2, 4), "auxiliary_weight": 0.0, "mirror": False}
     parts = build(Config(dark_ground=True, **fields, **STILL | {"colour": 0.3}), ABOUT)
     plain = build(Config(**fields, **STILL), ABOUT)
-    dark = jax.random.randint(jax.random.key(0), (40, 16, 16, 3), 0, 190).astype(np.uint8)
+    dark = jax.random.randint(jax.random.key(0), (40, 16, 16, 3), 0, 180).astype(np.uint8)
     batches = [
         {"image": image, "mask": np.zeros((40, 16, 16), np.uint8)} for image in (dark, 255 - dark)
     ]
     shown = plain.task.inputs(batches[0])
     for batch in batches:
         np.testing.assert_allclose(parts.task.inputs(batch), shown, atol=1e-5)
-    # 95 on average, at most 1.3 times as bright; 160 could become 112, and stay as it is.
+    # A ground of 165 may be drawn 0.7 times as bright, 116, and would be left dark on bright.
     one, other = (
         parts.task.inputs(jax.jit(parts.transform)(jax.random.key(1), batch)) for batch in batches
     )
     np.testing.assert_allclose(one, other, atol=1e-4)
     assert np.abs(one - shown).max() > 0.5
-    assert np.all(one.mean((1, 2, 3)) < (127.5 - 110) / 50)
+    assert all(
+        np.corrcoef(*map(np.ravel, each))[0, 1] > 0.9 for each in zip(one, shown, strict=True)
+    )
 
 
 @pytest.mark.parametrize("model", ["fcn_resnet50", "unet"])

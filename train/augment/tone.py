@@ -1,7 +1,8 @@
-"""Tone: stages that give each value of a channel another, by a fixed curve or by its histogram.
+"""Tone: stages that give each value another, by a fixed curve or by what the image holds.
 
 Images are (B, H, W, C), 0..255, any number of channels; results are float32, in 0..255. Of whole
-numbers they are, up to a last rounding down, what torchvision and Pillow give for uint8.
+numbers they are, up to a last rounding down, what torchvision and Pillow give for uint8; these have
+no `dark_ground`.
 """
 
 import jax
@@ -51,10 +52,10 @@ def invert() -> Pixel:
 
 
 def dark_ground() -> Pixel:
-    """The negative of each image that is brighter than half on average: all are bright on dark.
+    """The negative of each image that is brighter than half on average, over all its channels.
 
-    Where either is a matter of chance (print, scans, `digit_scenes`), so that a network need learn
-    but one. Twice is once.
+    Where most of an image is ground, and bright on dark as good as dark on bright, a network then
+    learns one instead of two. It has no random number; twice is once.
     """
     return stage(with_dark_ground)
 
@@ -89,9 +90,10 @@ def inverted(image: jax.Array) -> jax.Array:
 
 
 def with_dark_ground(image: jax.Array) -> jax.Array:
-    """See `dark_ground`; an image of exactly half stays."""
+    """See `dark_ground`; an image of exactly half, 127.5, stays."""
     x = clipped(real(image))
-    bright = jnp.mean(x, axis=(1, 2, 3), keepdims=True) > 127.5
+    # Not a mean: a rounded quotient could call an image and its negative both bright.
+    bright = jnp.sum(x - 127.5, axis=(1, 2, 3), keepdims=True) > 0
     return jnp.where(bright, 255 - x, x)
 
 

@@ -26,7 +26,7 @@ def segmentation(
     std: Sequence[float],
     loss: PixelLoss | None = None,
     auxiliary_weight: float = 0.4,
-    prepare: Callable[[jax.Array], jax.Array] | None = None,
+    preprocess: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Task:
     """A task for images with a mask each.
 
@@ -35,13 +35,13 @@ def segmentation(
             training `WithAuxiliary`; with `margin` and `input_size` (`models.segmentation`). Images
             of other sizes than it takes, and margins, are made up for by a mirrored border.
         num_classes: of the masks, 2..255.
-        mean, std: per channel, of pixels 0..255; the network's input is (image - mean) / std.
+        mean, std: per channel, of pixels 0..255; the network's input is (pixels - mean) / std.
         loss: of the logits, by default `cross_entropy()`; pixels of 255 in the mask, and invalid
             examples, do not count.
         auxiliary_weight: of the sum of the same losses of the auxiliary heads (deep supervision);
             0.5 in torchvision's recipe, 0.4 in Zhao et al. 2017 (arXiv:1612.01105, section 4).
-        prepare: of the images, (B, H, W, C) float32 in 0..255, in training and prediction alike,
-            before mean and std apply; leaves every pixel in its place.
+        preprocess: what `inputs` does to images first, (B, H, W, C) float32 in 0..255, in training
+            and prediction alike; it leaves every pixel in its place.
 
     Raises:
         ValueError: `num_classes` or `auxiliary_weight` is out of its range.
@@ -62,7 +62,7 @@ def segmentation(
 
     def inputs(batch: dict) -> jax.Array:
         x = batch["image"].astype(jnp.float32)
-        x = x if prepare is None else prepare(x)
+        x = x if preprocess is None else preprocess(x)
         return (x - shift.reshape(1, 1, 1, -1)) / scale.reshape(1, 1, 1, -1)
 
     def counted(batch: dict) -> jax.Array:

@@ -21,8 +21,9 @@ def sliding(
     what is around. All windows have one shape, so that `predict` is compiled once; they stand
     evenly, from one edge to the other, and an image smaller than a window is mirrored to its size.
 
-        predict = jax.jit(lambda x: task.predict(variables, task.inputs({"image": x})))
-        sliding(lambda x: predict(x)["probabilities"], image, window=(512, 512), batch_size=4)
+        predict = jax.jit(lambda x: task.predict(variables, x)["probabilities"])
+        x = task.inputs({"image": image[None]})[0]  # what it takes from the image, from all of it
+        sliding(predict, np.asarray(x), window=(512, 512), batch_size=4)
 
     Args:
         predict: (batch_size, h, w, C) -> (batch_size, h, w, K), such as the `probabilities` of a

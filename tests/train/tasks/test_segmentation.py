@@ -287,10 +287,10 @@ def test_a_unet_takes_images_of_any_size(padding):
         np.testing.assert_allclose(aux.sums["auxiliary_loss"][0], sum(losses), rtol=1e-5)
 
 
-def test_images_are_prepared_wherever_they_are_seen():
+def test_images_are_preprocessed_wherever_they_are_seen():
     given = batch()
     fields = {"mean": (1.0, 2.0, 3.0), "std": (2.0, 1.0, 0.5)}
-    made, plain = task(prepare=lambda x: 255 - x, **fields), task(**fields)
+    made, plain = task(preprocess=lambda x: 255 - x, **fields), task(**fields)
     negative = given | {"image": 255 - given["image"]}
     x = made.inputs(given)
     assert x.dtype == jnp.float32

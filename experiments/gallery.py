@@ -17,7 +17,7 @@ from experiments.show_data import STAGES, sheet
 from train import augment
 from train.data.source import About
 
-COLUMNS = 7
+COLUMNS = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -154,7 +154,7 @@ SCENES_UNET = replace(
     SCENES,
     steps=4500,
     warmup_steps=450,
-    evaluate_every=1500,
+    evaluate_every=4500,
     dropout=0.5,
     auxiliary_weight=0.0,
     dark_ground=True,
@@ -162,7 +162,8 @@ SCENES_UNET = replace(
 )
 """For U-Nets 72,000, of scenes with three different digits or more: more to learn from in each.
 Ground and strokes are as often dark on bright as bright on dark, else alike: they see the one as
-the other."""
+the other. Measured at the end alone: the validation scenes repeat 180 written digits, and one of
+them, taken for another or not, would choose weights from before the rate has fallen."""
 
 PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")
 """Those whose hidden layers are VGG-16's dense ones."""

@@ -69,12 +69,17 @@ def convolutions(name: str, size: int) -> Counter[Layer]:
     return Counter(
         (
             equation.params["geometry"],
-            equation.invars[0].aval.shape[-1],
-            equation.outvars[0].aval.shape[-1],
+            channels_of(equation.invars[0]),
+            channels_of(equation.outvars[0]),
         )
         for equation in traced.jaxpr.eqns
         if equation.primitive is convolution.PRIMITIVES["forward"]
     )
+
+
+def channels_of(variable: Any) -> int:
+    """Of a traced array (B, H, W, C)."""
+    return variable.aval.shape[-1]
 
 
 def rates(layer: Layer, batch: int, engine: Engine) -> list[float]:

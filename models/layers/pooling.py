@@ -94,7 +94,9 @@ def average_pool(
         starts = np.arange(output_size(size, kernel, stride, pads)) * stride - pads[0]
         real = np.minimum(starts + kernel, size) - np.maximum(starts, 0)
         along = np.full_like(real, kernel) if count_include_pad else real
-        count = count * np.expand_dims(along.astype(wide), [a for a in range(x.ndim) if a != axis])
+        count = count * np.expand_dims(
+            along.astype(wide), tuple(a for a in range(x.ndim) if a != axis)
+        )
     return (total / count).astype(mean_dtype(x))
 
 

@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def confusion(
@@ -135,7 +136,7 @@ def weighted(values: np.ndarray, matrix: np.ndarray) -> float:
     return float(_ratio(np.sum(values * support), np.sum(support)))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
     """part / whole in float64; 0 where the whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole != 0)

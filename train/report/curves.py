@@ -147,7 +147,7 @@ def _dress(axes: Axes, chart: Chart, *, marked: bool) -> None:
     every = np.concatenate(values) if values else np.zeros(0)
     if chart.fractions:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    elif len(every) and every.min() > 0 and every.max() / every.min() > 20:
+    elif len(every) and np.min(every) > 0 and np.max(every) / np.min(every) > 20:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))

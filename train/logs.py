@@ -40,6 +40,7 @@ class Logs:
             cut, and TensorBoard hides it. None: the run begins, and the lines and events that
             stood there are removed.
         console: to print to; the standard output by default.
+        evaluated: whether the evaluation of `resume_step` had ended; else its lines are cut too.
         seeds: of a run of several, in the order of the lists that are logged.
         began: `time.monotonic()` when this process began to work on the run, so that its start-up
             counts; now by default.
@@ -51,6 +52,7 @@ class Logs:
         *,
         steps: int,
         resume_step: int | None = None,
+        evaluated: bool = True,
         console: Console | None = None,
         seeds: Sequence[int] | None = None,
         began: float | None = None,
@@ -63,7 +65,7 @@ class Logs:
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         kept = -1 if resume_step is None else resume_step
-        self._began -= _cut(workdir / METRICS, kept)
+        self._began -= _cut(workdir / METRICS, kept, evaluated)
         if resume_step is None:
             for old in (workdir / "tensorboard").rglob("events.out.tfevents.*"):
                 old.unlink()
@@ -107,6 +109,12 @@ class Logs:
             scalars = _plain(scalars)
             self._write({"kind": "evaluation", "split": split, "step": step}, split, scalars)
             self._terminal.evaluation(step, split, scalars)
+
+    def lost(self, step: int, places: Sequence[int]) -> None:
+        """Of N seeds at once, those at `places` are not finite from `step` on."""
+        seeds = places if self._seeds is None else [self._seeds[i] for i in places]
+        for seed in seeds:
+            self.say(f"Seed {seed} diverged at step {step}; the others go on.")
 
     def close(self) -> None:
         """Closes the files and ends the live line; `say` goes on working. May be called twice."""
@@ -161,11 +169,19 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     return entries
 
 
-def _cut(path: pathlib.Path, step: int) -> float:
-    """Removes lines beyond `step`, in one rename; returns the seconds at the last that stays."""
+def _cut(path: pathlib.Path, step: int, evaluated: bool) -> float:
+    """Removes lines beyond `step`, in one rename; returns the seconds at the last that stays.
+
+    Where `step` was not `evaluated` to the end, what evaluations say of it goes too.
+    """
     if not path.exists():
         return 0.0
-    kept = [entry for entry in read_metrics(path.parent) if entry["step"] <= step]
+    kept = [
+        entry
+        for entry in read_metrics(path.parent)
+        if entry["step"] < step
+        or (entry["step"] == step and (evaluated or entry["kind"] != "evaluation"))
+    ]
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in kept)

@@ -29,7 +29,7 @@ from train.checkpoints import (
 )
 from train.mesh import make_mesh, replicated
 from train.quiet import abandoned_unheard, worth_hearing
-from train.record import Differs
+from train.seal import Differs
 from train.state import State
 
 ROOT = pathlib.Path(__file__).parents[2]

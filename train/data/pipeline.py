@@ -1,6 +1,8 @@
 """Pipeline: what both loaders share, which is all but how the examples reach the device."""
 
+import copy
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +80,12 @@ class Pipeline:
             self.gaps.add(found)
             if self.steps is None:
                 self.gaps.check(self.length, name(self.examples.source))
+
+    def with_seed(self, seed: int) -> Self:
+        """The same loader of another run; data and `device`, which reads no seed, are shared."""
+        other = copy.copy(self)
+        other.seeds = (seed,)
+        return other
 
     def place(self, step: int) -> tuple[int, int]:
         """(epoch, slot) of the first example of a step."""

@@ -18,6 +18,7 @@ from train.tasks.task import Summary
 Part = Callable[[Summary, About, Source], Markup]
 """What a task adds to the page: one or more `<section>`s."""
 
+Section = Part
 REPORT = "report.html"
 
 

@@ -224,7 +224,13 @@ def main(config: Config) -> None:
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Config, prog="python -m experiments.benchmark", description=__doc__))
+        main(
+            tyro.cli(
+                Config,
+                prog="python -m experiments.benchmark",
+                description=(__doc__ or "").partition("\n\n")[0],
+            )
+        )
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

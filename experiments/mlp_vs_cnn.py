@@ -233,7 +233,7 @@ def train(config: Config) -> Summary:
 # --- what is measured -------------------------------------------------------------------------
 
 
-def shapes(network: nn.Module, image: tuple[int, int, int]) -> Any:
+def shapes(network: nn.Module, image: tuple[int, ...]) -> Any:
     """Of the variables for an image (H, W, C); nothing is allocated."""
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     return jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)
@@ -295,7 +295,7 @@ def adaptive(trained: Trained, side: int) -> Trained:
     return network.clone(size=side // backbone.strides[-1]), variables
 
 
-def restored(network: nn.Module, image: tuple[int, int, int], path: Path, mesh: Mesh) -> Trained:
+def restored(network: nn.Module, image: tuple[int, ...], path: Path, mesh: Mesh) -> Trained:
     """A network with the weights that its run was judged by.
 
     Raises:

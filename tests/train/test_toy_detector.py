@@ -146,9 +146,9 @@ class Run:
             batch_size=16,
             transform=chain(flip()),
             seed=seed,
-            capacity=CAPACITY,
+            capacity={"boxes": CAPACITY},
         )
-        self.tests = kind(TEST, mesh=mesh, batch_size=16, order=once, capacity=CAPACITY)
+        self.tests = kind(TEST, mesh=mesh, batch_size=16, order=once, capacity={"boxes": CAPACITY})
         self.step = compiled_step(
             training_step(self.task, optimizer, self.loader, average=moving_average(0.9)),
             mesh,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.augment.coordinates import VALID, move_boxes, moved
+from train.augment.coordinates import move_boxes, moved
 from train.augment.homography import inverse, product, project
 from train.data.batch import COORDINATES
 
@@ -87,10 +87,6 @@ def test_how_much_must_be_visible_is_said():
     }.items():
         _, seen = move_boxes(boxes, matrix, (HEIGHT, WIDTH), visible)
         assert seen[0].tolist() == kept
-
-
-def test_every_coordinate_key_has_its_validity():
-    assert set(VALID) == set(COORDINATES)
 
 
 def test_product_and_inverse_equal_numpy():

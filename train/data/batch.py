@@ -3,7 +3,7 @@
 | key | shape, type | meaning |
 |---|---|---|
 | `image` | (B, H, W, C) uint8, or float32 once colour has changed it | pixels 0..255 |
-| `signal` | (B, L, C) float32 | 1-D data; zeros from `length` on |
+| `signal` | (B, L, C) float32 | 1-D data; padding from `length` on |
 | `length` | (B,) int32 | how many steps of `signal` are no padding; absent where none is padded |
 | `target` | (B, K) float32 | what is regressed or forecast |
 | `label` | (B,) int32, or (B, K) float32 once examples are mixed | class |

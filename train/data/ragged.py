@@ -26,9 +26,9 @@ def check(capacity: Capacity | None) -> Capacity:
         raise Refused(f"capacity={capacity!r} does not say of which key: {{'boxes': {capacity}}}")
     for key, rows in capacity.items():
         choose("capacity", key, RAGGED)
-        if rows < 1:
-            raise Refused(f"capacity={dict(capacity)}: {rows} is not positive")
-    return capacity
+        if not isinstance(rows, int) or rows < 1:
+            raise Refused(f"capacity[{key!r}]={rows!r} is no positive integer")
+    return dict(capacity)  # which pickles
 
 
 def padded(example: Example, capacity: Capacity, *, cut: bool) -> Example:

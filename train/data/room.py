@@ -17,8 +17,10 @@ from train.data.source import Source
 SHARE = 1 / 4
 """Of the memory there is, what a set may take: the rest is for the network and its gradients."""
 
+MEMORY = pathlib.Path("/proc/meminfo")
+OWN_GROUPS = pathlib.Path("/proc/self/cgroup")
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
-"""Where Linux says what a group of processes, such as a container, may use."""
+"""Where Linux says what there is, and what a group of processes, such as a container, may use."""
 
 
 def resident_bytes(
@@ -60,7 +62,7 @@ def room(devices: Sequence[jax.Device]) -> float:
     here = [device for device in devices if device.process_index == jax.process_index()]
     limits = [limit for device in here if (limit := _limit(device)) is not None]
     shared = sum(device.platform == "cpu" for device in here)
-    # The host holds the set once while it is read, and once for each device that is the host's.
+    # The host holds the set while it is read, and once for each device that is the host's own.
     return min([*limits, available() / max(shared, 1)])
 
 
@@ -85,10 +87,9 @@ def _limit(device: jax.Device) -> int | None:
 def _free() -> float:
     """What the system could give without swapping; all it has, where it does not say more."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return 1024 * int(line.split()[1])
+        for line in MEMORY.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
     except (OSError, ValueError):
         pass
     if sys.platform == "win32":
@@ -115,7 +116,7 @@ def _groups() -> list[float]:
 def _places() -> list[tuple[pathlib.Path, str, str]]:
     """Folders of groups, with the names of the files for limit and use (cgroup 2, cgroup 1)."""
     try:
-        lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+        lines = OWN_GROUPS.read_text().splitlines()
     except OSError:
         return []
     found = []

@@ -99,7 +99,7 @@ def labels(source: Source) -> np.ndarray:
             raise Refused(f"data={source.about.name!r} has no label; its keys: {keys}")
         known = [source.truth(i)["label"] for i in range(len(source))]
     found = np.asarray(known)
-    if found.dtype.kind not in "iu":
+    if found.size and found.dtype.kind not in "iu":
         raise Refused(
             f"data={source.about.name!r} has labels of type {found.dtype}, such as "
             f"{found.ravel()[0].item()!r}; wanted: integers, classes from 0"

@@ -3,7 +3,6 @@
 The experiment itself is `tests/making/toy_detector.py`.
 """
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -171,9 +170,7 @@ class Seeds:
         self.loader = Resident(DATA.train, transform=chain(flip()), seed=seeds, **how)
         self.tests = Resident(DATA.test, order=once, **how)
         self.task = parts.task
-        step = training_step(
-            parts.task, parts.optimizer, self.loader, average=moving_average(0.9)
-        )
+        step = training_step(parts.task, parts.optimizer, self.loader, average=moving_average(0.9))
         self.step = compiled_step(step, mesh, len(seeds))
         self.measure = compiled_evaluation(
             evaluation_step(parts.task, self.tests), mesh, len(seeds)

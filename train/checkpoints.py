@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import json
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +13,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from train.quiet import abandoned_unheard, worth_hearing
+from train.files import brief, cause
+from train.quiet import abandoned_unheard, quieten
 from train.record import Differs, compare, describe, flat, intact, record, shortened
 
 ASIDE = "damaged"
@@ -25,7 +25,7 @@ class SaveFailed(RuntimeError):
     """A checkpoint could not be written. `step` says which."""
 
     def __init__(self, step: int, error: BaseException):
-        super().__init__(f"the checkpoint of step {step} could not be written: {brief(error)}")
+        super().__init__(f"the checkpoint of step {step} could not be written: {cause(error)}")
         self.step = step
 
 
@@ -77,7 +77,7 @@ class Checkpoints:
         self.keep, self.say = keep, say
         self._manager: ocp.CheckpointManager | None = None
         self._saving = -1
-        logging.getLogger("absl").addFilter(worth_hearing)
+        quieten()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -341,9 +341,3 @@ def placed(leaf: Any) -> jax.ShapeDtypeStruct:
     if leaf.sharding is None:
         raise ValueError(f"a target needs a sharding: {leaf}")
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def brief(error: BaseException) -> str:
-    """The type of an error and the first line of its text."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

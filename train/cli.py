@@ -15,6 +15,7 @@ import tyro
 
 from train import workdir as directory
 from train.checkpoints import NoneSound, SaveFailed
+from train.files import WriteFailed
 from train.loop import NonFinite
 from train.memory import keep_pages
 from train.record import Differs
@@ -31,8 +32,9 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         argv: arguments; the process's by default.
 
     Returns:
-        Exit code: 0; 2 for a request that can't be met; 1 for a run that diverged or lost its
-        checkpoints; 128 and the signal's number for one that a signal stopped.
+        Exit code: 0; 2 for a request that can't be met; 1 for a run that diverged, lost its
+        checkpoints or couldn't write a file; 128 and the signal's number for one that a signal
+        stopped.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     keep_pages()
@@ -42,7 +44,7 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (NonFinite, SaveFailed, NoneSound, Differs) as error:
+    except (NonFinite, SaveFailed, WriteFailed, NoneSound, Differs) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Stopped as stopped:

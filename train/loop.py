@@ -153,9 +153,9 @@ class Window:
         self.steps += len(fetched)
 
     def means(self) -> dict[str, Any]:
-        """What the window's ratios come to, and images a second; begins a new window."""
+        """What the window's ratios come to, and examples a second; begins a new window."""
         values = means(self.total)
         if self.seconds:
-            values["images_per_second"] = self.steps * self.batch_size / self.seconds
+            values["examples_per_second"] = self.steps * self.batch_size / self.seconds
         self.reset()
         return values

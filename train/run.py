@@ -29,13 +29,15 @@ from train.data.source import Source, classes_said
 from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.experiment import Parts
+from train.files import WriteFailed
 from train.finetune import begun, check_backbone
 from train.logs import Logs
 from train.loop import NonFinite, Rhythm, fit
 from train.mesh import compiled_initial, compiled_step, make_mesh
+from train.metrics.quantities import readable, show
 from train.provenance import provenance
 from train.refusal import Refused
-from train.report.page import Part, write_report
+from train.report.page import Section, write_report
 from train.state import State, initial
 from train.step import training_step
 from train.stop import Stop
@@ -64,7 +66,7 @@ def run(
     build: Callable[..., Parts],
     splits: Callable[[Any], Splits],
     rank: str,
-    report: Sequence[Part],
+    report: Sequence[Section],
     note: str = "",
 ) -> Summary:
     """Train, evaluate, save and report; or go on with the run that lives in `config.workdir`.
@@ -75,7 +77,7 @@ def run(
         build: (config, about, conv=…, norm=…) -> Parts.
         splits: config -> Splits.
         rank: the validation scalar that ranks checkpoints, larger is better.
-        report: parts of the report.
+        report: sections of the report.
         note: said first, and in the report: what no one may mistake.
 
     Returns:
@@ -85,6 +87,7 @@ def run(
     Raises:
         Refused: the request cannot be met.
         NonFinite: training diverged; the last good checkpoint stays.
+        WriteFailed: a file can't be written; the checkpoints stay.
         Stopped: by a signal.
     """
     began = time.monotonic()
@@ -143,7 +146,8 @@ def run(
             f"{config.model} on {config.data}",
             about=data.test.about,
             source=data.test,
-            parts=report,
+            sections=report,
+            say=logs.say,
         )
         with contextlib.closing(logs):
             whence = "A new run in" if begin is None else f"Going on from step {begin} of"
@@ -175,15 +179,19 @@ def run(
                 )
                 go_on(stop, path, checkpoints, logs)
             except NonFinite as error:
-                where = page(summary=None, lead=f"{note} Stopped: {error}.".strip())
-                logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
+                try:
+                    where = page(summary=None, lead=f"{note} Stopped: {error}.".strip())
+                    logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
+                except WriteFailed as failed:
+                    logs.say(str(failed))  # not in place of the error that ends the run
                 raise
             summary, at = assess_best(parts, load, mesh, data.test, checkpoints, state, logs, path)
             go_on(stop, path, checkpoints, logs)
             found = outcome(experiment, config, at, summary)
             directory.write(path / "summary.json", {**found, "seconds": round(logs.seconds, 1)})
             where = page(summary=summary, lead=note)
-            logs.say(f"Test {rank} {summary.scalars[rank]:.4f}, weights of step {at}.\n  {where}")
+            value = show(rank, summary.scalars[rank], digits=4)
+            logs.say(f"Test {readable(rank)} {value}, weights of step {at}.\n  {where}")
             return summary
 
 

@@ -9,6 +9,7 @@ import pathlib
 import re
 from typing import Any, TypeVar
 
+from train import files
 from train.experiment import RUNTIME
 from train.refusal import Refused
 
@@ -55,9 +56,7 @@ def make(path: pathlib.Path) -> None:
 
 def write(path: pathlib.Path, value: Any) -> None:
     """JSON, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, allow_nan=False, default=plain) + "\n")
-    part.replace(path)
+    files.write(path, json.dumps(value, indent=2, allow_nan=False, default=plain) + "\n")
 
 
 def plain(value: Any) -> Any:

@@ -51,8 +51,9 @@ class Terminal:
             with self._writing():
                 if self._live is None:
                     # Without its thread: a lock held by one while a data worker forks hangs both.
-                    self._live = Live(console=self._console, auto_refresh=False, transient=True)
-                    self._live.start()
+                    live = Live(console=self._console, auto_refresh=False, transient=True)
+                    live.start()
+                    self._live = live
                 self._live.update(_Line(pieces, step, self._steps), refresh=True)
         elif now - self._printed >= SECONDS_BETWEEN_LINES or step >= self._steps:
             self._printed = now

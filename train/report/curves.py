@@ -8,13 +8,12 @@ import numpy as np
 
 from train.logs import RESERVED
 from train.metrics.quantities import COUNT, SHARE, ordered, quantity, readable
+from train.report.figures import COLOURS, light
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, distinct to colour-blind readers."""
 LONG = 2000
 """Points from which on a curve is drawn as pixels, which bounds the size of the page."""
 
@@ -148,11 +147,7 @@ def _dress(axes: "Axes", chart: Chart, *, marked: bool) -> None:
         axes.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.tick_params(labelsize=8, length=3, color="#888888")
-    axes.grid(True, color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#888888")
+    light(axes)
     if len({series.group for series in chart.series}) > 1 or marked:
         legend = axes.legend(fontsize=8, framealpha=0.8, edgecolor="none", handlelength=1.4)
         for text in legend.get_texts():

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and most commands draw nothing
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, distinct to colour-blind readers."""
 OURS = {
     "svg.fonttype": "none",  # text as text: readable in every script, and a tenth of the size
     "svg.hashsalt": "svertka",  # the same figure is the same bytes
@@ -60,3 +63,12 @@ def png(draw: Draw, *, dpi: int = 150) -> bytes:
     with own_settings():
         draw().savefig(out, format="png", dpi=dpi)
     return out.getvalue()
+
+
+def light(axes: "Axes") -> None:
+    """Small ticks, pale lines behind the data, two sides of a frame."""
+    axes.tick_params(labelsize=8, length=3, color="#888888")
+    axes.grid(True, color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")

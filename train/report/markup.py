@@ -76,12 +76,18 @@ def drawing(pixels: np.ndarray, alt: str) -> Markup:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """1,234 for counts, `digits` decimals for fractions, a dash for what does not exist."""
+    """1,234 for counts, `digits` decimals below 10 and one less for every digit more.
+
+    A dash for what does not exist.
+    """
     if value is None or not math.isfinite(value):
         return "–"
     if isinstance(value, int | np.integer):
         return f"{value:,}"
-    return f"{value:,.{digits}f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.3g}"
+    if not (1e-3 <= abs(value) < 1e6 or value == 0):
+        return f"{value:.3g}"
+    decimals = digits - (len(f"{abs(value):.0f}") - 1)
+    return f"{value:,.{max(decimals, 0)}f}"
 
 
 def percent(value: Any, decimals: int = 2) -> str:

@@ -63,7 +63,7 @@ def write_study(
     Args:
         workdir: of the study.
         title: what was run, in words.
-        runs: in the order of the page. A run all of whose values are None has diverged.
+        runs: in the order of the page. A run without a finite value has diverged.
         links: name of a run -> path of its own page from `workdir` on; of none that has no page.
         lead: a paragraph under the title.
 
@@ -99,7 +99,7 @@ def row(runs: Runs, run: str, names: Sequence[str], link: str) -> Row:
     """A run's values; the best of a column are marked where the quantity says what is better."""
     scalars = runs[run]
     if not any(map(is_finite, scalars.values())):
-        return Row(run, link, "diverged" if scalars else "no result", [])
+        return Row(run, link, "diverged", [])
     cells = []
     for name in names:
         value = scalars.get(name)

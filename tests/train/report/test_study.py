@@ -69,7 +69,7 @@ def test_every_value_and_what_they_come_to(tmp_path):
     ]
     best = [place for place, name in table.classes.items() if "best" in name]
     assert best == [(2, 1), (2, 2)]  # the highest accuracy, the lowest loss
-    assert "4 runs, of which 1 came to no result" in text
+    assert "4 runs, of which 1 diverged" in text
     assert "<h1>Digits &amp; &lt;more&gt;</h1>" in text
     assert "seed &lt;1&gt;" in text
 
@@ -92,7 +92,7 @@ def test_runs_that_know_other_quantities(tmp_path):
         ["Run", *head],
         ["a", f"50.00{NARROW}%", "not finite", "–"],
         ["b", f"50.00{NARROW}%", "–", "2.0000"],
-        ["c", "no result"],
+        ["c", "diverged"],
         ["mean ± std", f"50.00{NARROW}% (n = 2)", "–", "2 (n = 1)"],
     ]
     assert not any("best" in name for name in table.classes.values())  # both are
@@ -102,7 +102,7 @@ def test_runs_that_know_other_quantities(tmp_path):
     ("runs", "words"),
     [
         ({"seed 0": {"accuracy": 0.5}}, "1 run."),
-        ({"seed 0": {"accuracy": None}}, "1 run, of which 1 came to no result."),
+        ({"seed 0": {"accuracy": None}}, "1 run, of which 1 diverged."),
         ({}, "0 runs."),
     ],
 )

@@ -16,10 +16,10 @@ from pathlib import Path
 from experiments.classify import DIGITS, OWN, Config, build, splits
 from train import cli
 from train.data import tfds
-from train.report.classification import classification_part
 from train.run import run
 from train.tasks.task import Summary
 
+__all__ = ["Config", "build", "main", "recipe", "splits"]
 NAME = f"experiments.{Path(__file__).stem}"
 
 MNIST = Config(
@@ -44,15 +44,7 @@ def recipe(data: str = "auto", model: str = MNIST.model) -> Config:
 
 def main(config: Config) -> Summary:
     """Train and report."""
-    return run(
-        NAME,
-        config,
-        build=build,
-        splits=splits,
-        rank="accuracy",
-        report=[classification_part],
-        note=NOTE if config.data == "digits" else "",
-    )
+    return run(sys.modules[__name__], config, note=NOTE if config.data == "digits" else "")
 
 
 if __name__ == "__main__":

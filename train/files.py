@@ -6,6 +6,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from train.refusal import Failed
+
 NO_ROOM = (
     errno.ENOSPC,
     errno.EFBIG,
@@ -18,7 +20,7 @@ NO_ROOM = (
 """The system's or its administrator's part: disk full, file too large, quota, descriptors, …"""
 
 
-class WriteFailed(RuntimeError):
+class WriteFailed(Failed):
     """A file of the run could not be written; says which and why, in one line."""
 
     def __init__(self, what: str | os.PathLike, error: BaseException):

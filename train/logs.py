@@ -45,6 +45,7 @@ class Logs:
             cut, and TensorBoard hides it. None: the run begins, and the lines and events that
             stood there are removed.
         console: to print to; the standard output by default.
+        evaluated: whether the evaluation of `resume_step` had ended; else its lines are cut too.
         seeds: of a run of several, in the order of the lists that are logged.
         began: `time.monotonic()` when this process began to work on the run, so that its start-up
             counts; now by default.
@@ -56,6 +57,7 @@ class Logs:
         *,
         steps: int,
         resume_step: int | None = None,
+        evaluated: bool = True,
         console: Console | None = None,
         seeds: Sequence[int] | None = None,
         began: float | None = None,
@@ -70,7 +72,7 @@ class Logs:
         with writing(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
         kept = -1 if resume_step is None else resume_step
-        self._began -= _cut(workdir, kept, self.say)
+        self._began -= _cut(workdir, kept, evaluated, self.say)
         if resume_step is None:
             for old in (workdir / "tensorboard").rglob("events.out.tfevents.*"):
                 with writing(old):
@@ -114,6 +116,12 @@ class Logs:
             scalars = _plain(scalars)
             self._write({"kind": "evaluation", "split": split, "step": step}, split, scalars)
             self._terminal.evaluation(step, split, scalars)
+
+    def lost(self, step: int, places: Sequence[int]) -> None:
+        """Of N seeds at once, those at `places` are not finite from `step` on."""
+        seeds = places if self._seeds is None else [self._seeds[i] for i in places]
+        for seed in seeds:
+            self.say(f"Seed {seed} diverged at step {step}; the others go on.")
 
     def close(self) -> None:
         """Closes the files and ends the live line; `say` goes on working. May be called twice."""
@@ -217,15 +225,21 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
-def _cut(workdir: pathlib.Path, step: int, say: Callable[[str], None]) -> float:
+def _cut(workdir: pathlib.Path, step: int, evaluated: bool, say: Callable[[str], None]) -> float:
     """Removes lines beyond `step`, and those that are not from here, in one rename.
+
+    Where `step` was not `evaluated` to the end, what evaluations say of it goes too.
 
     Returns:
         The seconds at the last that stays.
     """
     path = workdir / METRICS
-    found = _read(path, say if step >= 0 else lambda text: None)
-    kept = [(line, entry["seconds"]) for line, entry in found if entry["step"] <= step]
+    kept = [
+        (line, entry["seconds"])
+        for line, entry in _read(path, say if step >= 0 else lambda text: None)
+        if entry["step"] < step
+        or (entry["step"] == step and (evaluated or entry["kind"] != "evaluation"))
+    ]
     if path.exists():
         write(path, b"".join(line + b"\n" for line, _ in kept))
     return max((float(seconds) for _, seconds in kept), default=0.0)

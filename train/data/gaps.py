@@ -50,7 +50,12 @@ class Gaps:
             self._said = set(self.found)
 
     def keep(self, file: pathlib.Path, say: Callable[[str], None]) -> None:
-        """From now on what is found is written to `file` and said, once; what is known, now."""
+        """From now on what is found is written to `file` and said, once; what is known, now.
+
+        Another run's file holds none of it yet.
+        """
+        if self._file not in (None, file):
+            self._said.clear()
         self._file, self._say = file, say
         self._tell()
 

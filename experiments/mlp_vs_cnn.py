@@ -358,10 +358,10 @@ def main(config: Config) -> Summary | Findings:
 def one_seed(config: Config, seed: int, path: Path) -> None:
     """The study of one of several seeds, and its figures as a run's summary has them."""
     found = whole(replace(config, seed=seed, seeds=(), workdir=path), path)
-    accuracies = {
-        f"test/{one.network}, {one.change} {one.amount or ''}".rstrip(): one.accuracy
-        for one in found.accuracies
-    }
+    accuracies = {}
+    for one in found.accuracies:
+        change = f"{one.change} {one.amount}" if one.amount else one.change
+        accuracies[f"test/accuracy ({one.network}, {change})"] = one.accuracy
     directory.write(path / directory.SUMMARY, {"seed": seed, **accuracies})
 
 

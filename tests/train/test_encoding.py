@@ -83,7 +83,10 @@ def test_an_integer_is_a_float():
         ({"steps": 60.5}, "steps=60.5: expected `int`, got `float`"),
         ({"steps": 1, "mirror": "no"}, "mirror='no': expected `bool`, got `str`"),
         ({"steps": 1, "by": "crop"}, "by='crop': invalid enum value"),
-        ({"steps": 1, "shapes": [[1, 2], [3]]}, r"shapes\[1\]=.*: expected `array` of length 2, got 1"),
+        (
+            {"steps": 1, "shapes": [[1, 2], [3]]},
+            r"shapes\[1\]=.*: expected `array` of length 2, got 1",
+        ),
         ({"steps": 1, "inner": {"sides": ["a"]}}, "inner.sides.*: expected `int`, got `str`"),
         ({"steps": 1, "file": 3}, "file=3: "),
         ({"steps": None}, "steps=None: expected `int`, got `null`"),

@@ -87,7 +87,7 @@ def test_what_is_no_run_is_refused(toy, tmp_path):
             opened(copy)
     shutil.copy(path / "config.json", copy)
     (copy / "about.json").unlink()
-    with pytest.raises(Refused, match="holds no run: it has no about.json"):
+    with pytest.raises(Refused, match=r"holds no run: it has no about\.json"):
         opened(copy)
 
 

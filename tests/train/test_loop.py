@@ -1,4 +1,4 @@
-"""The loop by what it calls, and when: a counter for a state, and fakes that write down each call."""
+"""The loop by what it calls, and when: fakes that write down each call."""
 
 import dataclasses
 from typing import Any
@@ -338,7 +338,7 @@ def test_a_seed_that_is_lost_is_said_once_and_the_other_goes_on():
 @pytest.mark.parametrize("bad", [{0: {2}, 1: {5}}, {0: {5}, 1: {5}}, {0: {5}, 1: {2, 5}}])
 def test_where_the_last_seed_is_lost_the_run_ends(bad):
     pair = Pair(bad=bad)
-    with pytest.raises(NonFinite, match="at step 5 in any seed$") as raised:
+    with pytest.raises(NonFinite, match=r"at step 5 in any seed$") as raised:
         pair.fit(TWO, until=6, save_every=2, evaluate=False)
     assert raised.value.step == 5
     assert [*pair.saved] == [2, 4]

@@ -83,7 +83,10 @@ def arguments(seeds):
 def looped(seeds):
     """The runs one by one."""
     state, data, payload = arguments(seeds)
-    runs = [one_run(jax.tree.map(lambda x: x[i], state), data, payload[i]) for i in range(seeds)]
+    runs = [
+        one_run({name: leaf[i] for name, leaf in state.items()}, data, payload[i])
+        for i in range(seeds)
+    ]
     return jax.tree.map(lambda *each: np.stack(each), *runs)
 
 

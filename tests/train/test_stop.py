@@ -1,15 +1,16 @@
 """Stop requests: heard once, then the signal ends the process."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from train.stop import Stop
+from train.stop import Stop, again
 
-NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
 @NUMBERS
@@ -43,3 +44,50 @@ def test_handlers_come_back_when_nothing_was_heard():
     with Stop():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.fixture
+def nohup():
+    """The terminal's end is ignored, as `nohup` leaves it to what it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("nohup")
+def test_under_nohup_the_end_of_the_terminal_is_not_heard():
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGHUP)  # still ignored: it does not end the process
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_the_second_may_be_another_one():
+    script = """
+import os, signal
+from train.stop import Stop
+with Stop():
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("alive")
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (out.returncode, out.stdout, out.stderr) == (-signal.SIGTERM, "", "")
+
+
+def test_once_it_is_left_signals_are_what_they_were_also_where_one_came():
+    before = signal.getsignal(signal.SIGINT)
+    with Stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_how_to_go_on_is_a_command_that_a_shell_reads(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "experiments.toy", "--steps", "3"])
+    monkeypatch.setattr(sys, "argv", ["experiments/toy.py", "--steps", "3"])
+    command = again(pathlib.Path("runs") / "a run")
+    assert command == "python3 experiments/toy.py --workdir 'runs/a run'"

@@ -46,36 +46,41 @@ def test_handlers_come_back_when_nothing_was_heard():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.fixture
-def nohup():
-    """The terminal's end is ignored, as `nohup` leaves it to what it starts."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, before)
+def after(script):
+    """(exit code, words printed) of a process of its own, which sends itself signals by `send`."""
+    begin = """
+import os, signal
+from train.stop import Stop
+def send(number):
+    os.kill(os.getpid(), number)
+"""
+    out = subprocess.run([sys.executable, "-c", begin + script], capture_output=True, text=True)
+    assert out.stderr == ""
+    return out.returncode, out.stdout.split()
 
 
-@pytest.mark.usefixtures("nohup")
-def test_under_nohup_the_end_of_the_terminal_is_not_heard():
-    with Stop() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert not stop()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.signal == signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGHUP)  # still ignored: it does not end the process
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+def test_under_nohup_the_end_of_the_terminal_is_not_heard_before_or_after_another():
+    script = """
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it to what it starts
+with Stop() as stop:
+    send(signal.SIGHUP)
+    print(stop.signal)
+    send(signal.SIGTERM)
+    print(int(stop.signal))
+    send(signal.SIGHUP)
+print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+"""
+    assert after(script) == (0, ["None", str(int(signal.SIGTERM)), "True"])
 
 
 def test_the_second_may_be_another_one():
     script = """
-import os, signal
-from train.stop import Stop
 with Stop():
-    os.kill(os.getpid(), signal.SIGHUP)
-    os.kill(os.getpid(), signal.SIGTERM)
+    send(signal.SIGHUP)
+    send(signal.SIGTERM)
     print("alive")
 """
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (out.returncode, out.stdout, out.stderr) == (-signal.SIGTERM, "", "")
+    assert after(script) == (-signal.SIGTERM, [])
 
 
 def test_once_it_is_left_signals_are_what_they_were_also_where_one_came():

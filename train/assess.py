@@ -33,11 +33,6 @@ def assess(
     return of
 
 
-def ranking(rank: str) -> tuple[str, float]:
-    """A scalar's name, and 1.0 where larger is better, or -1.0 ("-rmse")."""
-    return (rank[1:], -1.0) if rank.startswith("-") else (rank, 1.0)
-
-
 def outcome(experiment: str, config: Any, at: int, summary: Summary) -> dict[str, Any]:
     """What `summary.json` says."""
     return {

@@ -72,6 +72,7 @@ class Session:
             test,
             prepared.parts.report,
             lead=lead,
+            say=self.logs.say,
         )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from train import encoding
+from train import encoding, files
 from train.refusal import Refused
 
 Kind = TypeVar("Kind")
@@ -63,11 +63,12 @@ def make(path: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, value: Any) -> None:
-    """JSON, whole or not at all."""
-    text = json.dumps(encoding.plain(value), indent=2, allow_nan=False) + "\n"
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    """JSON, whole or not at all.
+
+    Raises:
+        train.files.WriteFailed: it can't be written.
+    """
+    files.write(path, json.dumps(encoding.plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def read(path: pathlib.Path, name: str) -> dict[str, Any] | None:

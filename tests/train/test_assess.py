@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.assess import assess, finite, outcome, ranking
+from train.assess import assess, finite, outcome
 from train.data.arrays import Arrays
 from train.data.order import once
 from train.data.resident import Resident
@@ -76,14 +76,6 @@ def test_what_asks_to_stop_is_asked(measured):
     with pytest.raises(Interrupted):
         of(by(1), partial(next, asked))
     assert of(by(1)).scalars["count"] == 5  # and it measures the whole split again
-
-
-@pytest.mark.parametrize(
-    ("rank", "expected"),
-    [("accuracy", ("accuracy", 1.0)), ("-rmse", ("rmse", -1.0)), ("a-b", ("a-b", 1.0))],
-)
-def test_a_minus_says_that_smaller_is_better(rank, expected):
-    assert ranking(rank) == expected
 
 
 def test_an_outcome_says_of_what_it_is():

@@ -9,8 +9,18 @@ from train.data.batch import Batch
 from train.data.gaps import Gaps
 
 
+class LoaderFailed(RuntimeError):
+    """A loader can't go on, by no fault of an example: a process of it was killed, for instance.
+
+    One line, that says what happened. The state of the step is whole, and can be saved.
+    """
+
+
 class Payloads(Iterator[Any], Protocol):
-    """What crosses from the host, one item a step, read ahead, already on the mesh."""
+    """What crosses from the host, one item a step, read ahead, already on the mesh.
+
+    `next` raises `Refused` where an example can't be had, and `LoaderFailed`.
+    """
 
     def close(self) -> None: ...
 

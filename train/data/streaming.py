@@ -2,18 +2,13 @@
 
 import contextlib
 import dataclasses
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
 import grain
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh, NamedSharding
 
 from train.data.batch import Batch, Transform
@@ -23,7 +18,7 @@ from train.data.host import Host
 from train.data.order import Order, position, shuffled
 from train.data.pipeline import Pipeline
 from train.data.source import Source
-from train.memory import keep_pages
+from train.data.workers import Workers
 from train.refusal import Refused
 
 AHEAD = 2
@@ -101,8 +96,6 @@ class Streaming(Pipeline):
 
     def payloads(self, start: int) -> Generator[Any, None, None]:
         """From step `start` on: decoded batches, with a leading axis N in a run of N seeds."""
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
         sharding = self.sharding("data")
         extent = (*self.lead, self.batch_size)
         local = _local(sharding, extent)
@@ -117,15 +110,14 @@ class Streaming(Pipeline):
             range(start, last),
             replace=self.steps is None,
         )
-        reading = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads)
-        batches = grain.MapDataset.source(decoded).to_iter_dataset(reading)
-        if self.workers:
-            batches = batches.mp_prefetch(
-                grain.MultiprocessingOptions(
-                    num_workers=self.workers, per_worker_buffer_size=AHEAD
-                ),
-                worker_init_fn=_begin_work,
-            )
+        workers = Workers(decoded, self.workers, max(1, self.threads)) if self.workers else None
+        threads, ahead = self.threads, self.threads
+        if workers is not None:  # a thread of this process waits for each of theirs
+            threads = self.workers * max(1, self.threads)
+            ahead = threads + self.workers * AHEAD
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+        source = grain.MapDataset.source(decoded if workers is None else workers)
+        batches = source.to_iter_dataset(reading)
 
         def place(decoded: tuple[Batch, dict[int, str]]) -> tuple[Batch, dict[int, str]]:
             batch, found = decoded
@@ -136,11 +128,14 @@ class Streaming(Pipeline):
                 for k, v in batch.items()
             }, found
 
-        ahead = grain.experimental.ThreadPrefetchIterDataset(
+        placed = grain.experimental.ThreadPrefetchIterDataset(
             batches.map(place), prefetch_buffer_size=AHEAD
         )
-        with contextlib.closing(iter(ahead)) as payloads:
+        # The workers end first: a thread that waits for one would not end before it.
+        with contextlib.closing(iter(placed)) as payloads, workers or contextlib.nullcontext():
             for payload, found in payloads:
+                if workers is not None:
+                    workers.check()
                 self.note(found)
                 yield payload
 
@@ -205,25 +200,6 @@ class _Decoded:
             for key, value in one.example.items():
                 batch[key][where] = value
         return batch, self.examples.words(sorted(passed))
-
-
-def _begin_work(worker: int, workers: int) -> None:
-    """What each worker process does first.
-
-    A terminal sends Ctrl-C to every process; the training process ends the workers itself. Pictures
-    are blocks of memory that would be mapped and cleared anew for each, a third of the time.
-    """
-    del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    keep_pages()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent has been killed, which could not end it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _local(sharding: NamedSharding, extent: tuple[int, ...]) -> list[np.ndarray]:

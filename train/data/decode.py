@@ -11,12 +11,15 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from train.data import jpeg
 from train.refusal import Refused
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""Those that are read: pictures that people have, each decoded within the process. Pillow knows
-more, among them EPS, which is a program, and which it has Ghostscript run. MPO is a JPEG with
-further ones behind it, as telephones write it."""
 Image.init()
-FORMATS = tuple(name for name in FORMATS if name in Image.OPEN)  # not every Pillow has AVIF
+FORMATS = tuple(
+    name
+    for name in ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+    if name in Image.OPEN  # not every Pillow has AVIF
+)
+"""Those that are read: pictures that people have, each decoded within the process. Pillow knows
+more, among them EPS, which is a program, and which it has Ghostscript run. Telephones write
+JPEGs with further ones behind them (MPO): these are JPEG here."""
 LARGEST = 2**30
 """Bytes of a picture's file."""
 PIXELS: int | None = Image.MAX_IMAGE_PIXELS

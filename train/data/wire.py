@@ -28,13 +28,11 @@ def send(connection: socket.socket, item: Any) -> None:
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(item, protocol=5, buffer_callback=buffers.append)
     parts = [buffer.raw() for buffer in buffers]
-    starts, total = [], 0
+    places, total = [], 0
     for part in parts:
-        starts.append(total)
+        places.append((total, part.nbytes))
         total += -(-part.nbytes // ALIGNED) * ALIGNED
-    body = pickle.dumps(
-        (pickled, [(at, part.nbytes) for at, part in zip(starts, parts, strict=True)])
-    )
+    body = pickle.dumps((pickled, places))
     header = HEADER.pack(len(body), total)
     if not total:
         connection.sendall(header + body)
@@ -42,7 +40,7 @@ def send(connection: socket.socket, item: Any) -> None:
     memory = _memory()
     try:
         os.ftruncate(memory, total)
-        for at, part in zip(starts, parts, strict=True):
+        for (at, _), part in zip(places, parts, strict=True):
             _write(memory, part, at)
         socket.send_fds(connection, [header], [memory])
     finally:

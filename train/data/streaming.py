@@ -1,8 +1,10 @@
 """Streaming: batches are decoded on the host, ahead of use, and cross to the device whole."""
 
+import atexit
 import contextlib
 import dataclasses
 import sys
+import weakref
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -95,7 +97,17 @@ class Streaming(Pipeline):
         self.threads = threads
 
     def payloads(self, start: int) -> Generator[Any, None, None]:
-        """From step `start` on: decoded batches, with a leading axis N in a run of N seeds."""
+        """From step `start` on: decoded batches, with a leading axis N in a run of N seeds.
+
+        Raises:
+            Refused: an example can't be used; from `next`, as what follows.
+            LoaderFailed: a worker process has ended, or can't be started.
+        """
+        payloads = self._payloads(start)
+        _OPEN.add(payloads)
+        return payloads
+
+    def _payloads(self, start: int) -> Generator[Any, None, None]:
         sharding = self.sharding("data")
         extent = (*self.lead, self.batch_size)
         local = _local(sharding, extent)
@@ -131,7 +143,7 @@ class Streaming(Pipeline):
         placed = grain.experimental.ThreadPrefetchIterDataset(
             batches.map(place), prefetch_buffer_size=AHEAD
         )
-        # The workers end first: a thread that waits for one would not end before it.
+        # The workers end first: the threads wait for them.
         with contextlib.closing(iter(placed)) as payloads, workers or contextlib.nullcontext():
             for payload, found in payloads:
                 if workers is not None:
@@ -200,6 +212,18 @@ class _Decoded:
             for key, value in one.example.items():
                 batch[key][where] = value
         return batch, self.examples.words(sorted(passed))
+
+
+_OPEN: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+"""Payloads that nobody has closed yet."""
+
+
+@atexit.register
+def _close() -> None:
+    """Python would close them when the modules that Grain needs to end its threads are gone."""
+    for payloads in list(_OPEN):
+        with contextlib.suppress(ValueError):  # another thread is in it
+            payloads.close()
 
 
 def _local(sharding: NamedSharding, extent: tuple[int, ...]) -> list[np.ndarray]:

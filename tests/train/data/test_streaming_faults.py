@@ -1,0 +1,391 @@
+"""What ends a worker of the streaming loader, or the process that started it; and what is left."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import cloudpickle
+import numpy as np
+import pytest
+from image_files import classes
+
+from train.data.decode import Unreadable
+from train.data.folder import folder
+from train.data.host import Host, Resize
+from train.data.loader import LoaderFailed
+from train.data.order import once
+from train.data.streaming import Streaming
+from train.data.workers import Workers
+from train.mesh import make_mesh
+from train.refusal import Refused
+
+# Workers need not import this file, and JAX with it.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+ROOT = pathlib.Path(__file__).parents[3]
+MARK = "SVERTKA_TEST_RUN"
+
+
+def environment(mark):
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "making")]),
+        "JAX_NUM_CPU_DEVICES": "1",
+        MARK: mark,
+    }
+
+
+def living(mark, but=()):
+    """Ids of all processes that were started with this mark and have not ended."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            marked = f"{MARK}={mark}".encode() in (path / "environ").read_bytes().split(b"\0")
+            ended = (path / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            continue
+        if marked and not ended and int(path.name) not in but:
+            found.append(int(path.name))
+    return found
+
+
+def within(seconds, holds):
+    """Whether it comes to hold."""
+    limit = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    classes(tmp_path / "pictures", {"a": 20, "b": 20}, size=(12, 12))
+    return tmp_path / "pictures"
+
+
+def loader(root, **how):
+    how = {"batch_size": 4, "workers": 2, "host": Host(Resize(), ((8, 8),)), **how}
+    return Streaming(folder(root), mesh=make_mesh(), **how)
+
+
+def blocks():
+    return set(os.listdir("/dev/shm"))
+
+
+def children():
+    """Ids of the processes of this one."""
+    found = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in found]
+
+
+def take(payloads, count=1000):
+    for _ in range(count):
+        next(payloads)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_killed_is_one_line(pictures, victim, number):
+    before = blocks()
+    payloads = loader(pictures).payloads(0)
+    next(payloads)
+    os.kill(children()[victim], number)
+    began = time.monotonic()
+    with pytest.raises(LoaderFailed, match=rf"worker process .* ended \(signal {number}\)") as e:
+        take(payloads)
+    assert time.monotonic() - began < 3
+    assert "\n" not in str(e.value)
+    assert within(2, lambda: not children())
+    assert blocks() == before
+
+
+def test_a_worker_killed_before_it_has_begun_is_one_line(pictures):
+    payloads = loader(pictures).payloads(0)
+
+    def kill():
+        assert within(20, lambda: children())
+        os.kill(children()[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(LoaderFailed, match=r"ended \(signal 9\)"):
+        take(payloads)
+    thread.join()
+    assert not children()
+
+
+class Items:
+    """A source whose items do what they say."""
+
+    def __init__(self, *says):
+        self.says = says
+
+    def __len__(self):
+        return len(self.says)
+
+    def __getitem__(self, i):
+        what = self.says[i]
+        if isinstance(what, Exception):
+            raise what
+        if callable(what):
+            return what()
+        return what
+
+
+def slow():
+    time.sleep(60)
+
+
+def test_a_worker_killed_at_work_is_noticed_by_who_waits():
+    with Workers(Items(1, slow), 1, 2) as workers:
+        assert workers[0] == 1
+        threading.Timer(0.3, os.kill, (children()[0], signal.SIGKILL)).start()
+        began = time.monotonic()
+        with pytest.raises(LoaderFailed, match=r"signal 9\); the system kills one where memory"):
+            workers[1]
+        assert time.monotonic() - began < 3
+        for _ in range(3):  # whoever asks next hears of it too
+            with pytest.raises(LoaderFailed, match="signal 9"):
+                workers[0]
+        with pytest.raises(LoaderFailed, match="signal 9"):
+            workers.check()
+
+
+def leave():
+    os._exit(3)
+
+
+def test_a_worker_that_ends_itself_says_how():
+    with Workers(Items(leave), 1, 1) as workers, pytest.raises(LoaderFailed, match="exit code 3"):
+        workers[0]
+
+
+def test_a_stopped_worker_is_ended_too():
+    with Workers(Items(1), 1, 1) as workers:
+        assert workers[0] == 1
+        os.kill(children()[0], signal.SIGSTOP)
+    assert not children()
+
+
+def test_who_waits_when_it_is_closed_is_let_go():
+    heard = []
+
+    def ask():
+        try:
+            workers[0]
+        except LoaderFailed as error:
+            heard.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    with Workers(Items(slow), 1, 2) as workers:
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert len(heard) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_terminal_sends_to_all_ends_no_worker(number):
+    with Workers(Items(*range(5)), 2, 1) as workers:
+        for pid in children():
+            os.kill(pid, number)  # whatever it is doing: most likely, starting Python
+        assert [workers[i] for i in range(5)] == [0, 1, 2, 3, 4]
+        for pid in children():
+            os.kill(pid, number)
+        time.sleep(0.1)
+        assert workers[3] == 3
+        workers.check()
+
+
+class Odd(Exception):
+    """It doesn't pickle."""
+
+    def __init__(self, a, b):
+        super().__init__("odd")
+        self.lock = threading.Lock()
+
+
+def odd():
+    raise Odd(1, 2)
+
+
+def test_an_error_comes_through_as_what_it_is():
+    errors = Unreadable("a.jpg", 3, "is gone"), Refused("no"), MemoryError(), OSError(5, "broken")
+    with Workers(Items(*errors, odd), 1, 1) as workers:
+        for i, error in enumerate(errors):
+            with pytest.raises(type(error)) as e:
+                workers[i]
+            assert type(e.value) is type(error)
+            assert e.value.args == error.args
+            assert "__getitem__" in e.value.__notes__[0]  # where it arose
+        with pytest.raises(RuntimeError, match="Odd: odd"):
+            workers[len(errors)]
+
+
+def test_an_unreadable_picture_is_unreadable_with_workers_too(pictures):
+    path = pictures / "a" / "3.png"
+    path.write_bytes(path.read_bytes()[:40])
+    payloads = loader(pictures, order=once).payloads(0)
+    with pytest.raises(Unreadable, match=r"3\.png, example \d+: cannot be decoded"):
+        take(payloads)
+    assert not children()
+
+
+class NotThere:
+    """A source that only the process which made it can have."""
+
+    def __len__(self):
+        return 1
+
+    def __reduce__(self):
+        return os.open, ("/not/there", 0)
+
+
+def test_a_source_that_does_not_arrive_is_an_error_where_it_is_asked():
+    with Workers(NotThere(), 1, 1) as workers, pytest.raises(FileNotFoundError):
+        workers[0]
+
+
+def arrays():
+    return {
+        "big": np.arange(300_000, dtype=np.int32).reshape(3, -1),
+        "empty": np.zeros((0, 3), np.float32),
+        "scalar": np.array(True),
+        "turned": np.arange(6).reshape(2, 3).T,
+        "text": ("a", {3: "b"}),
+    }
+
+
+def test_arrays_arrive_whole_and_live_on_without_their_worker():
+    with Workers(Items(arrays, lambda: np.zeros((0,))), 1, 1) as workers:
+        found = workers[0]
+        assert workers[1].shape == (0,)
+    wanted = arrays()
+    assert found["text"] == wanted.pop("text")
+    for key, value in wanted.items():
+        np.testing.assert_array_equal(found[key], value, strict=True)
+    assert found["big"].ctypes.data % 64 == 0
+    found["big"][0, 0] = 7  # it is the receiver's own
+
+
+def test_no_descriptor_is_kept():
+    def count():
+        return len(os.listdir("/proc/self/fd"))
+
+    before = count()
+    with Workers(Items(arrays), 1, 2) as workers:
+        workers[0]
+        during = count()
+        for _ in range(20):
+            workers[0]
+        assert count() == during
+    assert count() == before
+
+
+SCRIPT = """
+import sys, time
+from train.data.folder import folder
+from train.data.host import Host, Resize
+from train.data.streaming import Streaming
+from train.mesh import make_mesh
+
+host = Host(Resize(), ((8, 8),))
+loader = Streaming(folder(sys.argv[1]), mesh=make_mesh(), batch_size=4, host=host, workers=2)
+payloads = loader.payloads(0)
+print("starting", flush=True)
+for _ in payloads:
+    print("step", flush=True)
+    if sys.argv[2:]:
+        break  # and leave it open
+    time.sleep(0.01)
+"""
+
+
+def killed(root, script, after, seconds, number=signal.SIGKILL):
+    """Kill a run so long after it has said this; the ids of what lives two seconds later."""
+    mark = uuid.uuid4().hex
+    command = [sys.executable, str(script), str(root)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment(mark), **pipes) as process:
+        line = next(line for line in process.stdout if line.strip() == after)
+        assert line
+        if after == "starting":
+            assert within(10, lambda: living(mark, but=(process.pid,)))
+        time.sleep(seconds)
+        workers = living(mark, but=(process.pid,))
+        process.send_signal(number)
+        errors = process.communicate(timeout=10)[1]
+    assert errors == ""
+    assert len(workers) in (1, 2)
+    within(2, lambda: not living(mark))
+    return living(mark)
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("starting", 0), ("starting", 0.3), ("step", 0.2)])
+def test_workers_end_with_a_killed_parent(pictures, tmp_path, after, seconds):
+    """At its start, while they import, at work."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    assert killed(pictures, tmp_path / "script.py", after, seconds) == []
+
+
+def test_a_run_that_ends_without_closing_leaves_nothing(pictures, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    mark = uuid.uuid4().hex
+    command = [sys.executable, str(tmp_path / "script.py"), str(pictures), "once"]
+    done = subprocess.run(command, env=environment(mark), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "starting\nstep\n", "")
+    assert within(2, lambda: not living(mark))
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_killed_at_any_moment(pictures, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for k in range(40):
+        found = killed(pictures, tmp_path / "script.py", "starting", 0.05 * k)
+        assert found == [], f"killed after {0.05 * k:.2f} s"
+
+
+def train(root, path, *more, mark):
+    command = [
+        sys.executable, str(ROOT / "experiments" / "classify.py"), "--data", f"folder:{root}",
+        "--model", "mlp", "--size", "8", "--steps", "100000", "--batch-size", "4", "--log-every",
+        "1", "--evaluate-every", "100000", "--workdir", str(path), "--workers", "2", *more,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command,
+        env=environment(mark),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_signal_to_all_processes_of_a_run_leaves_nothing(pictures, tmp_path, number):
+    """As Ctrl-C in a terminal, and as a scheduler's SIGTERM."""
+    before, mark = blocks(), uuid.uuid4().hex
+    log = tmp_path / "run" / "metrics.jsonl"
+    process = train(pictures, tmp_path / "run", mark=mark)
+    try:
+        assert within(60, lambda: log.exists() and log.read_text().count('"train"') > 5)
+        os.killpg(process.pid, number)
+        out, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert "Stopped and saved at step" in out
+    assert errors == ""
+    assert within(2, lambda: not living(mark))
+    assert blocks() == before

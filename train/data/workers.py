@@ -17,7 +17,7 @@ from train.data.worker import LENGTH
 
 GRACE = 5.0
 """Seconds that the system is given to end a process which it has been told to end."""
-MAIN = "import sys; sys.path[:] = {path!r}; from train.data.worker import main; main()"
+MAIN = "import sys; sys.path[:] = {path!a}; from train.data.worker import main; main()"
 
 
 class Items(Protocol):
@@ -134,7 +134,7 @@ class Workers:
     def _start(self, threads: int) -> None:
         pairs = [socket.socketpair() for _ in range(threads)]
         theirs = [one.fileno() for _, one in pairs]
-        command = [sys.executable, "-c", MAIN.format(path=sys.path), *map(str, theirs)]
+        command = [sys.executable, "-c", MAIN.format(path=[*map(str, sys.path)]), *map(str, theirs)]
         try:
             with _blocked(signal.SIGINT, signal.SIGTERM):
                 process = subprocess.Popen(

@@ -217,6 +217,17 @@ def test_a_picture_starts_no_program(tmp_path, ghostscript, end):
     assert ghostscript.exists()
 
 
+def test_pictures_are_opened_in_one_place():
+    root = pathlib.Path(__file__).parents[3]
+    files = [
+        file
+        for floor in ("train", "models", "experiments")
+        for file in (root / floor).rglob("*.py")
+    ]
+    opening = [file.name for file in files if "Image.open(" in file.read_text()]
+    assert opening == ["decode.py"]
+
+
 @pytest.mark.parametrize(
     ("kind", "made"), [("TIFF", "tiff"), ("PPM", "ppm"), ("JPEG2000", "jpeg2000")]
 )

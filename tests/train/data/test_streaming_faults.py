@@ -143,7 +143,10 @@ def killed(root, script, after, seconds, number=signal.SIGKILL):
     assert errors == ""
     assert len(workers) in (1, 2)
     within(2, lambda: not living(mark))
-    return living(mark)
+    left = living(mark)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return left
 
 
 @pytest.mark.parametrize(("after", "seconds"), [("starting", 0), ("starting", 0.3), ("step", 0.2)])

@@ -13,10 +13,10 @@ Fashion-MNIST on two CPU cores (AMD EPYC, AVX-512), one seed each, with other wo
 in one. LeNet on MNIST has not been measured.
 """
 
-import functools
 import re
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,26 +29,24 @@ import models
 from models.classification.auxiliary import AuxiliaryClassifier
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim
-from train.accumulate import accumulated
 from train.augment import chain, flip, pad_and_crop
-from train.data import tfds
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
-from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.experiment import Parts, choice, fraction, nonnegative, positive
 from train.refusal import Refused
 from train.report.classification import classification_part
 from train.run import run
-from train.step import gradient
 from train.tasks import fit
 from train.tasks.classification import classification
 from train.tasks.task import Summary, Task
+from train.trained import FineTuned, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Recipe):
+class Config(FineTuned):
     """The recipe.
 
     Attributes:
@@ -64,25 +62,19 @@ class Config(Recipe):
         crop_area: least share of an image of many shapes that its random crop takes, up to 1.
         learning_rate: at its peak; from there half a cosine takes it to 0. Trained weights want a
             tenth of what random ones do.
-        warmup_steps: updates over which the rate rises to its peak.
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels, in the gradient.
-        clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         label_smoothing: 0..1.
         auxiliary_weight: of auxiliary heads in the loss, where the network has them; with 0 it is
             built without.
-        ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
         pad: pixels of padding around the random crop of images of one shape.
         mirror: whether to train on mirror images too, where these keep their label.
         init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
             from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
-            Statistics of BatchNorms there still move, unless:
+            Statistics of BatchNorms there still move, unless `frozen_norm` is True.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
         backbone_rate: factor of the learning rate within the backbone.
-        dtype: of the network's arithmetic; parameters and logits are float32.
-        validation: share of the training split that ranks checkpoints, where the set has no
-            validation split; 0 trains on all of it and takes the last weights.
     """
 
     data: str = "fashion_mnist"
@@ -96,29 +88,23 @@ class Config(Recipe):
     warmup_steps: int = 500
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    clip_norm: float = 0.0
     label_smoothing: float = 0.0
     auxiliary_weight: float = 0.3
     ema: float = 0.999
     pad: int = 2
     mirror: bool = True
-    init_from: str = ""
-    freeze: str = ""
     frozen_norm: bool = False
     backbone_rate: float = 1.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    validation: float = 0.1
     evaluate_every: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "model", models.names("classification"))
-        positive(self, "learning_rate", "crop_area")
+        positive(self, "crop_area")
         if self.crop_area > 1:
             raise Refused(f"crop_area={self.crop_area} must not be above 1")
-        nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "pad")
-        nonnegative(self, "auxiliary_weight", "backbone_rate")
-        fraction(self, "momentum", "label_smoothing", "ema", "validation")
+        nonnegative(self, "size", "pad", "auxiliary_weight", "backbone_rate")
+        fraction(self, "momentum", "label_smoothing")
 
 
 FASHION_MNIST = Config()
@@ -142,7 +128,7 @@ OWN: dict[str, dict[str, Any]] = {
 def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
     """The recipe for a data set and a model."""
     if data == "auto":
-        data = "fashion_mnist" if tfds.prepared("fashion_mnist") else "digits"
+        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
     config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
     return replace(config, data=data, model=model, **OWN.get(model, {}))
 
@@ -166,21 +152,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     host = brought(config, about)
     if config.frozen_norm and not normalised(config, network, task, about):
         raise Refused(f"frozen_norm=True: {config.model} has no BatchNorm")
-    shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
-    frozen = [prefix.strip() for prefix in config.freeze.split(",") if prefix.strip()]
-    factors = {} if config.backbone_rate == 1 else {finetune.BACKBONE: config.backbone_rate}
-
-    def optimizer(hyper):
-        rate = optim.scale_by_rate(shape, hyper["learning_rate"])
-        moving = optim.sgd(
-            optax.chain(finetune.rates(factors), rate) if factors else rate,
-            weight_decay=hyper["weight_decay"],
-            momentum=config.momentum,
-            nesterov=True,
-            clip_norm=config.clip_norm,
-        )
-        return finetune.frozen(moving, frozen)
-
+    slower = {finetune.BACKBONE: config.backbone_rate}
     stages = [
         *([pad_and_crop(config.pad)] if config.pad and host is None else []),
         *([flip()] if about.mirror and config.mirror else []),
@@ -188,15 +160,22 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     return Parts(
         network=network,
         task=task,
-        optimizer=optimizer,
-        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
         transform=chain(*stages, fill=about.mean) if stages else None,
-        gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
-        average=optim.moving_average(config.ema) if config.ema else None,
-        weights=functools.partial(finetune.torchvision_weights, config.model, config.init_from)
+        rank="accuracy",
+        report=[classification_part],
+        weights=partial(finetune.torchvision_weights, config.model, config.init_from)
         if trained
         else None,
         host=host,
+        **descent(
+            config,
+            partial(optim.sgd, momentum=config.momentum, nesterov=True),
+            optim.cosine(config.steps),
+            scaled=lambda rate: (
+                rate if config.backbone_rate == 1 else optax.chain(finetune.rates(slower), rate)
+            ),
+            frozen=config.frozen,
+        ),
     )
 
 
@@ -230,7 +209,7 @@ def normalised(config: Config, network: Any, task: Task, about: About) -> bool:
     shape = about.shape or (config.size, config.size, len(about.mean))
     image = jax.ShapeDtypeStruct((1, *shape), np.uint8)
     x = jax.eval_shape(task.inputs, {"image": image})
-    init = functools.partial(network.init, train=False)
+    init = partial(network.init, train=False)
     return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
 
 
@@ -263,14 +242,7 @@ def splits(config: Config) -> Splits:
 
 def main(config: Config) -> Summary:
     """Train and report."""
-    return run(
-        NAME,
-        config,
-        build=build,
-        splits=splits,
-        rank="accuracy",
-        report=[classification_part],
-    )
+    return run(sys.modules[__name__], config)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Config:
 
     seed: int = 408
     side: int = 128
-    out: pathlib.Path = pathlib.Path("augmentations.jpg")
+    out: pathlib.Path = pathlib.Path("docs/augmentations.jpg")
 
 
 def picture(name: str, side: int) -> np.ndarray:

@@ -17,8 +17,6 @@ work beside it, clean 89.38 and 90.70 %, shifted by 4 pixels 38.68 and 67.16 %, 
 image is 0.28 %).
 """
 
-import dataclasses
-import json
 import math
 import re
 import statistics
@@ -34,15 +32,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
-from rich.console import Console
 
 import models
 from experiments import mlp_vs_cnn_findings as findings
 from experiments.mlp_vs_cnn_findings import Accuracy, Count, Findings
 from experiments.mlp_vs_cnn_probes import (
+    Fitted,
     Probe,
-    Trained,
     permuted,
     probe,
     rotation,
@@ -55,21 +51,22 @@ from models.layers.norm import BatchNorm
 from models.layers.pooling import adaptive_average_pool
 from train import cli, optim
 from train import workdir as directory
-from train.accumulate import accumulated
-from train.checkpoints import Checkpoints, Damaged
-from train.data import tfds
-from train.data.named import Splits, named, with_validation
+from train.checkpoints import Damaged
+from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
-from train.data.statistics import measured
-from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.experiment import Parts, choice, fraction, nonnegative
 from train.mesh import make_mesh, replicated
+from train.opened import opened
+from train.prepared import first_devices, prepare
 from train.refusal import Refused
 from train.report.classification import classification_part
-from train.run import Stopped, again, chosen, first_devices, run
-from train.step import gradient
+from train.run import complete, run
+from train.session import place
 from train.stop import Stop
+from train.study import study, together
 from train.tasks import fit
 from train.tasks.task import Summary
+from train.trained import Trained, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 ALL, PERMUTED = "all", "_permuted"
@@ -80,7 +77,7 @@ LECTURE = (1080, 1920, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Recipe):
+class Config(Trained):
     """The recipe of every training, and what is then measured.
 
     Attributes:
@@ -89,15 +86,12 @@ class Config(Recipe):
         model: "all", or one training of the study: mlp, cnn, flatten, mlp_permuted, cnn_permuted.
         channels: of the CNN's 3x3 convolutions; after each BatchNorm, and pooling in between.
         learning_rate: at its peak; from there half a cosine takes it to 0.
-        warmup_steps: updates over which the rate rises to its peak.
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels, in the gradient.
         permutation: seed of the permutation of the pixels; the run's seed has no part in it.
         shifts: in pixels, each to the right, left, down and up; the mean of the four counts.
         angles: of rotations in degrees, each in both directions; the mean of the two counts.
         sizes: that test images are resized to, in pixels a side.
-        validation: share of the training split that ranks checkpoints, where the set has no
-            validation split; 0 trains on all of it and takes the last weights.
     """
 
     data: str = "fashion_mnist"
@@ -113,15 +107,13 @@ class Config(Recipe):
     shifts: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     angles: tuple[int, ...] = (5, 10, 15, 20, 25, 30, 35, 40, 45)
     sizes: tuple[int, ...] = (28, 32, 40, 56)
-    validation: float = 0.1
     evaluate_every: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "model", (ALL, *RUNS))
-        positive(self, "learning_rate")
-        nonnegative(self, "warmup_steps", "weight_decay", "permutation")
-        fraction(self, "momentum", "validation")
+        nonnegative(self, "permutation")
+        fraction(self, "momentum")
         if not self.channels or min((*self.channels, *self.sizes)) < 1:
             raise Refused(f"channels={self.channels} and sizes={self.sizes} must be above 0")
 
@@ -143,7 +135,7 @@ DIGITS = Config(
 def recipe(data: str = "auto", model: str = ALL) -> Config:
     """The recipe for a data set."""
     if data == "auto":
-        data = "fashion_mnist" if tfds.prepared("fashion_mnist") else "digits"
+        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
     config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
     return replace(config, data=data, model=model)
 
@@ -192,21 +184,25 @@ def create(config: Config, num_classes: int, **fields: Any) -> nn.Module:
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task and optimiser of one training, nothing augmented; needs no data."""
-    network = create(config, len(about.classes), conv_general_dilated=conv, norm=norm)
+    network = create(
+        config,
+        len(about.classes),
+        dtype=config.dtype,
+        conv_general_dilated=conv,
+        norm=norm,
+    )
     mixed = config.model.endswith(PERMUTED)
-    shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
     return Parts(
         network=network,
         task=task_of(network, about, permuted(config.permutation) if mixed else fit.as_it_is),
-        optimizer=lambda hyper: optim.sgd(
-            optim.scale_by_rate(shape, hyper["learning_rate"]),
-            weight_decay=hyper["weight_decay"],
-            momentum=config.momentum,
-            nesterov=True,
-        ),
-        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
         transform=None,
-        gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
+        rank="accuracy",
+        report=[classification_part],
+        **descent(
+            config,
+            partial(optim.sgd, momentum=config.momentum, nesterov=True),
+            optim.cosine(config.steps),
+        ),
     )
 
 
@@ -223,17 +219,10 @@ def splits(config: Config) -> Splits:
     return data
 
 
-def train(config: Config) -> Summary:
-    """One training."""
-    return run(
-        NAME, config, build=build, splits=splits, rank="accuracy", report=[classification_part]
-    )
-
-
 # --- what is measured -------------------------------------------------------------------------
 
 
-def shapes(network: nn.Module, image: tuple[int, int, int]) -> Any:
+def shapes(network: nn.Module, image: tuple[int, ...]) -> Any:
     """Of the variables for an image (H, W, C); nothing is allocated."""
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     return jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)
@@ -266,7 +255,7 @@ def changes(config: Config, side: int) -> Iterator[tuple[str, int, list[np.ndarr
 
 
 def accuracies(
-    config: Config, about: About, trained: dict[str, Trained], of: Probe
+    config: Config, about: About, trained: dict[str, Fitted], of: Probe
 ) -> Iterator[Accuracy]:
     """Of the networks after every change, under the permutation, and at every size."""
     assert about.shape
@@ -287,7 +276,7 @@ def accuracies(
             yield Accuracy(name, findings.SIZE, side, found)
 
 
-def adaptive(trained: Trained, side: int) -> Trained:
+def adaptive(trained: Fitted, side: int) -> Fitted:
     """A `Flatten` with its own weights, behind a pooling to the map that they are for."""
     network, variables = trained
     assert isinstance(network, Flatten)
@@ -295,36 +284,24 @@ def adaptive(trained: Trained, side: int) -> Trained:
     return network.clone(size=side // backbone.strides[-1]), variables
 
 
-def restored(network: nn.Module, image: tuple[int, int, int], path: Path, mesh: Mesh) -> Trained:
-    """A network with the weights that its run was judged by.
+def measure(config: Config, path: Path) -> Findings:
+    """All that is found of the networks trained in `path`.
 
     Raises:
-        Refused: they are damaged.
+        Refused: the weights of one are damaged.
     """
-    sharding = replicated(mesh)
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes(network, image)
-    )
-    step = json.loads((path / "summary.json").read_text())["evaluated_step"]
-    try:
-        with Checkpoints(path / "checkpoints") as checkpoints:
-            return network, checkpoints.restore_variables(target, step=step)
-    except Damaged as error:
-        raise Refused(f"{path}: {error}; without this directory it is trained again") from None
-
-
-def measure(config: Config, path: Path) -> Findings:
-    """All that is found of the networks trained in `path`."""
     mesh = make_mesh(first_devices(config.devices))
-    backend = chosen(config.backend, mesh.devices.ravel().tolist())
-    data = splits(config)
-    about = measured(data.train)
-    assert about.shape
-    trained = {}
+    trained: dict[str, Fitted] = {}
     for name in RUNS:
-        how = replace(config, model=name)
-        network = build(how, about, conv=backend.conv_general_dilated, norm=backend.norm).network
-        trained[name] = restored(network, about.shape, path / name, mesh)
+        try:
+            one = opened(path / name, backend=config.backend)
+        except Damaged as error:
+            raise Refused(
+                f"{path / name}: {error}; without this directory it is trained again"
+            ) from None
+        trained[name] = one.parts.network, jax.device_put(one.variables, replicated(mesh))
+    about, data = one.about, splits(config)
+    assert about.shape
     with Stop() as stop:
         of = probe(about, data.test, mesh, config.batch_size, stop)
         return Findings(
@@ -336,35 +313,55 @@ def measure(config: Config, path: Path) -> Findings:
         )
 
 
-def main(config: Config) -> Summary | Findings:
-    """The study; or one of its trainings, where `model` names it."""
-    if config.model != ALL:
-        return train(config)
-    path, console = config.workdir, Console()
-    earlier = None if path is None else directory.read_config(path, NAME, Config)
-    if path is not None and earlier is not None:
-        directory.refuse_changes(path, earlier, config)
-    path = directory.claim(NAME, config.data) if path is None else path
-    directory.make(path)
-    directory.write_config(path, NAME, config)
-    try:
+def training(config: Config, name: str, path: Path) -> None:
+    """One of the study's trainings."""
+    this = sys.modules[__name__]
+    complete(prepare(this, replace(config, model=name, workdir=path)), path)
+
+
+def whole(config: Config, path: Path) -> Findings:
+    """The study of one seed: its trainings, what is measured of them, a figure and tables."""
+    this = sys.modules[__name__]
+    with study(this, config, path) as runs:
         for name in RUNS:
-            if not (path / name / "summary.json").exists():
-                console.rule(name)
-                train(replace(config, model=name, workdir=path / name))
-        console.rule("test images shifted, rotated, flipped, resized")
+            runs.run(name, partial(training, config, name))
+        runs.console.rule("test images shifted, rotated, flipped, resized")
         found = measure(config, path)
-    except Stopped:
-        console.print(f"To go on with the study:\n  {again(path)}", soft_wrap=True)
-        raise
-    directory.write(path / "findings.json", dataclasses.asdict(found))
+    directory.write(path / "findings.json", found)
     tables = findings.tables(found)
     (path / "tables.md").write_text("\n".join(map(findings.markdown, tables)), encoding="utf-8")
     findings.figure(found).savefig(path / "figure.png", dpi=150)
     for table in tables:
-        console.print(findings.printable(table))
-    console.print(f"{path}/figure.png, tables.md, findings.json", soft_wrap=True)
+        runs.console.print(findings.printable(table))
+    runs.console.print(f"{path}/figure.png, tables.md, findings.json", soft_wrap=True)
     return found
+
+
+def main(config: Config) -> Summary | Findings:
+    """The study; or one of its trainings, where `model` names it; or either with several seeds."""
+    this = sys.modules[__name__]
+    if config.model != ALL:
+        return run(this, config)
+    with place(this, config) as claim:
+        splits(config)  # what it refuses is refused before a directory is made
+        if not config.seeds:
+            return whole(config, claim())
+        with study(this, config, claim()) as runs:
+            found = {
+                seed: runs.run(f"seed_{seed}", partial(one_seed, config, seed))
+                for seed in config.seeds
+            }
+            return together(runs, config, found)
+
+
+def one_seed(config: Config, seed: int, path: Path) -> None:
+    """The study of one of several seeds, and its figures as a run's summary has them."""
+    found = whole(replace(config, seed=seed, seeds=(), workdir=path), path)
+    accuracies = {}
+    for one in found.accuracies:
+        change = f"{one.change} {one.amount}" if one.amount else one.change
+        accuracies[f"test/accuracy ({one.network}, {change})"] = one.accuracy
+    directory.write(path / directory.SUMMARY, {"seed": seed, **accuracies})
 
 
 if __name__ == "__main__":

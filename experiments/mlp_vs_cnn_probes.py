@@ -16,15 +16,14 @@ from train.data.order import once
 from train.data.resident import Resident
 from train.data.source import About, Source
 from train.evaluate import evaluate
-from train.run import Stopped
-from train.stop import Stop
+from train.stop import Stop, Stopped
 from train.tasks import fit
 from train.tasks.classification import classification
 from train.tasks.task import Task
 
-Trained = tuple[nn.Module, dict[str, Any]]
+Fitted = tuple[nn.Module, dict[str, Any]]
 """A network and its variables."""
-Probe = Callable[[Trained, fit.Fit], Callable[[np.ndarray], float]]
+Probe = Callable[[Fitted, fit.Fit], Callable[[np.ndarray], float]]
 """Network, fit -> (map (3, 3) -> accuracy on all test images, moved by the map, then fitted)."""
 
 
@@ -68,7 +67,7 @@ def probe(about: About, test: Source, mesh: Mesh, batch_size: int, stop: Stop) -
     """A network is compiled once for all maps; a signal is heard between two of them."""
     loader = Resident(test, mesh=mesh, batch_size=batch_size, order=once)
 
-    def of(trained: Trained, brought: fit.Fit) -> Callable[[np.ndarray], float]:
+    def of(trained: Fitted, brought: fit.Fit) -> Callable[[np.ndarray], float]:
         network, variables = trained
         task = task_of(network, about, brought)._replace(score=None)
 
@@ -92,7 +91,7 @@ def probe(about: About, test: Source, mesh: Mesh, batch_size: int, stop: Stop) -
     return of
 
 
-def takes(trained: Trained, image: tuple[int, int, int]) -> bool:
+def takes(trained: Fitted, image: tuple[int, int, int]) -> bool:
     """Whether the weights are for images of this shape too."""
     network, variables = trained
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)

@@ -12,6 +12,7 @@ Fashion-MNIST in 59 minutes, 0.9446 (one seed). CIFAR-10 has not been measured.
 import re
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,43 +21,34 @@ from jax import lax
 import models
 from models.layers.norm import BatchNorm
 from train import cli, optim
-from train.accumulate import accumulated
 from train.augment import chain, flip, pad_and_crop
-from train.data import tfds
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
-from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.experiment import Parts, choice, fraction, nonnegative, positive
 from train.report.classification import classification_part
 from train.run import run
-from train.step import gradient
 from train.tasks.classification import classification
 from train.tasks.task import Summary
+from train.trained import Trained, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Recipe):
+class Config(Trained):
     """The recipe.
 
     Attributes:
         data: "cifar10", "digits", or any TFDS set of one-label images; "auto" takes CIFAR-10 where
             it is prepared and the embedded digits elsewhere.
         model: resnet20 (32, 44, 56, 110), resnet18_cifar, or a classifier of `models.names()`.
-        learning_rate: at its peak.
         schedule: "steps" divides it by 10 at 1/2 and 3/4 of the steps; "cosine" takes it to 0.
-        warmup_steps: updates over which the rate rises to its peak.
         gentle_start: factor of the rate until the training error is under 80 % (ResNet-110: 0.1).
         momentum: of SGD, 0..1.
         nesterov: whether the momentum looks ahead.
         weight_decay: of kernels, in the gradient.
-        clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         label_smoothing: 0..1.
-        ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
         pad: pixels of padding around the random crop.
-        dtype: of the network's arithmetic; parameters and logits are float32.
-        validation: share of the training split that ranks checkpoints, where the set has no
-            validation split; 0 trains on all of it and takes the last weights.
     """
 
     data: str = "cifar10"
@@ -65,25 +57,20 @@ class Config(Recipe):
     batch_size: int = 128
     learning_rate: float = 0.1
     schedule: Literal["steps", "cosine"] = "steps"
-    warmup_steps: int = 0
     gentle_start: float = 1.0
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    clip_norm: float = 0.0
     label_smoothing: float = 0.0
-    ema: float = 0.0
     pad: int = 4
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    validation: float = 0.1
     evaluate_every: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "model", models.names("classification"))
-        positive(self, "learning_rate", "gentle_start")
-        nonnegative(self, "warmup_steps", "weight_decay", "clip_norm", "pad")
-        fraction(self, "momentum", "label_smoothing", "ema", "validation")
+        positive(self, "gentle_start")
+        nonnegative(self, "pad")
+        fraction(self, "momentum", "label_smoothing")
 
 
 CIFAR10 = Config()
@@ -124,7 +111,7 @@ with a short recipe of their own. The command make cifar10 gets CIFAR-10 and tra
 def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:
     """The recipe for a data set and a model: the named one, or CIFAR-10's."""
     if data == "auto":
-        data = "cifar10" if tfds.prepared("cifar10") else "digits"
+        data = "cifar10" if prepared("cifar10") else "digits"
     known = {config.data: config for config in (CIFAR10, DIGITS, FASHION_MNIST)}
     config = known.get(re.split("[/:]", data)[0], CIFAR10)  # without configuration and version
     # Section 4.2: 0.1 is "slightly too large to start converging" at 110 layers.
@@ -150,35 +137,25 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         std=about.std,
         label_smoothing=config.label_smoothing,
     )
-    shapes = {
+    schedules = {
         "steps": optim.steps(config.steps, (1 / 2, 3 / 4)),
         "cosine": optim.cosine(config.steps),
     }
-    shape = optim.warmed(shapes[config.schedule], config.warmup_steps)
-
-    def optimizer(hyper):
-        rate = optim.scale_by_rate(shape, hyper["learning_rate"])
-        if config.gentle_start != 1:
-            rate = optim.gentle_until_learning(rate, config.gentle_start)
-        return optim.sgd(
-            rate,
-            weight_decay=hyper["weight_decay"],
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            clip_norm=config.clip_norm,
-        )
-
+    gentle = partial(optim.gentle_until_learning, factor=config.gentle_start)
     stages = [pad_and_crop(config.pad), *([flip()] if about.mirror else [])]
-    # Padded with the mean colour: with zeros once the mean is subtracted, as in the paper.
-    transform = chain(*stages, fill=about.mean)
     return Parts(
         network=network,
         task=task,
-        optimizer=optimizer,
-        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
-        transform=transform,
-        gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
-        average=optim.moving_average(config.ema) if config.ema else None,
+        # Padded with the mean colour: with zeros once the mean is subtracted, as in the paper.
+        transform=chain(*stages, fill=about.mean),
+        rank="accuracy",
+        report=[classification_part],
+        **descent(
+            config,
+            partial(optim.sgd, momentum=config.momentum, nesterov=config.nesterov),
+            schedules[config.schedule],
+            scaled=(lambda rate: rate) if config.gentle_start == 1 else gentle,
+        ),
     )
 
 
@@ -189,15 +166,7 @@ def splits(config: Config) -> Splits:
 
 def main(config: Config) -> Summary:
     """Train and report."""
-    return run(
-        NAME,
-        config,
-        build=build,
-        splits=splits,
-        rank="accuracy",
-        report=[classification_part],
-        note=NOTE if config.data == "digits" else "",
-    )
+    return run(sys.modules[__name__], config, note=NOTE if config.data == "digits" else "")
 
 
 if __name__ == "__main__":

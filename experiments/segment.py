@@ -28,7 +28,6 @@ from models.pretrained.naming import names as published
 from models.segmentation.deeplab import DeepLabV3Head
 from models.segmentation.fcn import as_convolutions
 from train import cli, finetune, optim
-from train.accumulate import accumulated
 from train.augment import brightness, chain, contrast, dark_ground, flip, rotation, scale, shift
 from train.augment.kinds import Stage
 from train.augment.tone import with_dark_ground
@@ -37,14 +36,14 @@ from train.data.host import Host, Letterbox
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
 from train.data.subset import with_classes
-from train.experiment import Parts, Recipe, choice, fraction, nonnegative, positive
+from train.experiment import Parts, choice, fraction, nonnegative
 from train.refusal import Refused
 from train.report.segmentation import segmentation_part
 from train.run import run
-from train.step import gradient
 from train.tasks.pixel_losses import PixelLoss, cross_entropy, focal, soft_dice, weighted
 from train.tasks.segmentation import first_variables, segmentation
 from train.tasks.task import Summary
+from train.trained import FineTuned, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 Loss = Literal["ce", "dice", "focal", "ce+dice", "focal+dice"]
@@ -52,7 +51,7 @@ OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Recipe):
+class Config(FineTuned):
     """The recipe.
 
     Attributes:
@@ -66,13 +65,10 @@ class Config(Recipe):
             around them that does not count; 0 leaves them as they are.
         optimizer: "adamw" or "muon", see `train.optim`.
         learning_rate: at its peak; from there half a cosine takes it to 0.
-        warmup_steps: updates over which the rate rises to its peak.
         weight_decay: of kernels, times the rate.
-        clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         loss: "ce", cross-entropy; "dice", soft Dice; "focal"; or two of them, added.
         auxiliary_weight: of an auxiliary head's loss, where the network has one; with 0 it is built
             without.
-        ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
         rotate: degrees to either side.
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
         move: share of the image's size to either side.
@@ -86,9 +82,6 @@ class Config(Recipe):
             classifier of its backbone (U-Net has none; an FCN takes VGG-16's dense layers as
             convolutions). Images are then normalised by ImageNet's statistics; `channels` must be
             left empty.
-        dtype: of the network's arithmetic; parameters and logits are float32.
-        validation: share of the training split that ranks checkpoints, where the set has no
-            validation split.
     """
 
     data: str = "digit_scenes"
@@ -102,7 +95,6 @@ class Config(Recipe):
     learning_rate: float = 1e-3
     warmup_steps: int = 500
     weight_decay: float = 1e-2
-    clip_norm: float = 0.0
     loss: Loss = "ce+dice"
     auxiliary_weight: float = 0.4
     ema: float = 0.999
@@ -113,19 +105,14 @@ class Config(Recipe):
     mirror: bool = True
     dark_ground: bool = False
     least_classes: int = 0
-    init_from: str = ""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    validation: float = 0.1
     evaluate_every: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "model", models.names("segmentation"))
-        positive(self, "learning_rate")
         choice(self, "optimizer", OPTIMIZERS)
-        nonnegative(self, "size", "warmup_steps", "weight_decay", "clip_norm", "least_classes")
-        nonnegative(self, "auxiliary_weight", "rotate", "move", "colour")
-        fraction(self, "dropout", "ema", "validation")
+        nonnegative(self, "size", "least_classes", "auxiliary_weight", "rotate", "move", "colour")
+        fraction(self, "dropout")
         choice(self, "loss", get_args(Loss))
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
@@ -204,25 +191,21 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         auxiliary_weight=config.auxiliary_weight,
         preprocess=with_dark_ground if config.dark_ground else None,
     )
-    shape = optim.warmed(optim.cosine(config.steps), config.warmup_steps)
-
-    def optimizer(hyper):
-        rate = optim.scale_by_rate(shape, hyper["learning_rate"])
-        return OPTIMIZERS[config.optimizer](
-            rate, weight_decay=hyper["weight_decay"], clip_norm=config.clip_norm
-        )
-
     return Parts(
         network=network,
         task=task,
-        optimizer=optimizer,
-        hyper={"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
         transform=augmentation(config, about),
-        gradient=accumulated(config.accumulation) if config.accumulation > 1 else gradient,
-        average=optim.moving_average(config.ema) if config.ema else None,
+        rank="miou",
+        report=[segmentation_part],
         weights=partial(weights, config) if trained else None,
         init=partial(first_variables, network),
         host=brought(config, about),
+        **descent(
+            config,
+            OPTIMIZERS[config.optimizer],
+            optim.cosine(config.steps),
+            frozen=config.frozen,
+        ),
     )
 
 
@@ -346,14 +329,7 @@ def splits(config: Config) -> Splits:
 
 def main(config: Config) -> Summary:
     """Train and report."""
-    return run(
-        NAME,
-        config,
-        build=build,
-        splits=splits,
-        rank="miou",
-        report=[segmentation_part],
-    )
+    return run(sys.modules[__name__], config)
 
 
 if __name__ == "__main__":

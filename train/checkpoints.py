@@ -3,33 +3,39 @@
 import contextlib
 import gc
 import json
-import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
+import numpy as np
 
-from train.quiet import abandoned_unheard, worth_hearing
-from train.record import Differs, compare, describe, flat, intact, record, shortened
+from train.files import brief, cause
+from train.quiet import abandoned_unheard, quieten
+from train.refusal import Failed
+from train.seal import Differs, compare, describe, flat, intact, seal, sealed, shortened
+from train.workdir import write
+
+if TYPE_CHECKING:  # half a second of imports, which `--help` does not need
+    import orbax.checkpoint as ocp
 
 ASIDE = "damaged"
 """Where damaged steps go: inside the directory, so that a rename never crosses file systems."""
+RANK = "rank.json"
+"""Of a step, what an evaluation found of it after it was saved."""
 
 
-class SaveFailed(RuntimeError):
+class SaveFailed(Failed):
     """A checkpoint could not be written. `step` says which."""
 
     def __init__(self, step: int, error: BaseException):
-        super().__init__(f"the checkpoint of step {step} could not be written: {brief(error)}")
+        super().__init__(f"the checkpoint of step {step} could not be written: {cause(error)}")
         self.step = step
 
 
-class Damaged(RuntimeError):
+class Damaged(Failed):
     """What was read is not what was written, or can't be read."""
 
     def __init__(self, step: int, what: str):
@@ -37,7 +43,7 @@ class Damaged(RuntimeError):
         self.step = step
 
 
-class NoneSound(RuntimeError):
+class NoneSound(Failed):
     """There were checkpoints, and all are damaged."""
 
     def __init__(self, directory: Path, damaged: list[Damaged]):
@@ -56,13 +62,13 @@ class Checkpoints:
     """The checkpoints of one run, `<directory>/<step>/`, written by Orbax in the background.
 
     A step holds `variables` (those that are evaluated; read alone by what doesn't train), `state`
-    (all of it) and a `record` (`train.record`). An item is a flat dict from path to array: what is
-    None, {} or a tuple is a matter of the target that it is restored into. The newest `keep` steps
-    and the best are kept.
+    (all of it), a sealed `record` of both (`train.seal`), and its rank once it was evaluated. An
+    item is a flat dict from path to array: what is None, {} or a tuple is a matter of the target
+    that it is restored into. The newest `keep` steps and the best are kept.
 
     For runs of one process: records are made of whole arrays, and each process would write them.
-    One process writes to a directory at a time: `save` and `restore` are for the run that owns it.
-    `restore_variables`, `best` and `latest` change nothing on the disk.
+    One process writes to a directory at a time: `save`, `rank` and `restore` are for the run that
+    owns it. `restore_variables`, `written`, `best` and `latest` change nothing on the disk.
 
     Args:
         directory: made by the first save.
@@ -77,7 +83,7 @@ class Checkpoints:
         self.keep, self.say = keep, say
         self._manager: ocp.CheckpointManager | None = None
         self._saving = -1
-        logging.getLogger("absl").addFilter(worth_hearing)
+        quieten()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -90,7 +96,7 @@ class Checkpoints:
                 raise
             self.say(str(failed))  # not in place of the error that ends the run
 
-    def save(self, step: int, state: Any, variables: Any, metric: float | None = None) -> None:
+    def save(self, step: int, state: Any, variables: Any) -> None:
         """Begin to write a step; `state` and `variables` may be donated as soon as this returns.
 
         Waits for the save before it. Where the step exists nothing is written: a run is a pure
@@ -100,32 +106,49 @@ class Checkpoints:
             step: not below those that exist.
             state: pytree of arrays, none of them empty (what is absent is None or {}).
             variables: pytree of arrays, those that are evaluated.
-            metric: ranks the step, larger is better; None, or one that isn't finite, ranks nothing.
 
         Raises:
             SaveFailed: this save, or the one before.
-            ValueError: the step exists with another metric, or a later step exists.
+            ValueError: a later step exists.
         """
+        import orbax.checkpoint as ocp
+
         self.wait()
-        metric = float(metric) if metric is not None and math.isfinite(metric) else None
-        newest = max(self._steps(), default=-1)
-        if step in self._steps():
-            if metric not in (None, there := self._record(step)["metric"]):
-                raise ValueError(f"step {step} is saved with metric {there}, not {metric}")
+        if step in self.steps():
             return
-        if step < newest:
+        if step < (newest := max(self.steps(), default=-1)):
             raise ValueError(f"step {step} can't be saved after step {newest}")
         items = {"variables": flat(variables), "state": flat(state)}
         args = {name: ocp.args.StandardSave(leaves) for name, leaves in items.items()}
-        args["record"] = ocp.args.JsonSave(record(step, metric, items))
+        args["record"] = ocp.args.JsonSave(sealed(step, items))
         self._saving = step
         try:
             # Forced, it raises where it would do nothing.
-            self._open().save(
-                step, args=ocp.args.Composite(**args), metrics={"metric": metric}, force=True
-            )
+            self._open().save(step, args=ocp.args.Composite(**args), force=True)
         except Exception as error:
             self._fail(error)
+
+    def rank(self, step: int, metric: float | None) -> None:
+        """Say what an evaluation found of a step that is saved.
+
+        Args:
+            step: one that exists.
+            metric: larger is better; None, or one that isn't finite, ranks nothing, and says that
+                the step was evaluated.
+
+        Raises:
+            SaveFailed: the background save failed.
+        """
+        self.wait()
+        metric = float(metric) if metric is not None and math.isfinite(metric) else None
+        write(self.directory / str(step) / RANK, seal({"step": step, "metric": metric}))
+
+    def ranked(self, step: int) -> bool:
+        """Whether an evaluation of a step has ended."""
+        try:
+            return self._metric(step) is not None or (self.directory / str(step) / RANK).exists()
+        except Damaged:
+            return False
 
     def wait(self) -> None:
         """Return when the background save has ended.
@@ -154,17 +177,20 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest step, once the background save has ended; None where there is none."""
         self.wait()
-        return max(self._steps(), default=None)
+        return max(self.steps(), default=None)
 
     def best(self) -> int | None:
         """The step with the largest metric, the newest of equals; None where none is ranked."""
         self.wait()
+        return self._best(lambda error: self.say(f"{error}; it can't be ranked"))
+
+    def _best(self, damaged: Callable[[Damaged], None] = lambda error: None) -> int | None:
         ranked = []
-        for step in self._steps():
+        for step in self.steps():
             try:
-                metric = self._record(step)["metric"]
+                metric = self._metric(step)
             except Damaged as error:
-                self.say(f"{error}; it can't be ranked")
+                damaged(error)
             else:
                 if metric is not None:
                     ranked.append((metric, step))
@@ -187,12 +213,24 @@ class Checkpoints:
             Differs: the newest sound one holds other arrays than the target.
         """
         self.close()  # it is opened anew on what is left
-        if not self._steps() and not (self.directory / ASIDE).exists():
+        if not self.begun():
             return None
         found, damaged = self._newest("state", target_state)
         for error in damaged:
             self._set_aside(error.step)
         return found
+
+    def begun(self) -> bool:
+        """Whether there ever was a whole checkpoint."""
+        return bool(self.steps()) or (self.directory / ASIDE).is_dir()
+
+    def written(self, step: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+        """Path -> type and shape of each array among the evaluated variables of a step.
+
+        Raises:
+            Damaged: its record is.
+        """
+        return {path: parsed(what) for path, (what, _) in self._items(step)["variables"].items()}
 
     def restore_variables(self, target: Any, *, step: int | None = None) -> Any:
         """The evaluated variables alone.
@@ -208,7 +246,7 @@ class Checkpoints:
             FileNotFoundError: there is no such checkpoint.
         """
         self.wait()
-        steps = self._steps()
+        steps = self.steps()
         if not steps or step not in (None, *steps):
             which = "" if step is None else f" of step {step}"
             raise FileNotFoundError(f"no checkpoint{which} in {self.directory}; there are {steps}")
@@ -219,7 +257,7 @@ class Checkpoints:
     def _newest(self, item: str, target: Any) -> tuple[Restored, list[Damaged]]:
         """The newest step whose item is sound, and what is wrong with newer ones; says so."""
         damaged: list[Damaged] = []
-        for step in reversed(self._steps()):
+        for step in reversed(self.steps()):
             try:
                 found = Restored(step, self._read(step, item, target))
             except Damaged as error:
@@ -239,7 +277,9 @@ class Checkpoints:
             Damaged: what is read isn't what was written.
             Differs: what was written is of another form than the target.
         """
-        written = self._record(step)["items"][item]
+        import orbax.checkpoint as ocp
+
+        written = self._items(step)[item]
         targets = flat(jax.tree.map(placed, target))
         try:
             compare(written, targets)
@@ -265,54 +305,65 @@ class Checkpoints:
             raise Damaged(step, f"{item}: other bits in {shortened(bad)}")
         return jax.tree.unflatten(jax.tree.structure(target), [leaves[path] for path in targets])
 
-    def _record(self, step: int) -> dict[str, Any]:
-        """What was written of a step.
+    def _items(self, step: int) -> dict[str, dict[str, list]]:
+        """Item -> path -> what was written of the array."""
+        return self._sealed(step, "record/metadata")["items"]
+
+    def _metric(self, step: int) -> float | None:
+        """What ranks a step; None where nothing does.
 
         Raises:
-            Damaged: it can't be trusted, or the metric that Orbax ranks by is another.
+            Damaged: it can't be trusted.
         """
-        folder = self.directory / str(step)
+        if (self.directory / str(step) / RANK).exists():
+            return self._sealed(step, RANK)["metric"]
+        # Until version 0.1 a step was evaluated before it was saved.
+        return self._sealed(step, "record/metadata").get("metric")
+
+    def _sealed(self, step: int, name: str) -> dict[str, Any]:
+        """What was written of a step under a seal.
+
+        Raises:
+            Damaged: it can't be trusted.
+        """
+        what = name.partition("/")[0]
         try:
-            written = json.loads((folder / "record" / "metadata").read_bytes())
-            metrics = json.loads((folder / "metrics" / "metrics").read_bytes())
-            sound = intact(written, step) and metrics == {"metric": written["metric"]}
+            written = json.loads((self.directory / str(step) / name).read_bytes())
+            sound = intact(written, step)
         except Exception as error:  # any that a wrong byte can cause
-            raise Damaged(step, f"record: {brief(error)}") from error
+            raise Damaged(step, f"{what}: {brief(error)}") from error
         if not sound:
-            raise Damaged(step, "record: not as it was sealed")
+            raise Damaged(step, f"{what}: not as it was sealed")
         return written
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """All that are completely written, sorted: Orbax names a step by its number last."""
         if not self.directory.is_dir():
             return []
-        names = [path.name for path in self.directory.iterdir()]
-        return sorted(int(name) for name in names if name.isdecimal())
+        return sorted(int(path.name) for path in self.directory.iterdir() if is_step(path))
 
     def _set_aside(self, step: int) -> None:
         """Rename a step out of the manager's sight."""
-        (self.directory / ASIDE).mkdir(exist_ok=True)
-        path, number = self.directory / ASIDE / str(step), 2
+        aside = self.directory / ASIDE
+        if aside.exists() and not aside.is_dir():
+            aside.rename(aside.with_name(f"{ASIDE}.file"))  # somebody's, and in the way
+        aside.mkdir(exist_ok=True)
+        path, number = aside / str(step), 2
         while path.exists():
             path, number = path.with_name(f"{step}-{number}"), number + 1
         (self.directory / str(step)).rename(path)
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as policies
+
         if self._manager is None:
-            for step in self._steps():
-                try:  # the manager reads all metrics, and fails where one can't be read
-                    self._record(step)
-                except Damaged as error:
-                    self.say(str(error))
-                    self._set_aside(step)
-            # Either policy alone, or with another `best_fn`, deletes the newest or the best.
-            newest = policies.LatestN(self.keep)
-            best = policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
+            quieten()
+            kept = [policies.LatestN(self.keep), Best(self._best)]
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
-                    best_fn=rank,
-                    preservation_policy=policies.AnyPreservationPolicy([newest, best]),
+                    preservation_policy=policies.AnyPreservationPolicy(kept),
                     cleanup_tmp_directories=True,  # what a killed process left half written
                     # Where directories are made in the background and that fails, the threads
                     # that wait for them keep the process from ending for five minutes.
@@ -330,10 +381,27 @@ class Checkpoints:
         raise SaveFailed(self._saving, error) from error
 
 
-def rank(metrics: dict[str, float | None]) -> float:
-    """What Orbax sorts by: a step that `save` gave no rank comes below all."""
-    metric = metrics["metric"]
-    return -math.inf if metric is None else metric
+class Best:
+    """Orbax's form of a policy: keeps the step that is ranked first."""
+
+    def __init__(self, best: Callable[[], int | None]):
+        self._best = best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        best = self._best()
+        return [info.step == best for info in checkpoints]
+
+
+def is_step(path: Path) -> bool:
+    """Whether a path is a step's folder, and no name that looks like one ("007", "٣٥")."""
+    name = path.name
+    return name.isascii() and name.isdecimal() and str(int(name)) == name and path.is_dir()
+
+
+def parsed(what: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """Type and shape of an array, from their text in a record: "float32(3, 3)"."""
+    kind, _, shape = what.partition("(")
+    return jax.numpy.dtype(kind), tuple(int(n) for n in shape.rstrip(")").split(",") if n.strip())
 
 
 def placed(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -341,9 +409,3 @@ def placed(leaf: Any) -> jax.ShapeDtypeStruct:
     if leaf.sharding is None:
         raise ValueError(f"a target needs a sharding: {leaf}")
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def brief(error: BaseException) -> str:
-    """The type of an error and the first line of its text."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

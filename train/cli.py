@@ -13,13 +13,10 @@ from typing import Any
 
 import tyro
 
-from train import workdir as directory
-from train.checkpoints import NoneSound, SaveFailed
-from train.loop import NonFinite
+from train import workdir
 from train.memory import keep_pages
-from train.record import Differs
-from train.refusal import Refused
-from train.run import Stopped
+from train.refusal import Failed, Refused
+from train.stop import Stopped
 
 
 def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
@@ -31,8 +28,9 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         argv: arguments; the process's by default.
 
     Returns:
-        Exit code: 0; 2 for a request that can't be met; 1 for a run that diverged or lost its
-        checkpoints; 128 and the signal's number for one that a signal stopped.
+        Exit code: 0; 2 for a request that can't be met; 1 for a run that can't go on, since it
+        diverged or its files can't be written or read; 128 and the signal's number for one that a
+        signal stopped.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     keep_pages()
@@ -42,7 +40,7 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (NonFinite, SaveFailed, NoneSound, Differs) as error:
+    except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Stopped as stopped:
@@ -59,7 +57,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     if path == "":
         raise Refused("workdir='' names no directory")
     if path is not None:
-        earlier = directory.read_config(pathlib.Path(path), module.__name__, module.Config)
+        earlier = workdir.read_config(pathlib.Path(path), module.__name__, module.Config)
     default = module.recipe(**chosen) if earlier is None else earlier
     config = tyro.cli(
         module.Config,
@@ -70,8 +68,6 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     )
     if config.data == "auto":
         config = dataclasses.replace(config, data=default.data)
-    if earlier is not None:
-        directory.refuse_changes(config.workdir, earlier, config)
     return config
 
 

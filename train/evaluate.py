@@ -8,6 +8,7 @@ import numpy as np
 
 from train.data.loader import Loader
 from train.data.source import Source
+from train.stop import Interrupted
 from train.tasks.task import Summary, Sums, Task
 
 
@@ -41,8 +42,9 @@ def evaluate(
     variables: dict,
     *,
     seeds: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> list[Summary]:
-    """Measure a whole split.
+    """Measure a whole split, reading and computing ahead of what is scored on the host.
 
     Args:
         measure: `evaluation_step`, compiled.
@@ -51,12 +53,14 @@ def evaluate(
         source: of the split; its annotations score the records.
         variables: of the network; with a leading axis if `seeds`.
         seeds: N, for a run of N seeds at once; None for a plain run.
+        stopping: asked once a batch whether to give up.
 
     Returns:
         One summary a seed; one for a plain run. Where examples may be unreadable, the scalar
         `unreadable` says how many are; with those measured they make up the split.
 
     Raises:
+        Interrupted: `stopping()` said so.
         RuntimeError: the examples measured, and those that can't be read, are not the split.
     """
     runs = 1 if seeds is None else seeds
@@ -64,25 +68,36 @@ def evaluate(
     scored: list[Sums] = [{} for _ in range(runs)]
     kept: list[list[Any]] = [[] for _ in range(runs)]
     seen: list[np.ndarray] = []
-    payloads = loader.payloads(0)
+
+    def take(out: tuple) -> None:
+        out = jax.device_get(out)
+        if seeds is None:
+            out = jax.tree.map(lambda x: np.asarray(x)[None], out)
+        (batch, records), (index, *_), (valid, *_) = out
+        seen.append(index[valid])
+        for run in range(runs):
+            sums[run] = add(sums[run], jax.tree.map(lambda x, run=run: x[run], batch))
+        if task.score is None:
+            return
+        for row in np.flatnonzero(valid):
+            truth = source.truth(int(index[row]))
+            for run in range(runs):
+                record = {name: values[run][row] for name, values in records.items()}
+                own, keep = task.score(record, truth)
+                scored[run] = add(scored[run], own)
+                kept[run].append(keep)
+
+    payloads, ahead = loader.payloads(0), None
     try:
         for payload in payloads:
-            out = jax.device_get(measure(variables, loader.data, payload))
-            if seeds is None:
-                out = jax.tree.map(lambda x: np.asarray(x)[None], out)
-            (batch, records), (index, *_), (valid, *_) = out
-            seen.append(index[valid])
-            for run in range(runs):
-                sums[run] = add(sums[run], jax.tree.map(lambda x, run=run: x[run], batch))
-            if task.score is None:
-                continue
-            for row in np.flatnonzero(valid):
-                truth = source.truth(int(index[row]))
-                for run in range(runs):
-                    record = {name: values[run][row] for name, values in records.items()}
-                    own, keep = task.score(record, truth)
-                    scored[run] = add(scored[run], own)
-                    kept[run].append(keep)
+            if stopping():
+                raise Interrupted
+            # The device computes this batch while the host takes the one before.
+            before, ahead = ahead, measure(variables, loader.data, payload)
+            if before is not None:
+                take(before)
+        if ahead is not None:
+            take(ahead)
     finally:
         payloads.close()
     gaps = None if loader.gaps is None else [*loader.gaps.found]

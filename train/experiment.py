@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -13,6 +13,7 @@ from train.data.batch import Transform
 from train.data.gaps import LIMIT
 from train.data.host import Host
 from train.refusal import Refused, choose
+from train.report.page import Section
 from train.state import Optimizer
 from train.step import Average, Gradient, gradient
 from train.tasks.task import Task
@@ -21,12 +22,17 @@ from train.tasks.task import Task
 class Parts(NamedTuple):
     """What `build(config, about, conv=…, norm=…)` composes, from what is known of the data.
 
+    Nothing in it depends on the seed, which is in the state: runs of several seeds share it.
+
     Attributes:
         network: a Linen module.
         task: closes over it.
         optimizer: hyper -> gradient transformation.
         hyper: its float32 scalars.
         transform: (key, batch) -> batch, of training batches, on the device; or None.
+        rank: the scalar of the validation split that ranks checkpoints. "accuracy": larger is
+            better; "-rmse": smaller is.
+        report: the task's sections of the run's page, in order.
         gradient: of the task's loss; `accumulated(n)` for one.
         average: of the variables over the steps, or None.
         weights: () -> variables that a new run starts from in place of random ones, see
@@ -35,6 +41,8 @@ class Parts(NamedTuple):
             they are; or None.
         host: what brings examples to a shape on the host, of training and of evaluation, where the
             source's are of many; or None.
+        capacity: key -> rows of it in a batch, of keys whose number of rows varies ("boxes"); see
+            `train.data.batch`.
     """
 
     network: nn.Module
@@ -42,11 +50,14 @@ class Parts(NamedTuple):
     optimizer: Optimizer
     hyper: dict[str, float]
     transform: Transform | None
+    rank: str
+    report: Sequence[Section]
     gradient: Gradient = gradient
     average: Average | None = None
     weights: Callable[[], dict[str, Any]] | None = None
     init: Callable[[jax.Array, Any], dict[str, Any]] | None = None
     host: tuple[Host, Host] | None = None
+    capacity: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,10 +69,13 @@ class Runtime:
     Attributes:
         workdir: where the run lives; that of an earlier run resumes it. By default
             runs/<experiment>/<time>-<data>.
+        seeds: several runs in place of one, each in a directory of its own in `workdir` and equal
+            to a run of that `seed` alone. More seeds may be added when they go on.
         devices: how many to use; all by default.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
-            it goes. The batches are the same. "auto" streams where `workers` read, or where an
-            image is another one every time, cropped on the host.
+            it goes. The batches are the same. "auto" streams where `workers` read, where an image
+            is another one every time, cropped on the host, or where the set is too large for the
+            memory.
         backend: who computes convolutions and batch normalisation, see `models.backends`; "auto"
             takes the fastest that is here. Another one changes the numbers by rounding.
         workers: processes that read for the streaming loader; 0 reads in threads.
@@ -70,6 +84,7 @@ class Runtime:
     """
 
     workdir: pathlib.Path | None = None
+    seeds: tuple[int, ...] = ()
     devices: int | None = None
     loader: Literal["auto", "resident", "streaming"] = "auto"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
@@ -82,6 +97,10 @@ class Runtime:
         if self.devices is not None:
             positive(self, "devices")
         nonnegative(self, "workers")
+        if any(not 0 <= seed < 2**32 for seed in self.seeds):
+            raise Refused(f"seeds={self.seeds} must lie in 0 .. 2^32 - 1")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise Refused(f"seeds={self.seeds} names a seed twice")
         if self.workers and self.loader == "resident":
             raise Refused(f"workers={self.workers} read for loader='streaming' alone")
 
@@ -98,6 +117,8 @@ class Recipe(Runtime):
         batch_size: examples an update.
         accumulation: slices of a batch, one after the other, for memory.
         evaluate_every: steps from one validation to the next.
+        weights: which ones the test split judges: "best" are those that the validation split ranks
+            first, where there is one; "last" are those of the last step.
         on_corrupt: what an example that can't be read does: "stop" ends the run and names it; with
             "skip" the next one stands in for it in training, and evaluation leaves it out and says
             so.
@@ -111,6 +132,7 @@ class Recipe(Runtime):
     batch_size: int
     accumulation: int = 1
     evaluate_every: int
+    weights: Literal["best", "last"] = "best"
     on_corrupt: Literal["stop", "skip"] = "stop"
     corrupt_limit: float = LIMIT
 

@@ -14,8 +14,8 @@ import optax
 from models.pretrained import torchvision
 from models.pretrained.files import read
 from models.pretrained.preprocess import MEAN, STD
-from train.record import flat, shortened
 from train.refusal import Refused
+from train.seal import flat, shortened
 from train.state import State
 
 BACKBONE = "backbone"

@@ -1,4 +1,4 @@
-"""The training loop. Its order: evaluate, save, next payload, step, log.
+"""The training loop. Its order: save, evaluate, next payload, step, log.
 
 It knows a task by its sums alone and fetches from the device only when it logs, evaluates or saves.
 """
@@ -12,27 +12,29 @@ import jax
 import numpy as np
 
 from train.checkpoints import Checkpoints
-from train.data.loader import Loader
+from train.data.loader import Loader, LoaderFailed
 from train.evaluate import add
 from train.logs import Logs
+from train.refusal import Failed, Refused
 from train.state import State
+from train.stop import Interrupted
 from train.tasks.task import Sums, means
 
 Step = Callable[[State, Any, Any], tuple[State, Sums]]
 
 
-class NonFinite(RuntimeError):
+class NonFinite(Failed):
     """Loss, gradient or weights of a step are not finite; nothing from there on is saved.
 
     Attributes:
-        step: the first such step, counted from 1.
+        step: the first such step, counted from 1; of N seeds at once, that of the last seed whose
+            numbers still were.
         sums: that it reported.
     """
 
     def __init__(self, step: int, sums: Sums):
-        bad = np.flatnonzero(np.ravel(sums["nonfinite"]))
-        who = "" if np.ndim(sums["nonfinite"]) == 0 else f" in the runs {bad.tolist()}"
-        super().__init__(f"loss, gradient or weights are not finite at step {step}{who}")
+        every = "" if np.ndim(sums["nonfinite"]) == 0 else " in any seed"
+        super().__init__(f"loss, gradient or weights are not finite at step {step}{every}")
         self.step, self.sums = step, sums
 
 
@@ -52,19 +54,23 @@ def fit(
     step: Step,
     loader: Loader,
     rhythm: Rhythm,
-    evaluate: Callable[[int, State], float | None],
+    evaluate: Callable[[int, State], float | None] | None,
     checkpoints: Checkpoints,
     logs: Logs,
     stopping: Callable[[], bool] = lambda: False,
 ) -> State:
     """Train from `state` until step `rhythm.until`, or until `stopping()`.
 
+    Of N seeds at once, one whose numbers are not finite any more has none from there on; the
+    others go on.
+
     Args:
         state: from `initial` or a checkpoint; donated to the first step.
         step: compiled; donates its state.
         loader: of the training examples.
         rhythm: when to evaluate, save and log.
-        evaluate: (step, state) -> what ranks the checkpoint, larger is better; None ranks nothing.
+        evaluate: (step, state) -> what ranks the checkpoint, larger is better, or None; or raises
+            `Interrupted`, and the run that goes on evaluates again. None: nothing ranks.
         checkpoints: where states go.
         logs: where numbers go.
         stopping: asked once a step.
@@ -74,25 +80,38 @@ def fit(
 
     Raises:
         NonFinite: names the first such step; nothing later than the last finite one is saved.
+        LoaderFailed, Refused: no further batch can be had; what was computed until then is saved.
     """
-    window = Window(loader)
+    window = Window(loader, logs)
     start = at = host_step(state)
     payloads = loader.payloads(at)
+
+    def save() -> None:
+        window.fetch(at)
+        checkpoints.save(at, state, state.evaluated)
+
     try:
         while True:
             last, stop = at >= rhythm.until, stopping()
-            metric, fresh = None, at == start  # where the run begins there is nothing new to save
-            if not fresh and (last or at % rhythm.evaluate_every == 0):
-                window.fetch(at)
-                metric = evaluate(at, state)
-            if not fresh and (last or stop or metric is not None or at % rhythm.save_every == 0):
-                window.fetch(at)
-                checkpoints.save(at, state, state.evaluated, metric)
+            due = at > 0 and (last or at % rhythm.evaluate_every == 0)
+            # Where the run begins there is nothing new to save.
+            if at > start and (last or stop or due or at % rhythm.save_every == 0):
+                save()
+            if due and evaluate is not None and not stop and not checkpoints.ranked(at):
+                try:
+                    checkpoints.rank(at, evaluate(at, state))
+                except Interrupted:
+                    break
             if last or stop:
                 break
             if at > start:  # the first step compiles
                 window.resume()
-            payload = next(payloads)
+            try:
+                payload = next(payloads)
+            except (LoaderFailed, Refused):
+                if at > start:
+                    save()
+                raise
             state, sums = step(state, loader.data, payload)
             window.push(sums)
             at += 1
@@ -117,8 +136,11 @@ def host_step(state: State) -> int:
 class Window:
     """The steps since the last log line: sums not yet fetched, sums fetched, seconds."""
 
-    def __init__(self, loader: Loader):
+    def __init__(self, loader: Loader, logs: Logs):
         self.batch_size = loader.batch_size
+        self.logs = logs
+        self.lost: np.ndarray | None = None
+        """(N,): which of N seeds at once are not finite any more."""
         self.pending: list[Sums] = []
         self.reset()
 
@@ -140,22 +162,27 @@ class Window:
         """Take all pending sums, up to step `at`; stop the clock.
 
         Raises:
-            NonFinite: one of them is not.
+            NonFinite: one of them is not, of all seeds.
         """
         fetched = jax.device_get(self.pending)
         if self.since is not None:
             self.seconds, self.since = self.seconds + time.perf_counter() - self.since, None
         self.pending = []
         for number, sums in enumerate(fetched, at - len(fetched) + 1):
-            if np.any(sums["nonfinite"]):
+            bad = np.ravel(sums["nonfinite"]) > 0
+            lost = np.zeros_like(bad) if self.lost is None else self.lost
+            if np.all(bad | lost):
                 raise NonFinite(number, sums)
+            if np.any(bad & ~lost):
+                self.logs.lost(number, np.flatnonzero(bad & ~lost).tolist())
+            self.lost = bad | lost
             self.total = add(self.total, sums)
         self.steps += len(fetched)
 
     def means(self) -> dict[str, Any]:
-        """What the window's ratios come to, and images a second; begins a new window."""
+        """What the window's ratios come to, and examples a second; begins a new window."""
         values = means(self.total)
         if self.seconds:
-            values["images_per_second"] = self.steps * self.batch_size / self.seconds
+            values["examples_per_second"] = self.steps * self.batch_size / self.seconds
         self.reset()
         return values

@@ -35,6 +35,7 @@ def provenance(
     convolution: str,
     fingerprints: Mapping[str, str],
     devices: Sequence[jax.Device] | None = None,
+    weights: str | None = None,
     argv: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Versions, devices, processor, commit, data, seed, backend, command and time of the start.
@@ -44,6 +45,8 @@ def provenance(
         convolution: name of the backend that computes the convolutions.
         fingerprints: split -> `Source.fingerprint`.
         devices: that the run uses; all by default.
+        weights: digest of those that the run began from (`train.seal.digest_of`); None where they
+            were random, or are already known.
         argv: the command line; that of this process by default.
 
     Returns:
@@ -60,6 +63,7 @@ def provenance(
         "convolution": convolution,
         "matmul_precision": jax.default_matmul_precision.value,
         "data": dict(fingerprints),
+        **({} if weights is None else {"weights": weights}),
         "git": {"commit": commit, "dirty": dirty},
         "device": {
             "platform": devices[0].platform,

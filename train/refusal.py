@@ -1,4 +1,4 @@
-"""Refused: what a user asked for cannot be; one line that names the field and the value."""
+"""Refused, failed: what a user asked for cannot be, or a run cannot go on; said in one line."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,10 @@ class Refused(Exception):
 
     No ValueError: what builds a `Config` from a command line would put that in words of its own.
     """
+
+
+class Failed(Exception):
+    """A run that cannot go on. The command line prints it alone and exits with 1."""
 
 
 def choose(field: str, value: str, valid: Iterable[str]) -> str:

@@ -1,11 +1,39 @@
-"""Stop requests: SIGTERM and Ctrl-C, heard once and acted on between two steps."""
+"""Stop requests: SIGTERM, SIGHUP and Ctrl-C, heard once and acted on between two steps."""
 
+import pathlib
+import shlex
 import signal
+import sys
 from types import FrameType, TracebackType
+
+HANG_UP = getattr(signal, "SIGHUP", None)
+"""The terminal went away; Windows has none."""
+HEARD = (signal.SIGTERM, signal.SIGINT, *(() if HANG_UP is None else (HANG_UP,)))
+
+
+class Stopped(Exception):
+    """A signal ended the run, which is saved.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+class Interrupted(Exception):
+    """A stop was asked for while something was measured, which is to be measured again."""
+
+
+def again(path: pathlib.Path) -> str:
+    """The command that goes on with a run, called as this one was."""
+    return shlex.join([sys.orig_argv[0], sys.argv[0], "--workdir", str(path)])
 
 
 class Stop:
-    """While entered, the first SIGTERM or SIGINT is noted; a second one ends the process.
+    """While entered, the first of `HEARD` is noted; a second one ends the process.
 
     Attributes:
         signal: the number of the one that came, or None.
@@ -19,7 +47,9 @@ class Stop:
         return self.signal is not None
 
     def __enter__(self) -> "Stop":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in HEARD:
+            if number == HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup
             self._before[number] = signal.signal(number, self._hear)
         return self
 

@@ -7,12 +7,21 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Collection
 from typing import Any, TypeVar
 
-from train.experiment import RUNTIME
+from train import encoding, files
 from train.refusal import Refused
 
-Config = TypeVar("Config")
+Kind = TypeVar("Kind")
+
+CONFIG, ABOUT, PROVENANCE, SUMMARY = (
+    "config.json",
+    "about.json",
+    "provenance.json",
+    "summary.json",
+)
+"""What a run leaves beside its checkpoints, logs and report."""
 
 
 def claim(experiment: str, data: str) -> pathlib.Path:
@@ -54,82 +63,115 @@ def make(path: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, value: Any) -> None:
-    """JSON, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, allow_nan=False, default=plain) + "\n")
-    part.replace(path)
-
-
-def plain(value: Any) -> Any:
-    """What JSON has no form for."""
-    if isinstance(value, pathlib.PurePath):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} in a JSON file of the work directory")
-
-
-def read_config(path: pathlib.Path, experiment: str, kind: type[Config]) -> Config | None:
-    """The configuration of the run that lives in `path`; None where none does.
+    """JSON, whole or not at all.
 
     Raises:
-        Refused: it is another experiment's, or not one of today's.
+        train.files.WriteFailed: it can't be written.
     """
-    file = path / "config.json"
+    files.write(path, json.dumps(encoding.plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def read(path: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """An object from a JSON file of a work directory; None where there is none.
+
+    Raises:
+        Refused: it can't be read, or is something else.
+    """
     try:
-        values = dict(json.loads(file.read_text()))
-        name = values.pop("experiment")
+        values = json.loads((path / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(f"workdir={str(path)!r}: config.json can't be read: {error!r}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(f"workdir={str(path)!r}: {name} can't be read: {error}") from None
+    if not isinstance(values, dict):
+        raise Refused(f"workdir={str(path)!r}: {name} can't be read: it holds no object")
+    return values
+
+
+def decoded(path: pathlib.Path, name: str, kind: type[Kind]) -> Kind | None:
+    """A dataclass from a JSON file of a work directory; None where there is none.
+
+    Raises:
+        Refused: it holds something else; names the field.
+    """
+    values = read(path, name)
+    try:
+        return None if values is None else encoding.decoded(kind, values)
+    except encoding.Wrong as error:
+        raise Refused(f"workdir={str(path)!r}: {name} holds a wrong value: {error}") from None
+
+
+def experiment_of(path: pathlib.Path) -> str:
+    """Name of the module that the run in `path` is one of.
+
+    Raises:
+        Refused: there is no run.
+    """
+    values = read(path, CONFIG)
+    if values is None or not isinstance(name := values.get("experiment"), str):
+        raise Refused(f"workdir={str(path)!r} holds no run: it has no {CONFIG} that names one")
+    return name
+
+
+def read_config(path: pathlib.Path, experiment: str, kind: type[Kind]) -> Kind | None:
+    """The configuration of the run that lives in `path`; None where none does.
+
+    Fields that were added to `kind` since take their defaults.
+
+    Raises:
+        Refused: it is another experiment's, or one of its values is none of today's.
+    """
+    values = read(path, CONFIG)
+    if values is None:
+        if (path / "checkpoints").is_dir() or (path / PROVENANCE).exists():
+            raise Refused(f"workdir={str(path)!r} holds a run whose {CONFIG} is missing")
+        return None
+    name = values.pop("experiment", None)
     if name != experiment:
         raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if strange := sorted(set(values) ^ set(fields)):
-        raise Refused(
-            f"workdir={str(path)!r} was written by another version of {experiment}; "
-            f"fields that differ: {', '.join(strange)}"
-        )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        return kind(**{**values, "workdir": path})
-    except TypeError as error:
-        raise Refused(f"workdir={str(path)!r}: config.json holds a wrong value: {error}") from None
+        return encoding.decoded(kind, {**values, "workdir": str(path)})
+    except encoding.Wrong as error:
+        raise Refused(f"workdir={str(path)!r}: {CONFIG} holds a wrong value: {error}") from None
 
 
 def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     """The configuration, with the name of the module that readers import."""
-    values = {**dataclasses.asdict(config), "workdir": None}  # a run may be moved
-    write(path / "config.json", {"experiment": experiment, **values})
+    values = {**encoding.plain(config), "workdir": None}  # a run may be moved
+    write(path / CONFIG, {"experiment": experiment, **values})
 
 
-def write_provenance(path: pathlib.Path, record: dict[str, Any]) -> None:
+def write_provenance(path: pathlib.Path, provenance: dict[str, Any]) -> None:
     """What the run was made of; of a run that goes on, under `resumed`, beside what it began as.
 
     Raises:
         Refused: it goes on with other data: a fingerprint is not the recorded one.
     """
-    file = path / "provenance.json"
-    if file.exists():
-        try:
-            first = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise Refused(f"workdir={str(path)!r}: {file.name} can't be read: {error}") from None
-        if first["data"] != record["data"]:
+    first = read(path, PROVENANCE)
+    if first is not None:
+        began = first.get("data")
+        if began is None:
+            raise Refused(
+                f"workdir={str(path)!r}: {PROVENANCE} does not say which data the run began with"
+            )
+        if began != provenance["data"]:
             raise Refused(
                 f"workdir={str(path)!r} began with other data: "
-                f"{first['data']} there, {record['data']} here"
+                f"{began} there, {provenance['data']} here"
             )
-        record = {**first, "resumed": [*first.get("resumed", []), record]}
-    write(file, record)
+        resumed = first.get("resumed", [])
+        resumed = resumed if isinstance(resumed, list) else []
+        provenance = {**first, "resumed": [*resumed, provenance]}
+    write(path / PROVENANCE, provenance)
 
 
-def refuse_changes(path: pathlib.Path, earlier: Any, config: Any) -> None:
+def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Collection[str]) -> None:
     """A resumed run may change its runtime fields alone.
 
     Raises:
         Refused: shows the other fields that differ.
     """
-    names = [field.name for field in dataclasses.fields(config) if field.name not in RUNTIME]
+    names = [field.name for field in dataclasses.fields(config) if field.name not in runtime]
     differ = [
         f"{name}: {getattr(earlier, name)!r} there, {getattr(config, name)!r} asked"
         for name in names
@@ -138,5 +180,5 @@ def refuse_changes(path: pathlib.Path, earlier: Any, config: Any) -> None:
     if differ:
         raise Refused(
             f"workdir={str(path)!r} holds a run of another config: {'; '.join(differ)} "
-            f"(a run that goes on may change {', '.join(sorted(RUNTIME))} alone)"
+            f"(a run that goes on may change {', '.join(sorted(runtime))} alone)"
         )

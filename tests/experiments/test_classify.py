@@ -20,7 +20,7 @@ from train import cli
 from train.checkpoints import Checkpoints
 from train.data.source import About
 from train.logs import read_metrics
-from train.record import flat
+from train.seal import flat
 
 ABOUT = About(
     name="digits",

@@ -7,6 +7,11 @@ import jax
 
 from train.data.batch import Batch
 from train.data.gaps import Gaps
+from train.refusal import Failed
+
+
+class LoaderFailed(Failed):
+    """No further batch can be had: a process that reads them has ended."""
 
 
 class LoaderFailed(RuntimeError):
@@ -50,6 +55,10 @@ class Loader(Protocol):
 
     def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:
         """Pure, traced inside the step: gather, augment, and shard every leaf over `data`."""
+        ...
+
+    def with_seed(self, seed: int) -> "Loader":
+        """Of a run with another seed, the same data in another order."""
         ...
 
     def shape(self, step: int) -> Hashable:

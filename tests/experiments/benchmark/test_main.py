@@ -1,6 +1,7 @@
 """The benchmark: who measures what, in turns, and what a number is."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -9,12 +10,28 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import benchmark, jax_step
-from experiments.benchmark import Config, Worker
-from experiments.layer_speed import convolutions, described
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import jax_step
+from experiments.benchmark.__main__ import Config
+from experiments.benchmark.layer_speed import convolutions, described
 from models import backends
 from train.data import jpeg
 from train.refusal import Refused
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+def test_the_command_starts_from_anywhere(tmp_path):
+    command = [sys.executable, "-m", "experiments.benchmark", "--models", "resnet19"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: models='resnet19'")
 
 
 @pytest.mark.parametrize(
@@ -75,27 +92,6 @@ def test_pages_are_kept_by_ours_alone_and_only_as_it_runs_by_itself(settings, ke
     assert not found["stock"][1]["keep"]
 
 
-def test_processes_take_turns_and_ratios_are_within_a_round():
-    order = []
-
-    def worker(name, rates):
-        rates = iter(rates)
-        return lambda: (order.append(name), next(rates))[1]
-
-    rates = benchmark.alternate(
-        {"svertka": worker("svertka", [10.0, 40.0]), "torch": worker("torch", [5.0, 10.0])}, 2
-    )
-    assert order == ["svertka", "torch"] * 2
-    assert benchmark.ratios(rates, "torch") == [2.0, 4.0]
-    assert benchmark.middle([3.0, 1.0, 2.0], 1) == "2.0  (1.0 .. 3.0)"
-
-
-def test_a_worker_that_fails_says_why():
-    command = [sys.executable, "-c", "import sys; sys.exit('no such thing here')"]
-    with pytest.raises(Refused, match="no such thing here"):
-        Worker(command, {}, dict(os.environ))
-
-
 def test_a_step_of_ours_and_of_stock_is_measured():
     config = Config(models="resnet20", batch_size=2, rounds=1, seconds=0.01)
     (measured,) = benchmark.step(config, Console(quiet=True))
@@ -144,5 +140,5 @@ def test_layers_are_those_of_the_network():
 
 
 def test_nothing_of_ours_imports_torch():
-    code = "import sys, experiments.benchmark; sys.exit('torch' in sys.modules)"
+    code = "import sys, experiments.benchmark.__main__; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""This project's side of `experiments/benchmark.py --what step`: one network, one step, timed.
+"""This project's side of `experiments.benchmark --what step`: one network, one step, timed.
 
 A process of its own runs this file, as another runs `torch_step.py`, and speaks as that does:
 
@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 import models
-from experiments.rounds import answer
+from experiments.benchmark.rounds import answer
 from models import backends
 from models.backends import Backend
 from train.memory import keep_pages

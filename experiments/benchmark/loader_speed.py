@@ -1,4 +1,4 @@
-"""How fast pictures are read: this project's side of `experiments/benchmark.py --what loader`.
+"""How fast pictures are read: this project's side of `experiments.benchmark --what loader`.
 
 A process of its own runs this file, as another runs `torch_loader.py`, and speaks as that does:
 
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from experiments.rounds import answer
+from experiments.benchmark.rounds import answer
 from train.data import jpeg
 from train.data.folder import folder
 from train.data.host import Host, RandomResizedCrop

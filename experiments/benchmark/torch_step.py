@@ -1,4 +1,4 @@
-"""PyTorch's side of `experiments/benchmark.py --what step`: one network, one training step, timed.
+"""PyTorch's side of `experiments.benchmark --what step`: one network, one training step, timed.
 
 Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
 torchvision and, of this project, `rounds.py` beside it alone; nothing of this project imports it:

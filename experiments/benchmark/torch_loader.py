@@ -1,4 +1,4 @@
-"""PyTorch's side of `experiments/benchmark.py --what loader`: its loader, torchvision's transforms.
+"""PyTorch's side of `experiments.benchmark --what loader`: its loader, torchvision's transforms.
 
 Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
 torchvision and, of this project, `rounds.py` beside it alone; nothing of this project imports it:

@@ -1,4 +1,4 @@
-"""What augmentation costs: this project's sides of `experiments/benchmark.py --what augment`.
+"""What augmentation costs: this project's sides of `experiments.benchmark --what augment`.
 
 A process of its own runs this file for each side, and speaks as `torch_augment.py` does:
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import models
-from experiments.rounds import answer
+from experiments.benchmark.rounds import answer
 from models import backends
 from train import optim
 from train.augment import chain, colour_jitter, cutout, flip, pad_and_crop, rotation

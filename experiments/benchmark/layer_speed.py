@@ -1,4 +1,4 @@
-"""`experiments/benchmark.py --what layers`: each convolution of a network by each backend.
+"""`experiments.benchmark --what layers`: each convolution of a network by each backend.
 
 GFLOP/s of the definition: 2 * N * out * kernel * C / groups * O, whatever a backend really does, so
 that Winograd's form and skipped padding may pass the limit of a matrix product.

@@ -1,4 +1,4 @@
-"""What every process of `experiments/benchmark.py` that takes turns does, whoever computes in it.
+"""What every process of `experiments.benchmark` that takes turns does, whoever computes in it.
 
 PyTorch's interpreter reads this file too: it needs Python alone.
 """

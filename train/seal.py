@@ -1,4 +1,4 @@
-"""Record: what was written of a checkpoint, so that what is read can be judged."""
+"""Seal: what was written of a checkpoint, so that what is read can be judged."""
 
 import hashlib
 import json
@@ -8,22 +8,21 @@ import jax
 import numpy as np
 
 from train.digest import digests
+from train.refusal import Failed
 
 
-class Differs(ValueError):
+class Differs(Failed):
     """A sound checkpoint holds other arrays than the target: the network or optimiser changed."""
 
 
-def record(step: int, metric: float | None, items: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """As JSON: the metric and, for every array, what it is and its digest, under a seal.
+def sealed(step: int, items: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """As JSON: for every array, what it is and its digest, under a seal.
 
     Args:
         step: that is written.
-        metric: finite, or None.
         items: name -> path -> array.
     """
-    described = {name: describe(leaves) for name, leaves in items.items()}
-    return seal({"step": step, "metric": metric, "items": described})
+    return seal({"step": step, "items": {name: describe(each) for name, each in items.items()}})
 
 
 def seal(content: dict[str, Any]) -> dict[str, Any]:
@@ -32,10 +31,10 @@ def seal(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "seal": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def intact(record: dict[str, Any], step: int) -> bool:
-    """Whether it is what was written of `step`."""
-    content = {key: value for key, value in record.items() if key != "seal"}
-    return record["step"] == step and seal(content) == record
+def intact(written: dict[str, Any], step: int) -> bool:
+    """Whether it is what was sealed of `step`."""
+    content = {key: value for key, value in written.items() if key != "seal"}
+    return written["step"] == step and seal(content) == written
 
 
 def flat(tree: Any) -> dict[str, Any]:
@@ -86,3 +85,9 @@ def shortened(lines: list[str], most: int = 20) -> str:
     """At most so many, in one line."""
     more = f"; and {len(lines) - most} more" if len(lines) > most else ""
     return "; ".join(lines[:most]) + more
+
+
+def digest_of(tree: Any) -> str:
+    """SHA-256 over what each array of a tree is, its path and its bits."""
+    text = json.dumps(describe(flat(tree)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

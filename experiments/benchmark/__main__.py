@@ -1,40 +1,37 @@
 """How fast, beside others, on this machine.
 
-python experiments/benchmark.py --what step --models resnet20 --against stock
-python experiments/benchmark.py --what step --against stock,torch --torch-python PATH
-python experiments/benchmark.py --what layers --models resnet18_cifar
-python experiments/benchmark.py --what loader --against torch --torch-python PATH
-python experiments/benchmark.py --what augment --against torch --torch-python PATH
+python -m experiments.benchmark --what step --models resnet20 --against stock
+python -m experiments.benchmark --what step --against stock,torch --torch-python PATH
+python -m experiments.benchmark --what layers --models resnet18_cifar
+python -m experiments.benchmark --what loader --against torch --torch-python PATH
+python -m experiments.benchmark --what augment --against torch --torch-python PATH
 
 Processes take turns, one round each, so that what else the machine does falls on all alike; what
 counts is the ratio within a round.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import models
-from experiments.layer_speed import layers, measured_at
-from experiments.loader_speed import HEIGHT, WIDTH, write_pictures
+from experiments.benchmark.layer_speed import layers, measured_at
+from experiments.benchmark.loader_speed import HEIGHT, WIDTH, write_pictures
+from experiments.benchmark.turns import OURS, Found, compete, middle, ratios
 from train.experiment import positive
 from train.provenance import cpu
 from train.refusal import Refused, choose
 
 HERE = pathlib.Path(__file__).parent
-OURS, STOCK, TORCH, COMPILED = "svertka", "stock", "torch", "compile"
+STOCK, TORCH, COMPILED = "stock", "torch", "compile"
 HUGE = "glibc.malloc.hugetlb=1"
 KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=1"
 SETTINGS = {"equal": HUGE, "kept": KEPT, "own": ""}
@@ -105,63 +102,7 @@ class Config:
             positive(self, "batch_size")
 
 
-class Worker:
-    """A process that measures one round whenever it is asked, and sleeps in between.
-
-    Raises:
-        Refused: it can't measure; its own last words say why.
-    """
-
-    def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
-        # A pipe that no one reads would fill up.
-        self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        try:
-            self.process = subprocess.Popen(
-                [*command, json.dumps(spec)],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.words,
-                text=True,
-            )
-        except OSError as error:
-            self.words.close()
-            raise Refused(str(error)) from None
-        try:
-            self.facts = self.answer()
-        except Refused:
-            self.close()
-            raise
-
-    def answer(self) -> dict[str, Any]:
-        """The next line of JSON that it says."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        self.words.seek(0)
-        words = self.words.read().strip().splitlines()
-        raise Refused(words[-1] if words else f"exit code {self.process.wait()}")
-
-    def round(self) -> float:
-        """Images a second."""
-        assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says why
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
-        return self.answer()["rate"]
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            for pipe in (self.process.stdout, self.words, self.process.stdin):
-                if pipe is not None:
-                    pipe.close()
-
-
-def contestants(config: Config, model: str) -> dict[str, tuple[list[str], dict[str, Any]]]:
+def contestants(config: Config, model: str) -> Found:
     """Name -> command and what it is to measure; ours first."""
     if model in SEGMENTERS:
         size, batch, classes, fields = SEGMENTERS[model]
@@ -194,76 +135,18 @@ def contestants(config: Config, model: str) -> dict[str, tuple[list[str], dict[s
     return found
 
 
-def alternate(workers: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each one's rates, a round of all after the other."""
-    rates: dict[str, list[float]] = {name: [] for name in workers}
-    for _ in range(rounds):
-        for name, measure in workers.items():
-            rates[name].append(measure())
-    return rates
-
-
-def ratios(rates: dict[str, list[float]], name: str) -> list[float]:
-    """Ours to another's, within each round."""
-    return [ours / other for ours, other in zip(rates[OURS], rates[name], strict=True)]
-
-
-def middle(values: Sequence[float], digits: int) -> str:
-    """Median, and from least to largest."""
-    low, high = min(values), max(values)
-    return f"{statistics.median(values):.{digits}f}  ({low:.{digits}f} .. {high:.{digits}f})"
-
-
-def compete(
-    found: dict[str, tuple[list[str], dict[str, Any]]],
-    title: str,
-    config: Config,
-    console: Console,
-) -> dict[str, Any]:
-    """Measure all in turns and print a table.
-
-    Args:
-        found: name -> command and what it is to measure; ours first.
-        title: of the table.
-        config: the request.
-        console: to print to.
-
-    Raises:
-        Refused: ours does not run. Another that does not is said and left out.
-    """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path[1:]])}
-    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    table = Table("", "images/s", "svertka / other", title=title)
-    workers: dict[str, Worker] = {}
-    try:
-        for name, (command, spec) in found.items():
-            env = dict(environment if command[0] == sys.executable else outside)
-            env.pop("GLIBC_TUNABLES", None)
-            if SETTINGS[config.settings]:
-                env["GLIBC_TUNABLES"] = SETTINGS[config.settings]
-            try:
-                workers[name] = Worker(command, spec, env)
-            except Refused as error:
-                if name == OURS:
-                    raise
-                console.print(f"{name} does not run {title.partition(',')[0]}: {error}")
-        rates = alternate({name: one.round for name, one in workers.items()}, config.rounds)
-    finally:
-        for worker in workers.values():
-            worker.close()
-    for name, worker in workers.items():
-        what = ", ".join(str(value) for value in worker.facts.values())
-        ratio = "" if name == OURS else middle(ratios(rates, name), 2)
-        table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
-    console.print(table)
-    return {"facts": {name: worker.facts for name, worker in workers.items()}, "rates": rates}
+def measured(found: Found, title: str, config: Config, console: Console) -> dict[str, Any]:
+    """What all of them yield, in turns, as the request says; see `turns.compete`."""
+    tunables = SETTINGS[config.settings]
+    return compete(found, title, rounds=config.rounds, tunables=tunables, console=console)
 
 
 def step(config: Config, console: Console) -> list[dict[str, Any]]:
     """Images a second of a whole training step."""
     title = f"{{}}, {config.dtype}, memory: {config.settings}"
     return [
-        {"model": model} | compete(contestants(config, model), title.format(model), config, console)
+        {"model": model}
+        | measured(contestants(config, model), title.format(model), config, console)
         for model in config.models.split(",")
     ]
 
@@ -292,10 +175,10 @@ def loader(config: Config, console: Console) -> list[dict[str, Any]]:
             f"random crops of {config.pictures} JPEGs of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB, "
             f"{config.workers} workers on {len(cores) or 'all'} cores"
         )
-        measured = compete(found, title, config, console)
-    for name, rates in measured["rates"].items():
+        read = measured(found, title, config, console)
+    for name, rates in read["rates"].items():
         console.print(f"{name}: {middle([r / config.workers for r in rates], 1)} images/s a core")
-    return [{"kilobytes": kilobytes, **spec, "folder": None, **measured}]
+    return [{"kilobytes": kilobytes, **spec, "folder": None, **read}]
 
 
 def augment(config: Config, console: Console) -> list[dict[str, Any]]:
@@ -309,7 +192,7 @@ def augment(config: Config, console: Console) -> list[dict[str, Any]]:
     sides = {OURS: "augmented", "without": "plain"}
     found = {name: (command, {**spec, "side": side}) for name, side in sides.items()}
     title = "{}, batches of " + str(spec["batch_size"])
-    step = compete(found, title.format("ResNet-20 with and without the chain"), config, console)
+    step = measured(found, title.format("ResNet-20 with and without the chain"), config, console)
     cost = [1 / ratio - 1 for ratio in ratios(step["rates"], "without")]
     console.print(f"The chain adds {middle([100 * c for c in cost], 1)} % to a step.")
     found = {OURS: (command, {**spec, "side": "alone"})}
@@ -317,7 +200,7 @@ def augment(config: Config, console: Console) -> list[dict[str, Any]]:
         if config.torch_python is None:
             raise Refused(f"against {TORCH}: torch_python names the interpreter that has it")
         found[TORCH] = [str(config.torch_python), str(HERE / "torch_augment.py")], spec
-    alone = compete(found, title.format("the chain alone"), config, console)
+    alone = measured(found, title.format("the chain alone"), config, console)
     return [{"added": cost, **step}, alone]
 
 
@@ -334,14 +217,20 @@ def main(config: Config) -> None:
     console = Console()
     machine = cpu()
     console.print(f"{machine['model']}, {machine['class']}, {machine['cores']} cores")
-    measured = WHAT[config.what](config, console)
+    numbers = WHAT[config.what](config, console)
     if config.json is not None:
-        config.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        config.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Config, description=(__doc__ or "").partition("\n\n")[0]))
+        main(
+            tyro.cli(
+                Config,
+                prog="python -m experiments.benchmark",
+                description=(__doc__ or "").partition("\n\n")[0],
+            )
+        )
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,148 @@
+"""Processes that take turns, so that what else the machine does falls on all of them alike.
+
+What counts is the ratio within a round.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from train.refusal import Refused
+
+ROOT = pathlib.Path(__file__).parents[2]
+OURS = "svertka"
+Found = dict[str, tuple[list[str], dict[str, Any]]]
+"""Name -> command and what it is to measure; ours first."""
+
+
+class Worker:
+    """A process that measures one round whenever it is asked, and sleeps in between.
+
+    Raises:
+        Refused: it can't measure; its own last words say why.
+    """
+
+    def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
+        # A pipe that no one reads would fill up.
+        self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        try:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(spec)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.words,
+                text=True,
+            )
+        except OSError as error:
+            self.words.close()
+            raise Refused(str(error)) from None
+        try:
+            self.facts = self.answer()
+        except Refused:
+            self.close()
+            raise
+
+    def answer(self) -> dict[str, Any]:
+        """The next line of JSON that it says."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        self.words.seek(0)
+        words = self.words.read().strip().splitlines()
+        raise Refused(words[-1] if words else f"exit code {self.process.wait()}")
+
+    def round(self) -> float:
+        """Images a second."""
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says why
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        return self.answer()["rate"]
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            for pipe in (self.process.stdout, self.words, self.process.stdin):
+                if pipe is not None:
+                    pipe.close()
+
+
+def alternate(workers: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Each one's rates, a round of all after the other."""
+    rates: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, measure in workers.items():
+            rates[name].append(measure())
+    return rates
+
+
+def ratios(rates: dict[str, list[float]], name: str) -> list[float]:
+    """Ours to another's, within each round."""
+    return [ours / other for ours, other in zip(rates[OURS], rates[name], strict=True)]
+
+
+def middle(values: Sequence[float], digits: int) -> str:
+    """Median, and from least to largest."""
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):.{digits}f}  ({low:.{digits}f} .. {high:.{digits}f})"
+
+
+def compete(
+    found: Found, title: str, *, rounds: int, tunables: str, console: Console
+) -> dict[str, Any]:
+    """Measure all in turns and print a table.
+
+    Args:
+        found: commands and what they are to measure.
+        title: of the table.
+        rounds: of each process.
+        tunables: GLIBC_TUNABLES of every process; empty leaves its memory as it is by itself.
+        console: to print to.
+
+    Returns:
+        `facts`: name -> what the process says of itself; `rates`: name -> images a second of each
+        round.
+
+    Raises:
+        Refused: ours does not run. Another that does not is said and left out.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    table = Table("", "images/s", "svertka / other", title=title)
+    workers: dict[str, Worker] = {}
+    try:
+        for name, (command, spec) in found.items():
+            env = dict(environment if command[0] == sys.executable else outside)
+            env.pop("GLIBC_TUNABLES", None)
+            if tunables:
+                env["GLIBC_TUNABLES"] = tunables
+            try:
+                workers[name] = Worker(command, spec, env)
+            except Refused as error:
+                if name == OURS:
+                    raise
+                console.print(f"{name} does not run {title.partition(',')[0]}: {error}")
+        rates = alternate({name: one.round for name, one in workers.items()}, rounds)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    for name, worker in workers.items():
+        what = ", ".join(str(value) for value in worker.facts.values())
+        ratio = "" if name == OURS else middle(ratios(rates, name), 2)
+        table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
+    console.print(table)
+    return {"facts": {name: worker.facts for name, worker in workers.items()}, "rates": rates}

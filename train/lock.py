@@ -1,0 +1,50 @@
+"""Lock: one run at a time in a work directory."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from train.refusal import Refused
+
+LOCK = ".lock"
+"""Name of the file; it stays, and means nothing once no process holds it."""
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """While entered, no other process may enter the same directory; one that ends lets go of it.
+
+    Where the system has no locks (Windows, some network file systems) nothing is locked.
+
+    Args:
+        path: a directory.
+
+    Raises:
+        Refused: another process is there, or the directory can't be written.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    try:
+        file = (path / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"workdir={str(path)!r} can't be written: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                file.seek(0)
+                who = file.read().strip()
+                who = f" (process {who})" if who else ""
+                raise Refused(f"workdir={str(path)!r} is in use by another run{who}") from None
+        with contextlib.suppress(OSError):  # for the message alone; a full disk holds the lock too
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        yield

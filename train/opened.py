@@ -1,0 +1,136 @@
+"""Opened: a run of any experiment, read again from its directory, without its data."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from train import workdir
+from train.checkpoints import Checkpoints
+from train.data.source import About
+from train.experiment import Parts
+from train.prepared import chosen
+from train.refusal import Refused
+
+
+class Opened(NamedTuple):
+    """What later readers of a run need: predict, evaluate, fine-tune, export.
+
+    Attributes:
+        module: the experiment's.
+        config: its `Config`, as the run has it; `workdir` is where it was opened.
+        about: of its training data.
+        parts: what the experiment builds: network and task.
+        variables: of the network, on one device.
+        step: that they are of.
+    """
+
+    module: ModuleType
+    config: Any
+    about: About
+    parts: Parts
+    variables: dict[str, Any]
+    step: int
+
+
+def opened(
+    path: str | Path,
+    *,
+    step: int | None = None,
+    backend: str = "auto",
+    device: jax.Device | None = None,
+) -> Opened:
+    """Read a run. Nothing on the disk changes, and the run may go on meanwhile.
+
+    Args:
+        path: its work directory.
+        step: which checkpoint; by default the one that the test split was judged by, else the best
+            so far, else the newest.
+        backend: who computes convolutions and batch normalisation, see `models.backends`.
+        device: where the variables go; the first one by default.
+
+    Raises:
+        Refused: there is no run, or it can't be read by this version.
+        Failed: its checkpoint is damaged.
+    """
+    path = Path(path).expanduser()
+    module = experiment(path)
+    config = workdir.read_config(path, module.__name__, module.Config)
+    assert config is not None
+    if config.seeds:
+        names = ", ".join(f"seed_{seed}" for seed in config.seeds)
+        raise Refused(f"workdir={str(path)!r} holds several runs; open one of them: {names}")
+    about = workdir.decoded(path, workdir.ABOUT, About)
+    if about is None:
+        raise Refused(f"workdir={str(path)!r} holds no run: it has no {workdir.ABOUT}")
+    device = jax.devices()[0] if device is None else device
+    made = chosen(backend, [device])
+    parts = module.build(config, about, conv=made.conv_general_dilated, norm=made.norm)
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        step = judged_step(path, checkpoints) if step is None else step
+        if step not in checkpoints.steps():
+            raise Refused(
+                f"workdir={str(path)!r} has no checkpoint of step {step}; there are "
+                f"{checkpoints.steps()}"
+            )
+        target = target_of(checkpoints.written(step), device)
+        variables = checkpoints.restore_variables(target, step=step)
+    return Opened(module, config, about, parts, variables, step)
+
+
+def experiment(path: Path) -> ModuleType:
+    """The module of the run in `path`.
+
+    Raises:
+        Refused: there is no run, or no such module, or it is no experiment.
+    """
+    name = workdir.experiment_of(path)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise Refused(
+            f"workdir={str(path)!r} is a run of {name}, which can't be imported: {error}"
+        ) from None
+    if missing := [each for each in ("Config", "build") if not hasattr(module, each)]:
+        raise Refused(
+            f"workdir={str(path)!r} is a run of {name}, which has no {' and no '.join(missing)}"
+        )
+    return module
+
+
+def judged_step(path: Path, checkpoints: Checkpoints) -> int:
+    """Of the weights that the test split was judged by; of a run that goes on, the best so far.
+
+    Raises:
+        Refused: there is no checkpoint.
+    """
+    summary = workdir.read(path, workdir.SUMMARY) or {}
+    step = summary.get("evaluated_step", checkpoints.best())
+    step = checkpoints.latest() if step is None else step
+    if step is None:
+        raise Refused(f"workdir={str(path)!r} has no checkpoint yet")
+    return step
+
+
+def target_of(
+    written: dict[str, tuple[np.dtype, tuple[int, ...]]], device: jax.Device
+) -> dict[str, Any]:
+    """A tree to restore into, from the paths of its leaves.
+
+    Raises:
+        Refused: it has 64-bit numbers, which JAX does not keep unless asked.
+    """
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    tree: dict[str, Any] = {}
+    for path, (dtype, shape) in written.items():
+        if dtype.itemsize == 8 and not jax.config.read("jax_enable_x64"):
+            raise Refused(f"{path} is of {dtype}: set JAX_ENABLE_X64=1 to read this run")
+        *above, name = path.split("/")
+        inner = tree
+        for each in above:
+            inner = inner.setdefault(each, {})
+        inner[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+    return tree

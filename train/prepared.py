@@ -1,0 +1,229 @@
+"""Prepared: all that a run needs before its first step, with nothing written yet."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from models import backends
+from models.backends import Backend
+from train.assess import Assess, assess
+from train.data.gaps import Gaps
+from train.data.loader import Loader
+from train.data.named import Splits
+from train.data.resident import Resident
+from train.data.room import fits, resident_bytes
+from train.data.source import About, Source
+from train.data.statistics import measured
+from train.data.streaming import Streaming
+from train.experiment import Parts
+from train.mesh import compiled_initial, compiled_step, make_mesh
+from train.refusal import Refused
+from train.state import State, initial
+from train.step import training_step
+
+UNREADABLE = "unreadable_{split}.json"
+"""Of a split: which of its examples can't be read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A recipe, its data and its compiled functions; nothing of it changes as a run trains.
+
+    Attributes:
+        module: the experiment's.
+        config: its `Config`.
+        mesh: the devices.
+        data: the sources.
+        gaps: split -> its examples that can't be read; None where the first one ends the run.
+        about: of the training data, with its statistics.
+        backend: who computes convolutions and batch normalisation.
+        parts: what the experiment builds.
+        loader: of the training examples.
+        start: seed -> the state before the first step, compiled.
+        step: of training, compiled.
+        assess: split -> what measures it, made at its first use.
+    """
+
+    module: ModuleType
+    config: Any
+    mesh: Mesh
+    data: Splits
+    gaps: Mapping[str, Gaps | None]
+    about: About
+    backend: Backend
+    parts: Parts
+    loader: Loader
+    start: Callable[[Any], State]
+    step: Callable[..., Any]
+    assess: Callable[[str], Assess]
+
+    @property
+    def experiment(self) -> str:
+        """Name of its module, which readers of the run import."""
+        return self.module.__name__
+
+    def with_seed(self, seed: int) -> "Prepared":
+        """The same with another seed: data and compiled functions are shared."""
+        config = dataclasses.replace(self.config, seed=seed, seeds=())
+        return dataclasses.replace(self, config=config, loader=self.loader.with_seed(seed))
+
+    def shapes(self) -> State:
+        """Of the state before the first step; nothing is computed."""
+        return jax.eval_shape(self.start, jnp.uint32(0))
+
+
+def prepare(module: ModuleType, config: Any) -> Prepared:
+    """Read the data and build what the recipe says; nothing is written.
+
+    Args:
+        module: an experiment: it has `splits(config) -> Splits` and
+            `build(config, about, conv=…, norm=…) -> Parts`.
+        config: its `Config`, with no field left open. The files of an earlier run in
+            `config.workdir` tell which examples can't be read.
+
+    Raises:
+        Refused: the request cannot be met.
+    """
+    if jax.process_count() > 1:
+        raise Refused(f"processes={jax.process_count()}: a run is one process, for now")
+    mesh = make_mesh(first_devices(config.devices))
+    if config.batch_size % (config.accumulation * mesh.shape["data"]):
+        raise Refused(
+            f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
+            f"divide batch_size={config.batch_size}"
+        )
+    data = module.splits(config)
+    gaps = unreadable(config)
+    about = measured(data.train, gaps=gaps["train"])
+    backend = chosen(config.backend, mesh.devices.ravel().tolist())
+    parts = module.build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
+    load = loaders(config, mesh, data, parts, gaps)
+    loader = load("train", data.train, transform=parts.transform, seed=config.seed)
+    step = training_step(
+        parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
+    )
+    prepared = Prepared(
+        module=module,
+        config=config,
+        mesh=mesh,
+        data=data,
+        gaps=gaps,
+        about=about,
+        backend=backend,
+        parts=parts,
+        loader=loader,
+        start=compiled_initial(starting(parts, loader), mesh),
+        step=compiled_step(step, mesh),
+        assess=functools.cache(
+            lambda split: assess(parts, load, mesh, split, getattr(data, split))
+        ),
+    )
+    prepared.shapes()  # what the network refuses is refused here
+    return prepared
+
+
+def loaders(
+    config: Any, mesh: Mesh, data: Splits, parts: Parts, gaps: Mapping[str, Gaps | None]
+) -> Callable[..., Loader]:
+    """(split, source, order=…, transform=…, seed=…) -> the loader that the config names.
+
+    A loader of the split "train" trains, those of others evaluate.
+    """
+    host = parts.host
+    name = config.loader
+    if name == "auto":
+        name = "resident" if stays(config, mesh, data, parts, gaps) else "streaming"
+
+    def load(split: str, source: Source, **how: Any) -> Loader:
+        trains = split == "train"
+        how |= {"mesh": mesh, "batch_size": config.batch_size, "capacity": parts.capacity}
+        how |= {"host": None if host is None else host[0 if trains else 1], "gaps": gaps[split]}
+        if name == "streaming":
+            # Starting processes costs more than reading a split once: evaluation reads in threads.
+            return Streaming(source, workers=config.workers if trains else 0, **how)
+        return Resident(source, **how)
+
+    return load
+
+
+def stays(
+    config: Any, mesh: Mesh, data: Splits, parts: Parts, gaps: Mapping[str, Gaps | None]
+) -> bool:
+    """Whether the sets can be kept on the devices, and are the same every time they are read."""
+    host = parts.host
+    if config.workers or (host is not None and (host[0].stage.random or len(host[0].shapes) > 1)):
+        return False
+    needed = sum(
+        resident_bytes(
+            source,
+            host=None if host is None else host[0 if split == "train" else 1],
+            capacity=parts.capacity,
+            gaps=gaps[split],
+        )
+        for split, source in data._asdict().items()
+        if source is not None
+    )
+    return fits(needed, mesh.devices.ravel().tolist())
+
+
+def unreadable(config: Any) -> dict[str, Gaps | None]:
+    """Split -> its examples that can't be read, as far as the run in `workdir` has found them.
+
+    None for each where the first such example is to end the run.
+    """
+    if config.on_corrupt == "stop":
+        return dict.fromkeys(Splits._fields)
+    path = config.workdir
+    return {
+        split: Gaps(
+            limit=config.corrupt_limit,
+            file=None if path is None else Path(path) / UNREADABLE.format(split=split),
+        )
+        for split in Splits._fields
+    }
+
+
+def chosen(name: str, devices: list[jax.Device]) -> Backend:
+    """The backend that the config names.
+
+    Raises:
+        Refused: it can't be had.
+    """
+    try:
+        return backends.choose(name, devices)
+    except backends.Missing as missing:
+        raise Refused(f"backend={name}: {missing}") from None
+
+
+def first_devices(count: int | None) -> list[jax.Device]:
+    """The first `count` devices; all for None.
+
+    Raises:
+        Refused: there are not so many.
+    """
+    devices = jax.devices()
+    if count is not None and count > len(devices):
+        raise Refused(f"devices={count}, but there are {len(devices)} here")
+    return devices[:count]
+
+
+def starting(parts: Parts, loader: Loader) -> Callable[[Any], State]:
+    """seed -> the state before the first step."""
+    batch = jax.eval_shape(loader.device, loader.data, loader.payload, 0, jax.random.key(0))
+    inputs = jax.eval_shape(parts.task.inputs, batch)
+    first = parts.init or partial(parts.network.init, train=False)
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
+        return dict(first(key, zeros))
+
+    start = partial(initial, init, parts.optimizer, parts.hyper, averaged=parts.average is not None)
+    return lambda seed: start(seed=seed)

@@ -1,0 +1,217 @@
+"""Session: a run at work in its directory, which is locked, its files open, its signals heard."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+from rich.console import Console
+
+from train import workdir
+from train.checkpoints import Checkpoints
+from train.data.masks import missing
+from train.data.source import classes_said
+from train.experiment import RUNTIME
+from train.finetune import begun
+from train.lock import locked
+from train.logs import Logs
+from train.prepared import UNREADABLE, Prepared
+from train.provenance import provenance
+from train.refusal import Refused
+from train.report.page import write_report
+from train.seal import digest_of
+from train.state import State
+from train.stop import Stop, Stopped, again
+from train.tasks.task import Summary
+from train.terminal import Terminal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """What `train` and `judge` work with.
+
+    Attributes:
+        path: the work directory.
+        state: the one to go on from: of the newest sound checkpoint, or before the first step.
+        checkpoints, logs, stop: open.
+        note: said first, and in the report: what no one may mistake.
+    """
+
+    path: Path
+    state: State
+    checkpoints: Checkpoints
+    logs: Logs
+    stop: Stop
+    note: str
+
+    def go_on(self) -> None:
+        """Where a signal came: say how to go on, and end the run.
+
+        Raises:
+            Stopped: it came.
+        """
+        if self.stop.signal is None:
+            return
+        saved = self.checkpoints.latest()
+        at = "before the first step" if saved is None else f"and saved at step {saved}"
+        self.logs.say(f"Stopped {at}. To go on:\n  {again(self.path)}")
+        raise Stopped(self.stop.signal)
+
+    def report(self, prepared: Prepared, summary: Summary | None, lead: str) -> Path:
+        """Write the run's page."""
+        config, test = prepared.config, prepared.data.test
+        return write_report(
+            self.path,
+            f"{config.model} on {config.data}",
+            summary,
+            test.about,
+            test,
+            prepared.parts.report,
+            lead=lead,
+            say=self.logs.say,
+        )
+
+
+@contextlib.contextmanager
+def session(
+    prepared: Prepared,
+    path: Path,
+    *,
+    weights: dict[str, Any] | None = None,
+    note: str = "",
+    began: float | None = None,
+) -> Iterator[Session]:
+    """Begin the run in `path`, or go on with the one that lives there.
+
+    Args:
+        prepared: what runs.
+        path: a directory, made where it is missing. The caller holds its lock, see `train.lock`.
+        weights: that a new run starts from in place of random ones, see `train.finetune.begun`.
+        note: said first, and in the report.
+        began: `time.monotonic()` when this process began to work on the run.
+
+    Raises:
+        Refused: the directory can't be written, or holds another run.
+    """
+    workdir.make(path)
+    config, data = prepared.config, prepared.data
+    devices = prepared.mesh.devices.ravel().tolist()
+    fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}
+    record = provenance(
+        seed=config.seed,
+        convolution=prepared.backend.name,
+        fingerprints=fingerprints,
+        devices=devices,
+        weights=None if weights is None else digest_of(weights),
+    )
+    workdir.write_provenance(path, record)
+    workdir.write_config(path, prepared.experiment, config)
+    workdir.write(path / workdir.ABOUT, prepared.about)
+    # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
+    say = Terminal(Console(), config.steps).say
+    for line in (note, missing(prepared.about), describe(prepared, record["cpu"])):
+        if line:
+            say(line)
+
+    # From here on XLA compiles, where an interrupt would end the process without a word.
+    said: list[str] = []
+    with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
+        state = prepared.start(jnp.uint32(config.seed))
+        restored = checkpoints.restore(state)
+        if restored is not None:
+            state = restored.state
+        elif weights is not None:
+            state, replaced = begun(state, weights)
+            said += replaced
+        begin = None if restored is None else restored.step
+        # What an evaluation of this step has logged, and did not end, it will log again.
+        whole = begin is None or checkpoints.ranked(begin)
+        logs = Logs(path, steps=config.steps, resume_step=begin, evaluated=whole, began=began)
+        checkpoints.say = logs.say
+        with contextlib.closing(logs):
+            whence = "A new run in" if begin is None else f"Going on from step {begin} of"
+            for line in (*said, f"{whence} {path}."):
+                logs.say(line)
+            for split, gaps in prepared.gaps.items():
+                if gaps is not None:
+                    gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))
+            yield Session(
+                path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
+            )
+
+
+@contextlib.contextmanager
+def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
+    """Where a run, or several, will write: `config.workdir`, or a new directory; it is locked.
+
+    Yields:
+        What gives the directory, and makes it where it is new: called once nothing can be refused
+        any more.
+
+    Raises:
+        Refused: another process is at work there, something else lives there, or it can't be
+            written; before anything is touched.
+    """
+    path = config.workdir
+    with contextlib.ExitStack() as held:
+        there = path is not None and path.is_dir()
+        if there:
+            held.enter_context(locked(path))
+            refuse_other(path, module, config)
+
+        def claim() -> Path:
+            if there:
+                return path
+            made = workdir.claim(module.__name__, config.data) if path is None else path
+            workdir.make(made)
+            held.enter_context(locked(made))
+            return made
+
+        yield claim
+
+
+def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
+    """What lives in a directory must be what is asked, but for its runtime fields.
+
+    Raises:
+        Refused: it is another run.
+    """
+    earlier = workdir.read_config(path, module.__name__, module.Config)
+    if earlier is None:
+        return
+    if bool(earlier.seeds) != bool(config.seeds):
+        holds, asked = (
+            (f"runs of seeds={earlier.seeds}", "one run")
+            if earlier.seeds
+            else ("one run", f"seeds={config.seeds}")
+        )
+        raise Refused(f"workdir={str(path)!r} holds {holds}, not {asked}")
+    if left := sorted(set(earlier.seeds) - set(config.seeds)):
+        raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
+    workdir.refuse_changes(path, earlier, config, RUNTIME)
+
+
+def of_split(logs: Logs, split: str, text: str) -> None:
+    """Say something about one split of the data."""
+    logs.say(f"{split}: {text}")
+
+
+def describe(prepared: Prepared, cpu: dict[str, Any]) -> str:
+    """What runs on what, in two lines, and a third where it could be faster."""
+    about, backend = prepared.data.train.about, prepared.backend
+    sizes = ", ".join(
+        f"{len(s):,} {name}" for name, s in prepared.data._asdict().items() if s is not None
+    )
+    device = prepared.mesh.devices.flat[0]
+    kind = device.device_kind
+    if device.platform == "cpu":
+        kind = f"CPU ({cpu['model']}, {cpu['class']}, {cpu['cores']} cores)"
+    return (
+        f"{prepared.config.model} on {about.name}: {sizes} examples, {classes_said(about)}.\n"
+        f"Device: {prepared.mesh.devices.size} x {kind}; convolutions by {backend.name}."
+        + (f"\nSlower than it could be: {backend.why}." if backend.why else "")
+    )

@@ -11,13 +11,9 @@ from train.refusal import Failed
 
 
 class LoaderFailed(Failed):
-    """No further batch can be had: a process that reads them has ended."""
+    """No further batch can be had, by no fault of an example: a process that reads them has ended.
 
-
-class LoaderFailed(RuntimeError):
-    """A loader can't go on, by no fault of an example: a process of it was killed, for instance.
-
-    One line, that says what happened. The state of the step is whole, and can be saved.
+    One line, which says what happened. The state of the step is whole, and can be saved.
     """
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -193,16 +194,35 @@ def train(root, path, *more, mark):
     )
 
 
+def steps(path):
+    log = path / "metrics.jsonl"
+    return log.read_text().count('"train"') if log.exists() else 0
+
+
+def test_a_run_whose_worker_is_killed_is_saved_and_says_so(pictures, tmp_path):
+    mark = uuid.uuid4().hex
+    process = train(pictures, tmp_path / "run", mark=mark)
+    try:
+        assert within(60, lambda: steps(tmp_path / "run") > 5)
+        os.kill(living(mark, but=(process.pid,))[0], signal.SIGKILL)
+        errors = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: a worker process of the loader ended \(signal 9\); .*\n", errors)
+    assert len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) == 1
+    assert within(2, lambda: not living(mark))
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_signal_to_all_processes_of_a_run_leaves_nothing(pictures, tmp_path, number):
     """As Ctrl-C in a terminal, and as a scheduler's SIGTERM."""
     mark = uuid.uuid4().hex
-    log = tmp_path / "run" / "metrics.jsonl"
     process = train(pictures, tmp_path / "run", mark=mark)
     try:
-        assert within(60, lambda: log.exists() and log.read_text().count('"train"') > 5)
+        assert within(60, lambda: steps(tmp_path / "run") > 5)
         assert len(living(mark)) == 3
         assert named_memory(living(mark)) == []
         os.killpg(process.pid, number)

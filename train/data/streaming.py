@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
@@ -107,6 +106,8 @@ class Streaming(Pipeline):
         return payloads
 
     def _payloads(self, start: int) -> Generator[Any, None, None]:
+        import grain
+
         sharding = self.sharding("data")
         extent = (*self.lead, self.batch_size)
         local = _local(sharding, extent)

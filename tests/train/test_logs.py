@@ -1,9 +1,11 @@
 """Logs: what stands in the files, after a resume too, and what a terminal shows."""
 
 import contextlib
+import gc
 import io
 import json
 import math
+import os
 import pathlib
 import re
 import resource
@@ -111,7 +113,7 @@ def test_a_resume_cuts_what_lies_beyond_it(tmp_path, torn, resume_step, kept):
     lines = (tmp_path / METRICS).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [*kept, 50]
     assert [line["step"] for line in read_metrics(tmp_path)] == [*kept, 50]
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_torn_line_hides_nothing_from_a_reader(tmp_path):
@@ -323,6 +325,30 @@ def test_a_resume_on_a_full_disk_keeps_what_was_logged(tmp_path):
         Logs(tmp_path, steps=100, resume_step=20, console=quiet())
     assert (tmp_path / METRICS).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, "tensorboard"]
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_without_descriptors_nothing_stays_open(tmp_path, room):
+    run(tmp_path, [10])
+    before = (tmp_path / METRICS).read_bytes()
+    with open(os.devnull) as last:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1 + room, hard))
+        try:
+            with pytest.raises((WriteFailed, Refused), match="Too many open files"):
+                Logs(tmp_path, steps=100, resume_step=10, console=quiet())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    gc.collect()  # a file that is not closed is a warning, and an error here
+    assert (tmp_path / METRICS).read_bytes() == before
+
+
+def test_a_run_that_needs_no_cut_needs_no_room_for_one(tmp_path, monkeypatch):
+    run(tmp_path, [10])
+    monkeypatch.setattr("train.logs.write", None)
+    run(tmp_path, [], resume_step=10)
+    with pytest.raises(TypeError):
+        run(tmp_path, [], resume_step=5)
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux's /dev/full")

@@ -22,6 +22,7 @@ from rich.console import Console
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto import event_pb2
 
+from train.events import Events
 from train.files import WriteFailed
 from train.logs import METRICS, Logs, read_metrics
 from train.refusal import Refused
@@ -325,6 +326,13 @@ def test_a_resume_on_a_full_disk_keeps_what_was_logged(tmp_path):
         Logs(tmp_path, steps=100, resume_step=20, console=quiet())
     assert (tmp_path / METRICS).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, "tensorboard"]
+
+
+def test_events_that_cannot_begin_leave_no_file_open(tmp_path):
+    with limited(10), pytest.raises(WriteFailed, match="File too large"):
+        Events(tmp_path, purge_step=0)
+    gc.collect()  # a file that is not closed is a warning, and an error here
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [0]
 
 
 @pytest.mark.parametrize("room", [0, 1])

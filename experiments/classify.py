@@ -30,9 +30,8 @@ from models.classification.auxiliary import AuxiliaryClassifier
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim
 from train.augment import chain, flip, pad_and_crop
-from train.data import tfds
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative, positive
 from train.refusal import Refused
@@ -129,7 +128,7 @@ OWN: dict[str, dict[str, Any]] = {
 def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
     """The recipe for a data set and a model."""
     if data == "auto":
-        data = "fashion_mnist" if tfds.prepared("fashion_mnist") else "digits"
+        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
     config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
     return replace(config, data=data, model=model, **OWN.get(model, {}))
 

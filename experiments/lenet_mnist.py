@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.classify import DIGITS, OWN, Config, build, splits
 from train import cli
-from train.data import tfds
+from train.data.named import prepared
 from train.run import run
 from train.tasks.task import Summary
 
@@ -36,7 +36,7 @@ MNIST. Prepare MNIST with make prepare DATA=mnist."""
 def recipe(data: str = "auto", model: str = MNIST.model) -> Config:
     """The recipe for a data set and a form."""
     if data == "auto":
-        data = "mnist" if tfds.prepared("mnist") else "digits"
+        data = "mnist" if prepared("mnist") else "digits"
     small = re.split("[/:]", data)[0] == "digits"
     config = replace(DIGITS, size=32, mirror=False) if small else MNIST
     return replace(config, data=data, model=model, **OWN.get(model, {}))

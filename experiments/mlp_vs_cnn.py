@@ -52,8 +52,7 @@ from models.layers.pooling import adaptive_average_pool
 from train import cli, optim
 from train import workdir as directory
 from train.checkpoints import Damaged
-from train.data import tfds
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative
 from train.files import write
@@ -138,7 +137,7 @@ DIGITS = Config(
 def recipe(data: str = "auto", model: str = ALL) -> Config:
     """The recipe for a data set."""
     if data == "auto":
-        data = "fashion_mnist" if tfds.prepared("fashion_mnist") else "digits"
+        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
     config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
     return replace(config, data=data, model=model)
 
@@ -360,10 +359,10 @@ def main(config: Config) -> Summary | Findings:
 def one_seed(config: Config, seed: int, path: Path) -> None:
     """The study of one of several seeds, and its figures as a run's summary has them."""
     found = whole(replace(config, seed=seed, seeds=(), workdir=path), path)
-    accuracies = {
-        f"test/{one.network}, {one.change} {one.amount or ''}".rstrip(): one.accuracy
-        for one in found.accuracies
-    }
+    accuracies = {}
+    for one in found.accuracies:
+        change = f"{one.change} {one.amount}" if one.amount else one.change
+        accuracies[f"test/accuracy ({one.network}, {change})"] = one.accuracy
     directory.write(path / directory.SUMMARY, {"seed": seed, **accuracies})
 
 

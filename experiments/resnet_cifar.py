@@ -22,8 +22,7 @@ import models
 from models.layers.norm import BatchNorm
 from train import cli, optim
 from train.augment import chain, flip, pad_and_crop
-from train.data import tfds
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative, positive
 from train.report.classification import classification_part
@@ -112,7 +111,7 @@ with a short recipe of their own. The command make cifar10 gets CIFAR-10 and tra
 def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:
     """The recipe for a data set and a model: the named one, or CIFAR-10's."""
     if data == "auto":
-        data = "cifar10" if tfds.prepared("cifar10") else "digits"
+        data = "cifar10" if prepared("cifar10") else "digits"
     known = {config.data: config for config in (CIFAR10, DIGITS, FASHION_MNIST)}
     config = known.get(re.split("[/:]", data)[0], CIFAR10)  # without configuration and version
     # Section 4.2: 0.1 is "slightly too large to start converging" at 110 layers.

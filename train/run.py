@@ -7,13 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from train import study, workdir
-from train.assess import outcome, ranking
+from train.assess import outcome
 from train.checkpoints import Checkpoints, Damaged
 from train.files import WriteFailed
 from train.finetune import check_backbone
 from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, fit, host_step
-from train.metrics.quantities import readable, show
+from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared, prepare
 from train.session import Session, place, session
 from train.state import State

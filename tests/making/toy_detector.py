@@ -27,7 +27,7 @@ from train.data.named import Splits
 from train.data.source import About
 from train.experiment import Parts
 from train.run import run
-from train.tasks.task import Aux, Measured, Ratio, Summary, Task
+from train.tasks.task import Aux, Measured, Ratio, Summary, Task, means
 from train.trained import Trained, descent
 
 NAME = Path(__file__).stem
@@ -123,8 +123,7 @@ def detection(network):
         return sums, int(record["index"])
 
     def summarise(sums, kept):
-        scalars = {name: sums[name].total / sums[name].weight for name in ("recall", "precision")}
-        return Summary(scalars | {"count": int(sums["scenes"])}, {"kept": kept})
+        return Summary(means(sums) | {"count": int(sums["scenes"])}, {"kept": kept})
 
     return Task(inputs, loss, predict, measure, score, summarise)
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from train.data import coco, folder, prepare, tfds, voc
+from train.data import coco, folder, voc
 from train.data.cache import Cached
 from train.data.digits import digits
 from train.data.keys import WANTS, Wanted
+from train.data.places import lies
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
 from train.data.source import Source
@@ -67,6 +68,8 @@ def named(name: str, want: str = "label") -> Splits:
     if name in EMBEDDED:
         make = EMBEDDED[name]
         return Splits(*(make(split, want) for split in ("train", "validation", "test")))
+    from train.data import prepare, tfds  # a second of imports
+
     tfds.known(name, also=(*EMBEDDED, *(f"{kind}:PATH" for kind in FILES)))
     prepare.prepare(name, (want,))
     return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
@@ -74,6 +77,15 @@ def named(name: str, want: str = "label") -> Splits:
 
 Cut = Callable[[Source, float], tuple[Source, Source]]
 """(source, fraction) -> (rest, part): how a part is cut off."""
+
+
+def prepared(name: str) -> bool:
+    """Whether a TFDS set of images with one label each lies ready to be read."""
+    if not lies(name):
+        return False
+    from train.data import tfds
+
+    return tfds.prepared(name)
 
 
 def with_validation(
@@ -149,6 +161,8 @@ def _digit_scenes(split: str, want: str) -> Source:
 
 def _fashion_scenes(split: str, want: str) -> Source:
     _check("fashion_scenes", want, "boxes", "mask")
+    from train.data import prepare
+
     prepare.prepare("fashion_mnist", ("label",))
     return Wanted(Cached(fashion_scenes(split), ROW), want)
 

@@ -1,5 +1,7 @@
 """Typed: a source's example in the types of the batch's table, its values checked one by one."""
 
+from typing import Any
+
 import numpy as np
 
 from train.data.batch import KEYS, Key
@@ -44,14 +46,12 @@ def typed(source: Source, i: int, given: Example) -> Example:
         Unreadable: this example is at fault: NaN or infinity in it, or a signal without a step.
     """
     example = {key: np.asarray(value) for key, value in given.items()}
-    for key in example:
+    for key, value in example.items():
         if key in KEYS:
             try:
-                _check(key, KEYS[key], example[key], len(source.about.classes))
+                example[key] = _as(key, KEYS[key], value, source)
             except ValueError as error:
                 raise fault(source, i, f"has {error}") from None
-            with np.errstate(over="ignore"):  # what becomes infinite is said below
-                example[key] = np.asarray(example[key], KEYS[key].dtype)
     wrong = _broken(example)
     if wrong:
         raise Unreadable(file_of(source, i) or name(source), i, wrong)
@@ -60,34 +60,48 @@ def typed(source: Source, i: int, given: Example) -> Example:
     return example
 
 
-def _check(key: str, row: Key, value: np.ndarray, classes: int) -> None:
-    """Whether a value can be what the table says.
+def _as(key: str, row: Key, value: np.ndarray, source: Source) -> np.ndarray:
+    """The value as the table says.
 
     Raises:
-        ValueError: it can not; says what it is.
+        ValueError: it is something else; says what.
     """
-    if row.dtype is not None and value.size:
-        wanted = np.dtype(row.dtype)
-        kinds, said = WANTED[wanted.kind]
-        if value.dtype.kind not in kinds:
-            first = value.ravel()[0].item()
-            raise ValueError(f"{key} {first!r} of type {value.dtype}, wanted: {said}")
-        if key in CLASSES or (wanted.kind in "iu" and not np.can_cast(value.dtype, wanted)):
-            # On the host, and before NumPy or JAX would wrap -1 to the last class.
-            low, high = (0, classes - 1) if key in CLASSES else _limits(wanted)
-            outside = (value < low) | (value > high)
-            if outside.any():
-                where = f"the {classes} classes" if key in CLASSES else f"{low}..{high}"
-                raise ValueError(f"{key}={value[outside][0]}, outside {where}")
-    fixed = [(at, n) for at, n in enumerate(row.shape) if isinstance(n, int)]
-    if value.ndim != len(row.shape) or any(value.shape[at] != n for at, n in fixed):
+    if value.ndim != len(row.shape) or any(
+        n != wanted
+        for n, wanted in zip(value.shape, row.shape, strict=True)
+        if isinstance(wanted, int)
+    ):
         axes = f"({', '.join(map(str, row.shape))}{',' * (len(row.shape) == 1)})"
         raise ValueError(f"{key} {value.shape}, which is not {axes}")
+    if key in CLASSES:
+        # On the host, and before NumPy or JAX would wrap -1 to the last class.
+        _check_kind(key, row.dtype, value)
+        classes = len(source.about.classes)
+        _check_range(key, value, 0, classes - 1, f"the {classes} classes")
+    if row.dtype is None or value.dtype == row.dtype:
+        return value
+    _check_kind(key, row.dtype, value)
+    dtype = np.dtype(row.dtype)
+    if dtype.kind in "iu":
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        _check_range(key, value, low, high, f"{low}..{high}")
+    with np.errstate(over="ignore"):  # what becomes infinite is found beside NaN
+        return value.astype(dtype)
 
 
-def _limits(dtype: np.dtype) -> tuple[int, int]:
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
+def _check_kind(key: str, dtype: Any, value: np.ndarray) -> None:
+    kinds, said = WANTED[np.dtype(dtype).kind]
+    if value.dtype.kind not in kinds and value.size:  # an empty list has a type by chance
+        first = value.ravel()[0].item()
+        raise ValueError(f"{key} {first!r} of type {value.dtype}, wanted: {said}")
+
+
+def _check_range(key: str, value: np.ndarray, low: int, high: int, where: str) -> None:
+    if value.ndim == 0 and low <= int(value) <= high:  # as most are
+        return
+    if value.size and not low <= value.min() <= value.max() <= high:
+        outside = value[(value < low) | (value > high)]
+        raise ValueError(f"{key}={outside[0]}, outside {where}")
 
 
 def _broken(example: Example) -> str:

@@ -88,9 +88,15 @@ QUANTITIES: dict[str, Quantity] = {
 
 
 def quantity(name: str) -> Quantity:
-    """What is known of it, in whatever case it is written; of an unknown one, its name in words."""
-    known = QUANTITIES.get(name) or QUANTITIES.get(name.lower())
-    return known or Quantity(name.replace("_", " "))
+    """What is known of it, in whatever case it is written; of an unknown one, its name in words.
+
+    What follows in parentheses tells several of one kind apart: "accuracy (mlp, shift 4)".
+    """
+    kind, several, _ = name.partition(" (")
+    known = QUANTITIES.get(kind) or QUANTITIES.get(kind.lower())
+    if known is None:
+        return Quantity(name.replace("_", " "))
+    return known._replace(words=known.words + name[len(kind) :]) if several else known
 
 
 def readable(name: str) -> str:

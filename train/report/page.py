@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from train.data.source import About, Source, classes_said
+from train.data.source import About, Source, classes_said, extent_said
 from train.files import cause, write
 from train.logs import read_metrics
 from train.metrics.quantities import ordered, readable
@@ -151,11 +151,7 @@ def rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _facts(
     about: About, measured: Source | None, config: dict, lines: list[dict]
 ) -> list[tuple[str, str]]:
-    shape = "images of varying size"
-    if about.shape is not None:
-        height, width, channels = about.shape
-        shape = f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
-    facts = [("Data", f"{about.name}: {shape}, {classes_said(about)}")]
+    facts = [("Data", f"{about.name}: {extent_said(about)}, {classes_said(about)}")]
     if "model" in config:
         facts.append(("Model", _text(config["model"])))
     if measured is not None:

@@ -55,11 +55,13 @@ from train.checkpoints import Damaged
 from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative
+from train.files import write
 from train.mesh import make_mesh, replicated
 from train.opened import opened
 from train.prepared import first_devices, prepare
 from train.refusal import Refused
 from train.report.classification import classification_part
+from train.report.figures import png
 from train.run import complete, run
 from train.session import place
 from train.stop import Stop
@@ -329,8 +331,8 @@ def whole(config: Config, path: Path) -> Findings:
         found = measure(config, path)
     directory.write(path / "findings.json", found)
     tables = findings.tables(found)
-    (path / "tables.md").write_text("\n".join(map(findings.markdown, tables)), encoding="utf-8")
-    findings.figure(found).savefig(path / "figure.png", dpi=150)
+    write(path / "tables.md", "\n".join(map(findings.markdown, tables)))
+    write(path / "figure.png", png(partial(findings.figure, found)))
     for table in tables:
         runs.console.print(findings.printable(table))
     runs.console.print(f"{path}/figure.png, tables.md, findings.json", soft_wrap=True)

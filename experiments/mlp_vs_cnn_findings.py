@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import rich.table
@@ -9,6 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, PercentFormatter
+from rich.console import Console
+
+from train import workdir
 
 CLEAN, SHIFT, ROTATION, SIZE = "none", "shift", "rotation", "size"
 MIRROR, UPSIDE_DOWN, PERMUTED = "mirrored", "upside down", "permuted"
@@ -73,6 +77,14 @@ class Findings:
         wanted = (network, change, amount)
         found = [one for one in self.accuracies if (one.network, one.change, one.amount) == wanted]
         return found[0].accuracy if found else None
+
+    @property
+    def scalars(self) -> dict[str, float | None]:
+        """The accuracies as a run's `summary.json` has its scalars."""
+        return {
+            f"test/{one.network}, {one.change} {one.amount or ''}".rstrip(): one.accuracy
+            for one in self.accuracies
+        }
 
     def amounts(self, change: str) -> list[int]:
         """Those of a change that were measured, in order."""
@@ -148,6 +160,20 @@ def printable(table: Table) -> rich.table.Table:
     for row in table.rows:
         made.add_row(*row)
     return made
+
+
+def write(found: Findings, path: Path) -> None:
+    """Leave findings.json, tables.md and figure.png in a directory."""
+    workdir.write(path / "findings.json", found)
+    (path / "tables.md").write_text("\n".join(map(markdown, tables(found))), encoding="utf-8")
+    figure(found).savefig(path / "figure.png", dpi=150)
+
+
+def say(found: Findings, path: Path, console: Console) -> None:
+    """Print the tables, and where they are written."""
+    for table in tables(found):
+        console.print(printable(table))
+    console.print(f"{path}/figure.png, tables.md, findings.json", soft_wrap=True)
 
 
 # --- figure -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from models import backends
 from models.backends import Backend
+from train import workdir
 from train.assess import Assess, assess
 from train.data.gaps import Gaps
 from train.data.loader import Loader
@@ -22,7 +23,7 @@ from train.data.resident import Resident
 from train.data.source import About, Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
-from train.experiment import Parts
+from train.experiment import Parts, refuse_idle
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.refusal import Refused
 from train.state import State, initial
@@ -102,6 +103,8 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     data = module.splits(config)
     gaps = unreadable(config)
     about = measured(data.train, gaps=gaps["train"])
+    if not begun(config.workdir):
+        refuse_idle(module, config, about)
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = module.build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
     load = loaders(config, mesh, parts, gaps)
@@ -127,6 +130,11 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     )
     prepared.shapes()  # what the network refuses is refused here
     return prepared
+
+
+def begun(path: Path | None) -> bool:
+    """Whether a directory holds a run, or several."""
+    return path is not None and workdir.read(path, workdir.CONFIG) is not None
 
 
 def loaders(

@@ -11,7 +11,7 @@ class Variant(NamedTuple):
 
     Attributes:
         make: (num_classes=…, **fields) -> the network.
-        auxiliary: whether it has auxiliary heads; the field `aux=False` makes it without.
+        auxiliary: whether it can have auxiliary heads; its field `aux` says whether it has.
         classifier: the variant whose backbone it has, and so can take the weights of; "" where
             there is none, and of a classifier, which has its own.
         converted: parameters of that classifier -> those of this network; None where layers of one

@@ -87,8 +87,6 @@ class FineTuned(Trained):
         found = super().idle(about)
         if self.auxiliary_weight and not models.variant(self.model).auxiliary:
             found["auxiliary_weight"] = f"{self.model} has no auxiliary heads"
-        if self.mirror and not about.mirror:
-            found["mirror"] = f"mirror images of {about.name} do not keep their classes"
         return found
 
     @property

@@ -27,6 +27,7 @@ from train.data.batch import Batch, Transform
 from train.data.host import Letterbox
 from train.data.named import named
 from train.data.order import once, order
+from train.data.ragged import most
 from train.data.resident import Resident
 from train.data.source import About, Source
 from train.data.statistics import measured
@@ -121,7 +122,8 @@ class Config:
 def shape_of(about: About) -> tuple[int, int]:
     """Height and width of the images."""
     assert about.shape is not None
-    return about.shape[:2]
+    height, width, _ = about.shape
+    return height, width
 
 
 def transform(config: Config, about: About) -> Transform:
@@ -136,9 +138,7 @@ def batches(config: Config, source: Source, about: About) -> list[Batch]:
     if config.size or about.shape is None:
         host, _ = on_host(config.data, config.size, Letterbox(fill=about.mean or 0.0))
         about = dataclasses.replace(about, shape=(*host.shapes[0], len(about.mean or (0,))))
-    capacity = None
-    if "boxes" in source.truth(0):
-        capacity = max(max(len(source.truth(i)["boxes"]) for i in range(len(source))), 1)
+    capacity = most(source)
     seeds = [int(seed) for seed in config.seeds.split(",")]
     found = []
     for seed, change in [(0, None), *((seed, transform(config, about)) for seed in seeds)]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from train.data.loader import Loader
@@ -32,11 +33,6 @@ def assess(
     return of
 
 
-def ranking(rank: str) -> tuple[str, float]:
-    """A scalar's name, and 1.0 where larger is better, or -1.0 ("-rmse")."""
-    return (rank[1:], -1.0) if rank.startswith("-") else (rank, 1.0)
-
-
 def outcome(experiment: str, config: Any, at: int, summary: Summary) -> dict[str, Any]:
     """What `summary.json` says."""
     return {
@@ -51,6 +47,7 @@ def outcome(experiment: str, config: Any, at: int, summary: Summary) -> dict[str
     }
 
 
-def finite(value: float | None) -> float | None:
-    """JSON has no NaN."""
-    return value if value is not None and math.isfinite(value) else None
+def finite(value: Any) -> float | int | None:
+    """A Python number; None of what is not finite: JSON has no NaN."""
+    number = None if value is None else np.asarray(value).item()
+    return number if number is not None and math.isfinite(number) else None

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import json
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
-from train.quiet import abandoned_unheard, worth_hearing
+from train.files import brief, cause
+from train.quiet import abandoned_unheard, quieten
 from train.refusal import Failed
 from train.seal import Differs, compare, describe, flat, intact, seal, sealed, shortened
 from train.workdir import write
@@ -31,7 +31,7 @@ class SaveFailed(Failed):
     """A checkpoint could not be written. `step` says which."""
 
     def __init__(self, step: int, error: BaseException):
-        super().__init__(f"the checkpoint of step {step} could not be written: {brief(error)}")
+        super().__init__(f"the checkpoint of step {step} could not be written: {cause(error)}")
         self.step = step
 
 
@@ -83,7 +83,7 @@ class Checkpoints:
         self.keep, self.say = keep, say
         self._manager: ocp.CheckpointManager | None = None
         self._saving = -1
-        logging.getLogger("absl").addFilter(worth_hearing)
+        quieten()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -358,7 +358,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as policies
 
         if self._manager is None:
-            logging.getLogger("absl").addFilter(worth_hearing)
+            quieten()
             kept = [policies.LatestN(self.keep), Best(self._best)]
             self._manager = ocp.CheckpointManager(
                 self.directory,
@@ -409,9 +409,3 @@ def placed(leaf: Any) -> jax.ShapeDtypeStruct:
     if leaf.sharding is None:
         raise ValueError(f"a target needs a sharding: {leaf}")
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def brief(error: BaseException) -> str:
-    """The type of an error and the first line of its text."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

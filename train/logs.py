@@ -9,6 +9,8 @@ A line of training: `{"kind": "train", "step", "epoch", "seconds", ["seed"], <qu
 A line of evaluation: `{"kind": "evaluation", "split", "step", "seconds", ["seed"], <quantity>: …}`.
 `seconds` is the wall time that the run has taken so far, its earlier parts included. A number that
 is not finite is written as null.
+
+Where a file can't be written, what logs raises `train.files.WriteFailed`, and the run ends there.
 """
 
 import json
@@ -16,7 +18,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +26,9 @@ import numpy as np
 from rich.console import Console
 
 from train.events import Events
+from train.files import Growing, cause, write, writing
+from train.metrics.quantities import EARLIER
+from train.refusal import Refused
 from train.terminal import Terminal, Value
 
 METRICS = "metrics.jsonl"
@@ -63,18 +68,20 @@ class Logs:
         if not self._writes:
             return
         workdir = pathlib.Path(workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
+        self._terminal = Terminal(console or Console(), steps)
+        with writing(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
         kept = -1 if resume_step is None else resume_step
-        self._began -= _cut(workdir / METRICS, kept, evaluated)
+        self._began -= _cut(workdir, kept, evaluated, self.say)
         if resume_step is None:
             for old in (workdir / "tensorboard").rglob("events.out.tfevents.*"):
-                old.unlink()
-        self._file = (workdir / METRICS).open("a", encoding="utf-8")
+                with writing(old):
+                    old.unlink()
+        self._file = Growing(workdir / METRICS)
         folders = [""] if self._seeds is None else [f"seed_{seed}" for seed in self._seeds]
         self._events = [
             Events(workdir / "tensorboard" / folder, purge_step=kept + 1) for folder in folders
         ]
-        self._terminal = Terminal(console or Console(), steps)
 
     @property
     def seconds(self) -> float:
@@ -94,8 +101,8 @@ class Logs:
 
         Args:
             step: updates done.
-            values: quantity -> number, or one a seed. `loss`, `accuracy`, `learning_rate` and
-                `images_per_second` are shown; all are written.
+            values: quantity -> number, or one a seed. Those that have a short name in
+                `train.metrics.quantities` are shown; all are written.
             epoch: passes over the training data, a fraction.
         """
         if self._writes:
@@ -135,8 +142,7 @@ class Logs:
             finite = {k: v if math.isfinite(v) else None for k, v in mine.items()}
             lines.append(json.dumps({**head, **seed, **finite}, allow_nan=False) + "\n")
             events.scalars(head["step"], {f"{tag}/{name}": v for name, v in mine.items()})
-        self._file.write("".join(lines))
-        self._file.flush()
+        self._file.add("".join(lines))
 
     def _of_seed(self, name: str, value: Value, i: int) -> float | int:
         if not isinstance(value, Sequence):
@@ -147,48 +153,96 @@ class Logs:
         return value[i]
 
 
-def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(
+    workdir: str | os.PathLike, say: Callable[[str], None] = lambda text: None
+) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, in order; none if there is no file.
 
-    A line that is not whole, as a killed process leaves behind, is passed over, and one that is
-    not from here: each has its `kind` and its `step`.
+    Every line has what the head of this module says; a quantity is a finite number or None.
+    Quantities of older runs have today's names. What is no such line, as a killed process leaves
+    behind, is passed over; `say` gets one line about all of them.
+
+    Raises:
+        Refused: there is a file, and it can't be read.
     """
-    path = pathlib.Path(workdir) / METRICS
-    if not path.exists():
+    return [entry for _, entry in _read(pathlib.Path(workdir) / METRICS, say)]
+
+
+def _read(path: pathlib.Path, say: Callable[[str], None]) -> list[tuple[bytes, dict[str, Any]]]:
+    """Every line as it stands there, and what it says; the others are passed over and said."""
+    try:
+        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    entries = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(entry, dict):
-            continue
-        if isinstance(entry.get("kind"), str) and isinstance(entry.get("step"), int):
-            entries.append(entry)
-    return entries
+    except OSError as error:
+        raise Refused(f"{path} can't be read: {cause(error)}") from None
+    found = [(line, _entry(line)) for line in lines]
+    good = [(line, entry) for line, entry in found if entry is not None]
+    if len(good) < len(lines):
+        strange = len(lines) - len(good)
+        say(f"{path}: {strange} of {len(lines)} lines can't be read and don't count.")
+    return good
 
 
-def _cut(path: pathlib.Path, step: int, evaluated: bool) -> float:
-    """Removes lines beyond `step`, in one rename; returns the seconds at the last that stays.
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None for one that is not from here."""
+    try:
+        read = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(read, dict) or not _whole(read.get("step")):
+        return None
+    if not _whole(read.get("seed", 0)) or not _finite(read.get("seconds")):
+        return None
+    if read.get("kind") == "train":
+        fits = _finite(read.get("epoch"))
+    else:
+        fits = read.get("kind") == "evaluation" and isinstance(read.get("split"), str)
+    if not fits:
+        return None
+    entry = {name: value for name, value in read.items() if name in RESERVED}
+    for name, value in read.items():
+        if name not in RESERVED and (value is None or _number(value)):
+            name = name if EARLIER.get(name, name) in read else EARLIER.get(name, name)
+            entry[name] = value if _finite(value) else None
+    return entry
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        return _number(value) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _whole(value: Any) -> bool:
+    """Whether it is a step or a seed."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _cut(workdir: pathlib.Path, step: int, evaluated: bool, say: Callable[[str], None]) -> float:
+    """Removes lines beyond `step`, and those that are not from here, in one rename.
 
     Where `step` was not `evaluated` to the end, what evaluations say of it goes too.
+
+    Returns:
+        The seconds at the last that stays.
     """
-    if not path.exists():
-        return 0.0
+    path = workdir / METRICS
     kept = [
-        entry
-        for entry in read_metrics(path.parent)
+        (line, entry["seconds"])
+        for line, entry in _read(path, say if step >= 0 else lambda text: None)
         if entry["step"] < step
         or (entry["step"] == step and (evaluated or entry["kind"] != "evaluation"))
     ]
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return max((float(entry.get("seconds", 0.0)) for entry in kept), default=0.0)
+    if path.exists():
+        write(path, b"".join(line + b"\n" for line, _ in kept))
+    return max((float(seconds) for _, seconds in kept), default=0.0)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Value]:

@@ -20,6 +20,7 @@ from train.data.gaps import Gaps
 from train.data.loader import Loader
 from train.data.named import Splits
 from train.data.resident import Resident
+from train.data.room import fits, resident_bytes
 from train.data.source import About, Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
@@ -101,13 +102,13 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
             f"divide batch_size={config.batch_size}"
         )
     data = module.splits(config)
+    if not begun(config.workdir):
+        refuse_idle(module, config, data.train.about)
     gaps = unreadable(config)
     about = measured(data.train, gaps=gaps["train"])
-    if not begun(config.workdir):
-        refuse_idle(module, config, about)
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = module.build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
-    load = loaders(config, mesh, parts, gaps)
+    load = loaders(config, mesh, data, parts, gaps)
     loader = load("train", data.train, transform=parts.transform, seed=config.seed)
     step = training_step(
         parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
@@ -138,16 +139,16 @@ def begun(path: Path | None) -> bool:
 
 
 def loaders(
-    config: Any, mesh: Mesh, parts: Parts, gaps: Mapping[str, Gaps | None]
+    config: Any, mesh: Mesh, data: Splits, parts: Parts, gaps: Mapping[str, Gaps | None]
 ) -> Callable[..., Loader]:
     """(split, source, order=…, transform=…, seed=…) -> the loader that the config names.
 
     A loader of the split "train" trains, those of others evaluate.
     """
-    name, host = config.loader, parts.host
+    host = parts.host
+    name = config.loader
     if name == "auto":
-        again = host is not None and (host[0].stage.random or len(host[0].shapes) > 1)
-        name = "streaming" if config.workers or again else "resident"
+        name = "resident" if stays(config, mesh, data, parts, gaps) else "streaming"
 
     def load(split: str, source: Source, **how: Any) -> Loader:
         trains = split == "train"
@@ -159,6 +160,26 @@ def loaders(
         return Resident(source, **how)
 
     return load
+
+
+def stays(
+    config: Any, mesh: Mesh, data: Splits, parts: Parts, gaps: Mapping[str, Gaps | None]
+) -> bool:
+    """Whether the sets can be kept on the devices, and are the same every time they are read."""
+    host = parts.host
+    if config.workers or (host is not None and (host[0].stage.random or len(host[0].shapes) > 1)):
+        return False
+    needed = sum(
+        resident_bytes(
+            source,
+            host=None if host is None else host[0 if split == "train" else 1],
+            capacity=parts.capacity,
+            gaps=gaps[split],
+        )
+        for split, source in data._asdict().items()
+        if source is not None
+    )
+    return fits(needed, mesh.devices.ravel().tolist())
 
 
 def unreadable(config: Any) -> dict[str, Gaps | None]:

@@ -1,14 +1,50 @@
 """Quiet: what Orbax says of itself, and of failures that it raises besides, is not printed."""
 
+import asyncio
 import contextlib
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 RAISED_TOO = {"async_checkpointer.py", "checkpoint_manager.py", "future.py"}
 """Files of Orbax that log the errors of a save, each with its traceback; `wait` raises them too."""
+
+
+def quieten() -> None:
+    """From here on, in this process; may be called again.
+
+    Where one array can't be written, Orbax closes its event loop on the writes of all others. Each
+    of these then has no one to answer, in a thread of C++, whose error Python prints; the save
+    raises the first error, which says it all.
+    """
+    logging.getLogger("absl").addFilter(worth_hearing)
+    if not isinstance(sys.unraisablehook, Unanswered):
+        sys.unraisablehook = Unanswered(sys.unraisablehook)
+
+
+class Unanswered:
+    """A `sys.unraisablehook` that doesn't hear of answers to an event loop which is closed."""
+
+    def __init__(self, hook: Callable[["sys.UnraisableHookArgs"], Any]):
+        self.hook = hook
+
+    def __call__(self, what: "sys.UnraisableHookArgs") -> None:
+        if not unanswered(what):
+            self.hook(what)
+
+
+def unanswered(what: "sys.UnraisableHookArgs") -> bool:
+    """Whether the error is asyncio's own, called by no Python code: its loop is closed."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(what.exc_traceback)]
+    return (
+        what.exc_type is RuntimeError
+        and str(what.exc_value) == "Event loop is closed"
+        and bool(files)
+        and all(Path(file).parent == Path(asyncio.__file__).parent for file in files)
+    )
 
 
 @contextlib.contextmanager

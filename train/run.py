@@ -7,11 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from train import study, workdir
-from train.assess import outcome, ranking
+from train.assess import outcome
 from train.checkpoints import Checkpoints, Damaged
+from train.files import WriteFailed
 from train.finetune import check_backbone
 from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, fit, host_step
+from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared, prepare
 from train.session import Session, place, session
 from train.state import State
@@ -94,8 +96,11 @@ def train(prepared: Prepared, here: Session) -> State:
         )
     except NonFinite as error:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
-        where = here.report(prepared, None, f"{here.note} Stopped: {error}.".strip())
-        here.logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
+        try:
+            where = here.report(prepared, None, f"{here.note} Stopped: {error}.".strip())
+            here.logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
+        except WriteFailed as failed:
+            here.logs.say(str(failed))  # not in place of the error that ends the run
         raise
     here.go_on()
     (here.path / study.DIVERGED).unlink(missing_ok=True)
@@ -134,7 +139,8 @@ def judge(prepared: Prepared, here: Session, state: State) -> Summary:
     seconds = round(here.logs.seconds, 1)
     workdir.write(here.path / workdir.SUMMARY, {**found, "seconds": seconds})
     where = here.report(prepared, summary, here.note)
-    here.logs.say(f"Test {name} {summary.scalars[name]:.4f}, weights of step {at}.\n  {where}")
+    value = show(name, summary.scalars[name])
+    here.logs.say(f"Test {readable(name)} {value}, weights of step {at}.\n  {where}")
     return summary
 
 

@@ -72,6 +72,7 @@ class Session:
             test,
             prepared.parts.report,
             lead=lead,
+            say=self.logs.say,
         )
 
 
@@ -96,6 +97,7 @@ def session(
     Raises:
         Refused: the directory can't be written, or holds another run.
     """
+    workdir.make(path)
     config, data = prepared.config, prepared.data
     devices = prepared.mesh.devices.ravel().tolist()
     fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}

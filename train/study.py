@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,10 @@ from train import workdir
 from train.assess import finite
 from train.lock import locked
 from train.loop import NonFinite
+from train.metrics.quantities import ordered, readable, show
 from train.metrics.spread import spread
 from train.prepared import Prepared, prepare
+from train.report.page import REPORT
 from train.report.study import write_study
 from train.session import place
 from train.stop import Stopped, again
@@ -140,9 +143,25 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
         runs.path,
         f"{config.model} on {config.data}, {len(found)} seeds",
         {f"seed {seed}": each for seed, each in scalars.items()},
-        links={f"seed {seed}": f"seed_{seed}/report.html" for seed in found},
+        links={
+            f"seed {seed}": f"seed_{seed}/{REPORT}"
+            for seed in found
+            if (runs.path / f"seed_{seed}" / REPORT).exists()
+        },
     )
+    runs.console.rule(f"{len(found)} seeds")
+    for name in ordered(names):
+        of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
+        runs.console.print(
+            f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}"
+        )
+    runs.console.print(f"  {page}", soft_wrap=True)
     return Summary({name: one.mean for name, one in spreads.items()}, {"seeds": scalars})
+
+
+def finite_of(values: Sequence[float | None]) -> list[float]:
+    """NaN in place of None."""
+    return [math.nan if value is None else value for value in values]
 
 
 def scalars_of(summary: Mapping[str, Any]) -> dict[str, float | None]:

@@ -1,9 +1,10 @@
 """What a person sees of a run: one live line where there is a terminal, plain lines elsewhere."""
 
+import contextlib
 import math
-import statistics
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -11,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from train.metrics import FRACTIONS
+from train.files import WriteFailed
+from train.metrics.quantities import RATE, ordered, quantity, readable, show
 
 Value = float | int | Sequence[float | int]
 """A number, or one a seed."""
@@ -19,15 +21,9 @@ Value = float | int | Sequence[float | int]
 SECONDS_BETWEEN_LINES = 5.0
 """Plain lines of training come no faster than this."""
 
-SHORT = {
-    "accuracy": "acc",
-    "pixel_accuracy": "pixel acc",
-    "learning_rate": "lr",
-    "images_per_second": "img/s",
-}
-"""Labels on the lines of training; other quantities keep their names."""
-# Where the line is too narrow, what stands first here goes first.
-LEAST_IMPORTANT = ("img/s", "epoch", "lr", "acc", "left")
+# Where the line is too narrow, what stands first here goes first; then what else is measured, from
+# the end, and the time that is left.
+LEAST_IMPORTANT = ("examples_per_second", "epoch", "learning_rate")
 
 
 class Terminal:
@@ -52,20 +48,22 @@ class Terminal:
         self._first = self._first or (step, now)
         pieces = self._pieces(step, values, epoch, now)
         if self._console.is_interactive:
-            if self._live is None:
-                # Without its thread: a lock held by one while a data worker forks hangs both.
-                self._live = Live(console=self._console, auto_refresh=False, transient=True)
-                self._live.start()
-            self._live.update(_Line(pieces, step, self._steps), refresh=True)
+            with self._writing():
+                if self._live is None:
+                    # Without its thread: a lock held by one while a data worker forks hangs both.
+                    live = Live(console=self._console, auto_refresh=False, transient=True)
+                    live.start()
+                    self._live = live
+                self._live.update(_Line(pieces, step, self._steps), refresh=True)
         elif now - self._printed >= SECONDS_BETWEEN_LINES or step >= self._steps:
             self._printed = now
             self._print(Text("  ").join(pieces.values()), whole=True)
 
     def evaluation(self, step: int, split: str, scalars: Mapping[str, Value]) -> None:
-        """One line that stays: on a terminal as many of the scalars, from the first, as fit it."""
+        """One line that stays: on a terminal as many of the scalars as fit it, what ranks first."""
         line = Text(f"step {step}", style="dim").append(f"  {split}", style="bold not dim")
-        for name, value in scalars.items():
-            piece = _label(name, show(name, value, digits=4))
+        for name in ordered(scalars):
+            piece = _label(readable(name), show(name, scalars[name], digits=4))
             if self._console.is_terminal and line.cell_len + piece.cell_len + 2 > self._width:
                 break
             line = Text("  ").join([line, piece])
@@ -74,8 +72,9 @@ class Terminal:
     def close(self) -> None:
         """Ends the live line and gives the cursor back; more may be said afterwards."""
         if self._live is not None:
-            self._live.stop()
-            self._live = None
+            live, self._live = self._live, None
+            with self._writing():
+                live.stop()
 
     @property
     def _width(self) -> int:
@@ -88,21 +87,33 @@ class Terminal:
         if text.plain.encode(encoding, "replace").decode(encoding) != text.plain:
             text = Text(text.plain.encode(encoding, "replace").decode(encoding))
         whole = whole or not self._console.is_terminal
-        self._console.print(text, soft_wrap=whole)
+        with self._writing():
+            self._console.print(text, soft_wrap=whole)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Where the output can't be written (a full disk, in most cases), one line says so."""
+        try:
+            yield
+        except OSError as error:
+            # Python would try again at its end, and complain at length.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._console.file.fileno())
+            raise WriteFailed("the output", error) from error
 
     def _pieces(
         self, step: int, values: Mapping[str, Value], epoch: float, now: float
     ) -> dict[str, Text]:
-        """Label -> what is shown, in the order of the line."""
+        """Quantity -> what is shown, in the order of the line."""
         pieces = {"step": _label("step", f"{step}/{self._steps}")}
         pieces["epoch"] = _label("epoch", f"{epoch:.1f}")
-        for name in ("loss", "accuracy", "pixel_accuracy", "learning_rate"):
-            if name in values:
-                short = SHORT.get(name, name)
-                pieces[short] = _label(short, show(name, values[name], digits=3))
-        if "images_per_second" in values:
-            number = show("images_per_second", values["images_per_second"], digits=4)
-            pieces["img/s"] = Text(number).append(" img/s", style="dim")
+        for name in ordered(values):
+            known = quantity(name)
+            if known.unit == RATE:
+                number = show(name, values[name], digits=4)
+                pieces[name] = Text(number).append(f" {known.short}", style="dim")
+            elif known.short:
+                pieces[name] = _label(known.short, show(name, values[name], digits=3))
         if self._first is not None and step > self._first[0]:
             pace = (now - self._first[1]) / (step - self._first[0])
             left = duration(pace * max(self._steps - step, 0))
@@ -132,7 +143,8 @@ class _Line:
 
     def _fit(self, width: int) -> Text:
         pieces = dict(self._pieces)
-        for drop in ("", *LEAST_IMPORTANT):
+        others = [name for name in pieces if name not in (*LEAST_IMPORTANT, "step", "loss", "left")]
+        for drop in ("", *LEAST_IMPORTANT, *reversed(others), "left"):
             pieces.pop(drop, None)
             full = list(pieces.values())
             bare = [pieces["step"][len("step ") :], *full[1:]]
@@ -142,30 +154,6 @@ class _Line:
                     return text
         text.truncate(width, overflow="ellipsis")
         return text
-
-
-def show(name: str, value: Value, *, digits: int) -> str:
-    """A number as people read it: `digits` significant, percent where the name says so.
-
-    Seeds become "mean±standard deviation" over those that are finite (n - 1 in the denominator),
-    the mean alone where all are equal, and the count of those that are not finite.
-    """
-    many = [float(v) for v in value] if isinstance(value, Sequence) else [float(value)]
-    scale, unit = (100.0, "%") if name in FRACTIONS else (1.0, "")
-    finite = [scale * v for v in many if math.isfinite(v)]
-    if not finite:
-        return "not finite"
-    mean = statistics.fmean(finite)
-    deviation = statistics.stdev(finite) if len(set(finite)) > 1 else None
-    if unit:
-        text = f"{mean:.{digits - 2}f}"
-        spread = "" if deviation is None else f"±{deviation:.{digits - 2}f}"
-    else:
-        # Not 1e+04 where there are more digits, or come to be by rounding.
-        text = f"{mean:.0f}" if abs(mean) >= 10**digits - 0.5 else f"{mean:.{digits}g}"
-        spread = "" if deviation is None else f"±{deviation:.2g}"
-    lost = len(many) - len(finite)
-    return f"{text}{spread}{unit}" + (f" ({lost} of {len(many)} not finite)" if lost else "")
 
 
 def duration(seconds: float) -> str:

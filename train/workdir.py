@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from train import typed
+from train import encoding, files
 from train.refusal import Refused
 
 Kind = TypeVar("Kind")
@@ -63,11 +63,12 @@ def make(path: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, value: Any) -> None:
-    """JSON, whole or not at all."""
-    text = json.dumps(typed.plain(value), indent=2, allow_nan=False) + "\n"
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    """JSON, whole or not at all.
+
+    Raises:
+        train.files.WriteFailed: it can't be written.
+    """
+    files.write(path, json.dumps(encoding.plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def read(path: pathlib.Path, name: str) -> dict[str, Any] | None:
@@ -95,8 +96,8 @@ def decoded(path: pathlib.Path, name: str, kind: type[Kind]) -> Kind | None:
     """
     values = read(path, name)
     try:
-        return None if values is None else typed.decoded(kind, values)
-    except typed.Wrong as error:
+        return None if values is None else encoding.decoded(kind, values)
+    except encoding.Wrong as error:
         raise Refused(f"workdir={str(path)!r}: {name} holds a wrong value: {error}") from None
 
 
@@ -129,14 +130,14 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Kind]) -> Kind |
     if name != experiment:
         raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
     try:
-        return typed.decoded(kind, {**values, "workdir": str(path)})
-    except typed.Wrong as error:
+        return encoding.decoded(kind, {**values, "workdir": str(path)})
+    except encoding.Wrong as error:
         raise Refused(f"workdir={str(path)!r}: {CONFIG} holds a wrong value: {error}") from None
 
 
 def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     """The configuration, with the name of the module that readers import."""
-    values = {**typed.plain(config), "workdir": None}  # a run may be moved
+    values = {**encoding.plain(config), "workdir": None}  # a run may be moved
     write(path / CONFIG, {"experiment": experiment, **values})
 
 

@@ -113,7 +113,7 @@ def test_a_run_says_what_it_is_and_what_it_found(whole):
     assert summary["steps"] == 60
     assert summary["test/count"] == 355
     assert 0.1 < summary["test/accuracy"] <= 1
-    assert f"{summary['test/accuracy']:.4f}" in out
+    assert f"Test accuracy {100 * summary['test/accuracy']:.2f}%, " in out
     assert summary["evaluated_step"] in (25, 50, 60)
 
 
@@ -133,7 +133,7 @@ def test_a_run_leaves_its_files(whole):
     lines = read_metrics(path)
     trained = [line for line in lines if line["kind"] == "train"]
     assert trained[-1]["step"] == 60
-    for name in ("loss", "accuracy", "learning_rate", "gradient_norm", "images_per_second"):
+    for name in ("loss", "accuracy", "learning_rate", "gradient_norm", "examples_per_second"):
         assert trained[-1][name] >= 0
     evaluated = [(line["split"], line["step"]) for line in lines if line["kind"] == "evaluation"]
     best = json.loads((path / "summary.json").read_text())["evaluated_step"]

@@ -1,10 +1,12 @@
 """Logs: what stands in the files, after a resume too, and what a terminal shows."""
 
+import contextlib
 import io
 import json
 import math
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,11 +20,13 @@ from rich.console import Console
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto import event_pb2
 
+from train.files import WriteFailed
 from train.logs import METRICS, Logs, read_metrics
-from train.terminal import Terminal, duration, show
+from train.refusal import Refused
+from train.terminal import Terminal, duration
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEP = {"loss": 1.25, "accuracy": 0.5, "learning_rate": 0.1, "images_per_second": 3120.0}
+STEP = {"loss": 1.25, "accuracy": 0.5, "learning_rate": 0.1, "examples_per_second": 3120.0}
 
 
 def quiet() -> Console:
@@ -118,20 +122,101 @@ def test_a_torn_line_hides_nothing_from_a_reader(tmp_path):
     assert read_metrics(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize(
-    "line", ['{"step": 20}', '{"kind": null, "step": 20}', '{"kind": "train"}']
-)
-def test_a_line_from_elsewhere_is_passed_over(tmp_path, line):
+TRAIN = {"kind": "train", "step": 20, "epoch": 2.0, "seconds": 1.5}
+TEST = {"kind": "evaluation", "step": 20, "split": "test", "seconds": 1.5}
+
+
+def without(line, name):
+    return {key: value for key, value in line.items() if key != name}
+
+
+STRANGE = {
+    "no kind": without(TRAIN, "kind"),
+    "kind": {**TRAIN, "kind": "note"},
+    "no step": without(TRAIN, "step"),
+    "step": {**TRAIN, "step": "20"},
+    "half a step": {**TRAIN, "step": 20.5},
+    "step yes": {**TRAIN, "step": True},
+    "step below": {**TRAIN, "step": -1},
+    "large step": {**TRAIN, "step": 2**64},
+    "no epoch": without(TRAIN, "epoch"),
+    "epoch": {**TRAIN, "epoch": "2"},
+    "epoch none": {**TRAIN, "epoch": None},
+    "no seconds": without(TRAIN, "seconds"),
+    "seconds": {**TRAIN, "seconds": []},
+    "no split": without(TEST, "split"),
+    "split": {**TEST, "split": 3},
+    "seed": {**TEST, "seed": [1]},
+    "list": [TRAIN],
+    "number": 17,
+    "text": "train",
+}
+RAW = {
+    "NULs": b"\0" * 40,
+    "one NUL": b'{"kind": "train", "step": 20, \0}',
+    "no UTF-8": b'{"kind": "train", "step": 20, "epoch": 2.0, "seconds": 1.5, "\xff": 1}',
+    "UTF-16": json.dumps(TRAIN).encode("utf-16"),
+    "deep": b"[" * 100_000,
+    "NaN": json.dumps({**TRAIN, "seconds": math.nan}).encode(),
+    "infinite": b'{"kind": "train", "step": 20, "epoch": 1e999, "seconds": 1.5}',
+    "400 digits": b'{"kind": "train", "step": 20, "epoch": ' + b"9" * 400 + b', "seconds": 1}',
+    "5000 digits": b'{"kind": "train", "step": ' + b"9" * 5000 + b"}",
+    "torn": b'{"step": 20, "lo',
+}
+RAW |= {name: json.dumps(line).encode() for name, line in STRANGE.items()}
+
+
+@pytest.mark.parametrize("line", RAW.values(), ids=RAW)
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_line_from_elsewhere_is_passed_over_and_said_once(tmp_path, line, end):
     run(tmp_path, [10])
-    with (tmp_path / METRICS).open("a") as file:
-        file.write(line + "\n")
-    assert [line["step"] for line in read_metrics(tmp_path)] == [10]
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(line + b"\n" + line + end)
+    said = []
+    assert [line["step"] for line in read_metrics(tmp_path, said.append)] == [10]
+    where = tmp_path / METRICS
+    assert said == [f"{where}: 2 of 3 lines can't be read and don't count."]
+    console = quiet()
+    Logs(tmp_path, steps=100, resume_step=10, console=console).close()
+    assert console.file.getvalue().splitlines() == said
+    assert [line["step"] for line in read_metrics(tmp_path, said.append)] == [10]
+    assert len(said) == 1
+
+
+def test_a_quantity_that_is_no_number_is_none_or_not_there(tmp_path):
+    huge = "9" * 400
+    values = f'"a": NaN, "b": {huge}, "c": -1e999, "d": "1", "e": [1], "f": true, "g": null, "h": 2'
+    line = json.dumps(TRAIN)[:-1] + f", {values}}}\n"
+    (tmp_path / METRICS).write_text(line)
+    said = []
+    (read,) = read_metrics(tmp_path, said.append)
+    assert read == TRAIN | {"a": None, "b": None, "c": None, "g": None, "h": 2}
+    assert said == []
+    run(tmp_path, [], resume_step=20)
+    assert (tmp_path / METRICS).read_text() == line  # what stays, stays as it is
+
+
+def test_an_older_run_goes_on_under_the_new_name(tmp_path):
+    old = json.dumps({**TRAIN, "images_per_second": 10.0}) + "\n"
+    (tmp_path / METRICS).write_text(old)
+    run(tmp_path, [30], resume_step=20)
+    speeds = [line["examples_per_second"] for line in read_metrics(tmp_path)]
+    assert speeds == [10.0, 3120.0]
+    both = json.dumps({**TRAIN, "images_per_second": 10.0, "examples_per_second": 11.0})
+    (tmp_path / METRICS).write_text(both)
+    assert read_metrics(tmp_path)[0]["examples_per_second"] == 11.0
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / METRICS).mkdir()
+    with pytest.raises(Refused, match=r"metrics\.jsonl can't be read: IsADirectoryError"):
+        read_metrics(tmp_path)
 
 
 def test_seconds_go_on_after_a_resume(tmp_path):
     (tmp_path / METRICS).write_text(
-        '{"kind": "train", "step": 5, "seconds": 300.5}\n'
-        '{"kind": "train", "step": 9, "seconds": 900.5}\n'
+        '{"kind": "train", "step": 5, "epoch": 1, "seconds": 300.5}\n'
+        '{"kind": "train", "step": 9, "epoch": 2, "seconds": 900.5}\n'
     )
     run(tmp_path, [6], resume_step=5)
     assert 300.5 <= read_metrics(tmp_path)[-1]["seconds"] < 360
@@ -139,7 +224,7 @@ def test_seconds_go_on_after_a_resume(tmp_path):
 
 @pytest.mark.parametrize(("resume_step", "before"), [(None, 0.0), (5, 300.5)])
 def test_the_clock_runs_from_the_start_of_the_process(tmp_path, resume_step, before):
-    line = '{"kind": "train", "step": 5, "seconds": 300.5}\n'
+    line = '{"kind": "train", "step": 5, "epoch": 1, "seconds": 300.5}\n'
     (tmp_path / METRICS).write_text(line)
     began = time.monotonic() - 1000
     logs = Logs(tmp_path, steps=10, resume_step=resume_step, console=quiet(), began=began)
@@ -195,7 +280,60 @@ def test_tensorboard_reads_events_and_what_to_hide(tmp_path, resume_step, purged
     assert starts == [0, purged]
     assert [e.file_version for e in found if e.file_version] == ["brain.Event:2"] * 2
     assert scalars(folder)["train/loss", 30] == 1.25
-    assert scalars(folder)["train/images_per_second", 40] == 3120.0
+    assert scalars(folder)["train/examples_per_second", 40] == 3120.0
+
+
+@contextlib.contextmanager
+def limited(size):
+    """No file of this process can grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "events.out.tfevents.*"])
+def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path, file):
+    logs = Logs(tmp_path, steps=100, console=quiet())
+    logs.train(10, STEP, epoch=1)
+    (path,) = tmp_path.rglob(file)
+    before = path.read_bytes()
+    # The other file is not the one that has no room.
+    more = {f"quantity{i}": 1.0 for i in range(50)} if file == "metrics.jsonl" else {"a" * 99: 1.0}
+    size = max(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    with limited(size + 20 if path.stat().st_size == size else path.stat().st_size + 20):
+        with pytest.raises(WriteFailed) as caught:
+            logs.train(20, STEP | more, epoch=2)
+        logs.close()
+    assert re.fullmatch(r"/\S+ could not be written: File too large", str(caught.value))
+    assert path.read_bytes()[: len(before)] == before
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10]
+    assert ("train/loss", 10) in scalars(tmp_path / "tensorboard")  # and every event is whole
+    run(tmp_path, [20], resume_step=10)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [10, 20]
+    assert scalars(tmp_path / "tensorboard")["train/loss", 20] == 1.25
+
+
+def test_a_resume_on_a_full_disk_keeps_what_was_logged(tmp_path):
+    run(tmp_path, [10, 20, 30])
+    before = (tmp_path / METRICS).read_bytes()
+    with limited(100), pytest.raises(WriteFailed, match=r"metrics\.jsonl could not be written"):
+        Logs(tmp_path, steps=100, resume_step=20, console=quiet())
+    assert (tmp_path / METRICS).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, "tensorboard"]
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("interactive", [False, True])
+def test_output_that_cannot_be_written_is_one_line(tmp_path, interactive):
+    with open("/dev/full", "w") as full:
+        console = Console(file=full, force_terminal=interactive, force_interactive=interactive)
+        screen = Terminal(console, 100)
+        with pytest.raises(WriteFailed, match="the output could not be written: No space left"):
+            screen.train(10, STEP, epoch=1)
+        screen.close()
 
 
 def test_seeds_have_a_line_and_a_folder_each(tmp_path):
@@ -254,7 +392,12 @@ def terminal(width: int) -> Console:
     )
 
 
-LARGE = {"loss": 0.0001234, "accuracy": 0.98765, "learning_rate": 0.001, "images_per_second": 12345}
+LARGE = {
+    "loss": 0.0001234,
+    "accuracy": 0.98765,
+    "learning_rate": 0.001,
+    "examples_per_second": 12345,
+}
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
@@ -287,7 +430,7 @@ def test_80_columns_hold_all_that_a_run_is_watched_for(monkeypatch):
     last = console.file.getvalue().rsplit("\x1b[2K", 1)[-1]
     screen.close()
     assert last.rstrip() == (
-        "12345/64000 epoch 123.4 loss 0.0123 acc 98.8% lr 0.001 12345 img/s 12h 29m left"
+        "12345/64000 epoch 123.4 acc 98.8% loss 0.0123 lr 0.001 12345 ex/s 12h 29m left"
     )
 
 
@@ -310,7 +453,7 @@ def test_a_terminal_keeps_evaluations_and_what_is_said(tmp_path):
     logs.close()
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).split("\n")
     (line,) = (line for line in lines if "validation" in line)
-    assert "step 10  validation  loss 0.5  accuracy 98.21%  precision 98.00%" in line
+    assert "step 10  validation  accuracy 98.21%  loss 0.5  macro precision 98.00%" in line
     assert len(line.rsplit("\r", 1)[-1]) < 80
     assert any(one.rsplit("\r", 1)[-1].startswith("  word " + "word " * 20) for one in lines)
     assert sum("one two" in one for one in lines) == 2
@@ -325,12 +468,12 @@ def test_without_a_terminal_lines_are_plain_and_not_too_many(tmp_path):
     logs.close()
     logs.say("See [red]this[/red]: \x41 path/that/is/long/and/must/stay/whole/report.html")
     first, last, test, said = console.file.getvalue().splitlines()
-    assert first == "step 10/100  epoch 1.0  loss 1.25  acc 50.0%  lr 0.1  3120 img/s"
+    assert first == "step 10/100  epoch 1.0  acc 50.0%  loss 1.25  lr 0.1  3120 ex/s"
     assert re.fullmatch(
         re.escape(first).replace("10/100", "100/100").replace("1\\.0", "10\\.0") + r"  0:00 left",
         last,
     )
-    assert test == "step 100  test  accuracy 98.21%  top5 100.00%  count 355"
+    assert test == "step 100  test  accuracy 98.21%  top-5 accuracy 100.00%  examples 355"
     assert said == "See [red]this[/red]: A path/that/is/long/and/must/stay/whole/report.html"
 
 
@@ -342,31 +485,6 @@ def test_a_narrow_encoding_ends_no_run(tmp_path):
     logs.evaluation(1, "test", {"loss": [1.0, 2.0]})
     logs.close()
     assert raw.getvalue().decode() == "a 32?32 image\nstep 1  test  loss 1.5?0.71\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "digits", "text"),
-    [
-        ("loss", 0.123456, 3, "0.123"),
-        ("loss", 12345.6, 3, "12346"),
-        ("accuracy", 0.98765, 3, "98.8%"),
-        ("accuracy", [0.9, 0.92, 0.94], 4, "92.00±2.00%"),
-        ("accuracy", [1.0, 1.0], 4, "100.00%"),
-        ("f1", 0.98, 4, "98.00%"),
-        ("loss", [1.0, 2.0, 3.0], 3, "2±1"),
-        ("loss", [1.0, math.nan, 3.0], 3, "2±1.4 (1 of 3 not finite)"),
-        ("loss", math.inf, 3, "not finite"),
-        ("count", 10000, 4, "10000"),
-        ("count", 180, 4, "180"),
-        ("count", [180, 180], 4, "180"),
-        ("count", [10, 14], 4, "12±2.8"),
-        ("loss", [10.0, 14.0], 4, "12±2.8"),
-        ("loss", 9999.7, 4, "10000"),
-        ("loss", [0.5], 3, "0.5"),
-    ],
-)
-def test_numbers_as_people_read_them(name, value, digits, text):
-    assert show(name, value, digits=digits) == text
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,7 @@ import jax.numpy as jnp
 
 from train.augment.homography import product, project
 from train.augment.kinds import Shape
-from train.data.batch import COORDINATES, Batch
-
-VALID = {"boxes": "box_valid", "proposals": "proposal_valid"}
-"""Which key says whether a row of a coordinate key is a box."""
+from train.data.batch import COORDINATES, KEYS, Batch, rows_of
 
 VISIBLE = 0.25
 """The least share of a box's area that must stay inside the image, unless one says otherwise."""
@@ -33,13 +30,13 @@ def moved(batch: Batch, matrix: jax.Array, shape: Shape, visible: float = VISIBL
     for key in COORDINATES:
         if key not in batch:
             continue
-        if VALID[key] not in batch:
-            raise ValueError(f"{key!r} in the batch without {VALID[key]!r}")
+        valid = KEYS[key].valid
+        if valid not in batch:
+            raise ValueError(f"{key!r} in the batch without {valid!r}")
         boxes, kept = move_boxes(batch[key], matrix, shape, visible)
-        kept = kept & batch[VALID[key]]
-        batch[key] = jnp.where(kept[..., None], boxes, 0)
-        prefix = VALID[key].removesuffix("valid")
-        for name in [name for name in batch if name.startswith(prefix)]:
+        kept = kept & batch[valid]
+        batch[key] = boxes
+        for name in rows_of(key, batch):
             value = batch[name]
             rows = kept.reshape(kept.shape + (1,) * (value.ndim - kept.ndim))
             batch[name] = jnp.where(rows, value, jnp.zeros((), value.dtype))

@@ -9,10 +9,18 @@ from train.augment.amounts import real
 from train.augment.kinds import Mixing
 from train.augment.once import once
 from train.augment.rectangles import anywhere, around, changed, places
-from train.data.batch import COORDINATES, Batch
+from train.data.batch import KEYS, Batch
 
-UNMIXABLE = (*COORDINATES, "mask")
-"""Keys that say where in an image something is: of two images in one, neither is right."""
+UNMIXABLE = {
+    **{
+        key: "what is where has no meaning in a mixture"
+        for key, row in KEYS.items()
+        if row.moves and key != "image"
+    },
+    "target": "labels alone become distributions",
+    "length": "the longer signal would go on in the padding of the shorter",
+}
+"""Keys that a mixture can't have, and why."""
 
 
 def mixup(alpha: float, num_classes: int) -> Mixing:
@@ -88,12 +96,12 @@ def mixed(stage: Mixing, key: jax.Array, batch: Batch) -> Batch:
         batch: `label` (B,) integers, or (B, num_classes) floats, as after other mixing.
 
     Raises:
-        ValueError: traced, there is none of `image` and `signal`, or both; boxes, proposals or a
-            mask; no label, or one of another shape.
+        ValueError: traced, there is none of `image` and `signal`, or both; boxes, proposals,
+            a mask, a target or a length; no label, or one of another shape.
     """
-    for name in UNMIXABLE:
+    for name, why in UNMIXABLE.items():
         if name in batch:
-            raise ValueError(f"{name!r} in the batch: what is where has no meaning in a mixture")
+            raise ValueError(f"{name!r} in the batch: {why}")
     if "image" in batch and "signal" in batch:
         raise ValueError("'image' and 'signal' in the batch: one share map does not fit both")
     name = changed(batch)

@@ -1,35 +1,42 @@
 """Annotations in memory: each key's type, shape and values, checked before anything reads them."""
 
+from typing import Any
+
 import numpy as np
 
-from train.data.batch import IGNORE
+from train.data.batch import COORDINATES, IGNORE, KEYS, rows_of
 from train.data.source import About
 from train.refusal import Refused
 
 Values = np.ndarray | list[np.ndarray]
 """An array whose leading axis is the example, or one array an example."""
 
-FLAGS = ("box_crowd", "box_difficult")
-
 
 def check(values: dict[str, Values], about: About) -> None:
-    """Checks every known key of `values`, and gives labels and masks the batch's type in place.
+    """Checks every known key of `values`, and gives all but images the batch's type in place.
 
     Raises:
         Refused: names the key, the index and the value.
     """
-    images, boxes = values.get("image"), values.get("boxes")
+    images = values.get("image")
     if images is not None:
         _check_images(images, about)
+    if "signal" in values:
+        values["signal"] = _signals(values["signal"], about)
+    if "length" in values:
+        values["length"] = _integers("length", values["length"])
     if "label" in values:
-        values["label"] = _labels(values["label"], len(about.classes))
-    if boxes is not None:
-        _check_boxes(boxes, images)
-    if "box_label" in values:
-        values["box_label"] = _box_labels(values["box_label"], boxes, len(about.classes))
-    for key in FLAGS:
+        labels = _integers("label", values["label"])
+        check_labels(labels, len(about.classes))
+        values["label"] = labels.astype(np.int32)
+    if "target" in values:
+        values["target"] = _targets(values["target"], about)
+    for key in COORDINATES:
         if key in values:
-            values[key] = _flags(key, values[key], boxes)
+            _check_boxes(key, values[key], images)
+        for name in rows_of(key, values):
+            if name not in COORDINATES:
+                values[name] = _of_rows(name, values[name], key, values.get(key), about)
     if "mask" in values:
         values["mask"] = _masks(values["mask"], images, len(about.mask_classes))
 
@@ -48,14 +55,53 @@ def _check_images(images: Values, about: About) -> None:
             raise Refused(f"image[{i}] has shape {image.shape}; wanted: {wanted}")
 
 
-def _labels(labels: Values, classes: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+def _integers(key: str, values: Values) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
         raise Refused(
-            f"label has rank {labels.ndim}, type {labels.dtype}; wanted: one integer an example"
+            f"{key} has rank {values.ndim}, type {values.dtype}; wanted: one integer an example"
         )
-    check_labels(labels, classes)
-    return labels.astype(np.int32)
+    return values
+
+
+def _signals(signals: Values, about: About) -> Values:
+    wanted = "(steps, channels)" if about.shape is None else str(about.shape)
+    for i, signal in enumerate([signals[0]] if isinstance(signals, np.ndarray) else signals):
+        if np.ndim(signal) != 2 or signal.dtype.kind not in "iuf":
+            raise Refused(
+                f"signal[{i}] has shape {np.shape(signal)}, type {signal.dtype}; "
+                f"wanted: numbers {wanted}"
+            )
+        if about.shape is not None and signal.shape != about.shape:
+            raise Refused(f"signal[{i}] has shape {signal.shape}; wanted: {wanted}")
+    return _float32(signals)
+
+
+def _targets(targets: Values, about: About) -> np.ndarray:
+    shapes = {np.shape(target) for target in targets}
+    if len(shapes) > 1:
+        i = next(i for i, one in enumerate(targets) if np.shape(one) != np.shape(targets[0]))
+        raise Refused(f"target[{i}] has shape {targets[i].shape}, target[0] {targets[0].shape}")
+    targets = np.asarray(targets)
+    if targets.ndim == 1:
+        targets = targets[:, None]
+    if targets.ndim != 2 or targets.dtype.kind not in "iuf":
+        raise Refused(
+            f"target has shape {targets.shape}, type {targets.dtype}; wanted: numbers (N, K)"
+        )
+    if about.targets and len(about.targets) != targets.shape[1]:
+        raise Refused(
+            f"target has {targets.shape[1]} columns; targets={about.targets} names "
+            f"{len(about.targets)}"
+        )
+    return _float32(targets)
+
+
+def _float32(values: Values) -> Any:
+    with np.errstate(over="ignore"):  # what becomes infinite is found by who reads it
+        if isinstance(values, np.ndarray):
+            return values.astype(np.float32, copy=False)
+        return [value.astype(np.float32, copy=False) for value in values]
 
 
 def check_labels(labels: np.ndarray, classes: int, key: str = "label", start: int = 0) -> None:
@@ -78,12 +124,12 @@ def check_labels(labels: np.ndarray, classes: int, key: str = "label", start: in
         )
 
 
-def _check_boxes(boxes: Values, images: Values | None) -> None:
+def _check_boxes(key: str, boxes: Values, images: Values | None) -> None:
     for i, rows in enumerate(boxes):
         if np.ndim(rows) != 2 or np.shape(rows)[1] != 4:
-            raise Refused(f"boxes[{i}] has shape {np.shape(rows)}; wanted: (n, 4)")
+            raise Refused(f"{key}[{i}] has shape {np.shape(rows)}; wanted: (n, 4)")
         if rows.dtype != np.float32:
-            raise Refused(f"boxes[{i}] has type {rows.dtype}; wanted: float32")
+            raise Refused(f"{key}[{i}] has type {rows.dtype}; wanted: float32")
         sound = np.isfinite(rows).all(1) & (rows[:, 2:] > rows[:, :2]).all(1)
         wanted = "finite, x0 < x1, y0 < y1"
         if images is not None:
@@ -92,34 +138,25 @@ def _check_boxes(boxes: Values, images: Values | None) -> None:
             sound &= (rows[:, :2] >= 0).all(1) & (rows[:, 2] <= width) & (rows[:, 3] <= height)
         if not sound.all():
             row = int(np.argmin(sound))
-            raise Refused(f"boxes[{i}][{row}]={rows[row].tolist()}; wanted: {wanted}")
+            raise Refused(f"{key}[{i}][{row}]={rows[row].tolist()}; wanted: {wanted}")
 
 
-def _box_labels(labels: Values, boxes: Values | None, classes: int) -> list[np.ndarray]:
-    for i, row in enumerate(labels):
-        if np.ndim(row) != 1 or (row.dtype.kind not in "iu" and row.size):
+def _of_rows(
+    name: str, values: Values, key: str, boxes: Values | None, about: About
+) -> list[np.ndarray]:
+    """What is said of each row of `key`: a class, or a bool."""
+    dtype = KEYS[name].dtype
+    kinds, said = ("iu", "integer") if dtype == np.int32 else ("b", "bool")
+    for i, row in enumerate(values):
+        if np.ndim(row) != 1 or (row.dtype.kind not in kinds and row.size):
             raise Refused(
-                f"box_label[{i}] has rank {np.ndim(row)}, type {row.dtype}; "
-                "wanted: one integer a box"
+                f"{name}[{i}] has rank {np.ndim(row)}, type {row.dtype}; wanted: one {said} a box"
             )
-        _check_rows("box_label", i, row, boxes)
-        check_labels(row, classes, key=f"box_label[{i}]")
-    return [row.astype(np.int32) for row in labels]
-
-
-def _flags(key: str, flags: Values, boxes: Values | None) -> list[np.ndarray]:
-    for i, row in enumerate(flags):
-        if np.ndim(row) != 1 or (row.dtype != np.bool_ and row.size):
-            raise Refused(
-                f"{key}[{i}] has rank {np.ndim(row)}, type {row.dtype}; wanted: one bool a box"
-            )
-        _check_rows(key, i, row, boxes)
-    return [row.astype(np.bool_) for row in flags]
-
-
-def _check_rows(key: str, i: int, row: np.ndarray, boxes: Values | None) -> None:
-    if boxes is not None and len(row) != len(boxes[i]):
-        raise Refused(f"{key}[{i}] has {len(row)} rows, boxes[{i}] has {len(boxes[i])}")
+        if boxes is not None and len(row) != len(boxes[i]):
+            raise Refused(f"{name}[{i}] has {len(row)} rows, {key}[{i}] has {len(boxes[i])}")
+        if dtype == np.int32:
+            check_labels(row, len(about.classes), key=f"{name}[{i}]")
+    return [row.astype(dtype) for row in values]
 
 
 def _masks(masks: Values, images: Values | None, classes: int) -> Values:

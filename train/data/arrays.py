@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from train.data import annotations
+from train.data.batch import INPUTS
 from train.data.source import About, Example
 from train.refusal import Refused
-
-INPUTS = ("image", "signal")
-"""Keys that a network reads; the others are annotations, which `truth` gives alone."""
 
 
 class Arrays:
@@ -21,16 +19,20 @@ class Arrays:
     Args:
         arrays: key -> array whose leading axis is the example, or a sequence of one array an
             example where shapes vary (images of different sizes, `boxes`, `box_label`).
-            `image`: (N, H, W, C) uint8; `label`: (N,) integers; `boxes`: (n, 4) float32 an
-            example, inside its image; `box_label`: (n,) integers an example, `box_crowd` and
-            `box_difficult`: (n,) bool; `mask`: (N, H, W) integers, of its image's size.
+            `image`: (N, H, W, C) uint8; `signal`: (N, L, C) numbers, with `length`, (N,) integers,
+            where they are padded, or (L, C) an example; `label`: (N,) integers; `target`: (N, K)
+            numbers, or (N,) of one an example; `boxes` and `proposals`: (n, 4) float32 an example,
+            inside its image; `box_label`: (n,) integers an example, `box_crowd`, `box_difficult`
+            and `proposal_valid`: (n,) bool; `mask`: (N, H, W) integers, of its image's size.
         about: class names and the rest; labels are checked against its classes, masks against its
-            mask classes, images against its shape where it has one.
+            mask classes, targets against its targets, images and signals against its shape where it
+            has one.
 
     Raises:
         Refused: lengths differ, an image has the wrong rank, type or shape, a label or a mask's
             pixel is outside the classes, a box outside its image or without area; names the key,
-            the index and the value.
+            the index and the value. NaN in a signal or a target is the fault of its example alone,
+            and found by who reads it (`train.data.typed`).
     """
 
     def __init__(self, arrays: Mapping[str, Any], about: About):

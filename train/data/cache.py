@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from train.data.batch import KEYS, RAGGED
 from train.data.source import About, Example, Source
 from train.data.subset import file_of
+from train.data.typed import fault
 
 PAGE = 250
 """Examples in a file: of 96x96 scenes with masks, 9 MB."""
@@ -39,11 +41,23 @@ class Cached:
         """See the class.
 
         Args:
-            source: its examples have fixed shapes, but for the number of boxes.
-            row: a structure with a field for each key of an example, the `box...` ones with room
-                for as many as there may be, and a field `count`, how many there are.
+            source: its examples have fixed shapes, but for ragged keys (`train.data.batch`).
+            row: a structure with a field for each key of an example. Of a ragged key it has room
+                for as many rows as there may be, and a field that says how many there are,
+                `KEY_count`, or `count` where only one kind of key is ragged: `count` of `boxes` and
+                of every `box_...`.
         """
         self._source, self._row = source, row
+        names = row.names or ()
+        counts = {key: f"{key}_count" if f"{key}_count" in names else "count" for key in RAGGED}
+        self._counts = {
+            name: counts[KEYS[name].ragged]
+            for name in names
+            if name in KEYS and counts.get(KEYS[name].ragged) in names
+        }
+        """Field -> the one that says how many rows it has."""
+        if len({KEYS[name].ragged for name, of in self._counts.items() if of == "count"}) > 1:
+            raise ValueError(f"row={row.descr}: `count` is of one kind of key, and two have none")
         facts = (source.fingerprint, np.dtype(row).descr, PAGE)
         key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         self._folder = directory() / f"{source.about.name}-{source.about.split}-{key}"
@@ -77,11 +91,10 @@ class Cached:
         if page is None:
             return self._source[i]
         row = page[i % PAGE]
-        count = int(row["count"])
+        keys = [key for key in self._row.names or () if key not in self._counts.values()]
+        counts = {key: int(row[name]) for key, name in self._counts.items()}
         return {
-            key: np.array(row[key][:count] if key.startswith("box") else row[key])
-            for key in self._row.names or ()
-            if key != "count"
+            key: np.array(row[key][: counts[key]] if key in counts else row[key]) for key in keys
         }
 
     def truth(self, i: int) -> dict[str, Any]:
@@ -115,11 +128,14 @@ class Cached:
         rows = np.zeros(len(indices), self._row)
         for i, row in zip(indices, rows, strict=True):
             for key, value in self._source[i].items():
-                if key.startswith("box"):
-                    row["count"] = len(value)
-                    row[key][: len(value)] = value
-                else:
+                if key not in self._counts:
                     row[key] = value
+                    continue
+                room = len(row[key])
+                if len(value) > room:
+                    raise fault(self._source, i, f"has {len(value)} of {key}; its row has {room}")
+                row[self._counts[key]] = len(value)
+                row[key][: len(value)] = value
         return rows
 
     def _open(self, path: pathlib.Path, number: int) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from train.data.arrays import Arrays
 from train.data.source import About
@@ -39,6 +38,8 @@ def originals(split: str) -> Arrays:
     Raises:
         Refused: an unknown split.
     """
+    from sklearn.datasets import load_digits
+
     choose("split", split, SPLITS)
     data = load_digits()
     labels = data.target.astype(np.int32)

@@ -6,18 +6,15 @@ from typing import NamedTuple
 import numpy as np
 
 from train.augment.kinds import Shape
-from train.data.decode import Unreadable
+from train.data.batch import KEYS, RAGGED
 from train.data.gaps import Gaps, exceeds, too_many
 from train.data.host import Host, check, generator
+from train.data.ragged import Capacity, padded
+from train.data.ragged import check as check_capacity
+from train.data.reading import sound
 from train.data.source import Example, Source
-from train.data.subset import file_of, read
+from train.data.typed import fault, name
 from train.refusal import Refused
-
-TYPES = {
-    "label": np.int32, "boxes": np.float32, "box_label": np.int32, "box_crowd": np.bool_,
-    "box_difficult": np.bool_, "proposals": np.float32, "proposal_valid": np.bool_,
-}  # fmt: skip
-"""What the batch holds (`train.data.batch`); other keys keep the type that the source gives."""
 
 TOGETHER = 8
 """Pictures asked of a source at once where they may be large, being of many shapes."""
@@ -53,28 +50,34 @@ class Shaper:
     def __init__(
         self,
         source: Source,
-        capacity: int | None,
+        capacity: Capacity | None,
         host: Host | None = None,
         gaps: Gaps | None = None,
+        *,
+        cut: bool = False,
     ):
         """Reads example 0, or the first that can be read where there may be gaps.
 
         Args:
             source: at least one example.
-            capacity: rows of `boxes` and of every `box_...` in a batch; None where the source
-                has no boxes.
+            capacity: rows or steps of each ragged key in a batch, see `train.data.ragged`; None
+                where the source has none.
             host: what brings images to a shape; None where the source gives all in one.
             gaps: examples not to be read, and how many there may be; None: not one.
+            cut: whether boxes and proposals beyond the capacity are left out, as in evaluation,
+                which scores by the source's `truth`; else an example that has more is refused.
 
         Raises:
-            Refused: an empty source, or example 0 is refused, or no example can be read.
+            Refused: an empty source, a capacity of something else, boxes without one; example 0 is
+                refused, or no example can be read.
         """
         if not len(source):
             raise Refused(f"source={name(source)} has no examples")
         if host is not None:
             check(host)
         self.source = source
-        self.capacity = capacity
+        self.capacity = check_capacity(capacity)
+        self.cut = cut
         self.host = host
         self.limit = None if gaps is None else gaps.limit
         self.gaps: dict[int, str] = {} if gaps is None else dict(gaps.found)
@@ -84,6 +87,12 @@ class Shaper:
             at += 1
             if at == len(source):
                 raise too_many(self.gaps, self.limit or 0.0, at, name(source))
+        for key in RAGGED:
+            if KEYS[key].annotation and key in given and key not in self.capacity:
+                raise Refused(
+                    f"capacity={capacity}, but {name(source)} has {key}: say how many rows, "
+                    f"{{{key!r}: …}}"
+                )
         self._first = {
             shape: {
                 k: (v.shape, v.dtype) for k, v in self._brought(Place(at), given, shape).items()
@@ -100,7 +109,7 @@ class Shaper:
     ) -> Iterator[Taken]:
         """The examples at `places`, in turn.
 
-        Boxes are padded to the capacity with `box_valid` beside them, images are of `shape`.
+        Ragged keys are padded to their capacity, images are of `shape`.
 
         Args:
             places: any.
@@ -108,10 +117,10 @@ class Shaper:
             replace: whether the next sound example stands in for one that can't be read.
 
         Raises:
-            Unreadable: an example can't be read, and there may be no gaps.
-            Refused: a label outside the classes, more boxes than capacity, an image of the wrong
-                rank, or an example of other keys, shapes or types than the first; in search of
-                one that stands in, more that can't be read than there may be.
+            Unreadable: an example can't be read, or holds NaN, and there may be no gaps.
+            Refused: what `train.data.typed` refuses, more rows or steps than the capacity, or an
+                example of other keys, shapes or types than the first; in search of one that stands
+                in, more that can't be read than there may be.
         """
         step = max(1, len(places)) if self.host is None else TOGETHER
         for start in range(0, len(places), step):
@@ -145,88 +154,33 @@ class Shaper:
         return Taken(at, self._like_first(place._replace(at=at), given, shape), tuple(passed))
 
     def _read(self, indices: Sequence[int]) -> list[Example | None]:
-        """As the source gives them; None where one can't be read."""
-        wanted = [i for i in indices if i not in self.gaps]
-        try:
-            found: dict[int, Example | None] = dict(
-                zip(wanted, read(self.source, wanted), strict=True)
-            )
-        except Unreadable:
-            if self.limit is None:
-                raise
-            found = {i: self._read_one(i) for i in wanted}
-        return [found.get(i) for i in indices]
-
-    def _read_one(self, i: int) -> Example | None:
-        try:
-            return self.source[i]
-        except Unreadable as error:
-            self.gaps[i] = f"{error.name}: {error.reason}"
-            return None
+        """Typed; None where one can't be read."""
+        examples, found = sound(self.source, indices, None if self.limit is None else self.gaps)
+        self.gaps.update(found)
+        return examples
 
     def _like_first(self, place: Place, given: Example, shape: Shape | None) -> Example:
         example = self._brought(place, given, shape)
         first = self._first[shape]
         if example.keys() != first.keys():
-            raise self._refused(place.at, f"has keys {sorted(example)}, example 0 {sorted(first)}")
+            raise fault(
+                self.source, place.at, f"has keys {sorted(example)}, example 0 {sorted(first)}"
+            )
         for key, value in example.items():
             wanted, dtype = first[key]
             if value.shape != wanted or value.dtype != dtype:
-                raise self._refused(
-                    place.at,
-                    f"has {key} {value.dtype}{value.shape}, example 0 {dtype}{wanted}",
-                )
+                what = f"has {key} {value.dtype}{value.shape}, example 0 {dtype}{wanted}"
+                hint = f"; capacity={{{key!r}: …}} pads them" if key in RAGGED else ""
+                raise fault(self.source, place.at, what + hint)
         return example
 
     def _brought(self, place: Place, given: Example, shape: Shape | None) -> Example:
-        example = self._complete(place.at, given)
+        try:
+            example = padded(given, self.capacity, cut=self.cut)
+        except ValueError as error:
+            raise fault(self.source, place.at, str(error)) from None
         if self.host is None or shape is None:
             return example
         if "image" not in example:
             raise Refused(f"host={self.host}, but {name(self.source)} has no images")
         return self.host.stage(example, shape, generator(*place[1:]))
-
-    def _complete(self, i: int, given: Example) -> Example:
-        example = {k: np.asarray(v, dtype=TYPES.get(k)) for k, v in given.items()}
-        image = example.get("image")
-        if image is not None and image.ndim != 3:
-            raise self._refused(
-                i, f"has image {image.shape}, which is not (height, width, channels)"
-            )
-        for key in ("label", "box_label"):
-            self._check_labels(i, key, example)
-        if "proposals" in example and "proposal_valid" not in example:
-            example["proposal_valid"] = np.ones(len(example["proposals"]), bool)
-        return self._pad(i, example) if "boxes" in example else example
-
-    def _check_labels(self, i: int, key: str, example: Mapping[str, np.ndarray]) -> None:
-        # On the host, since JAX would wrap -1 to the last class and train on it.
-        classes = len(self.source.about.classes)
-        for label in np.atleast_1d(example.get(key, ())):
-            if not 0 <= label < classes:
-                raise self._refused(i, f"has {key}={label}, outside the {classes} classes")
-
-    def _pad(self, i: int, example: Example) -> Example:
-        count = len(example["boxes"])
-        if self.capacity is None:
-            raise Refused(f"capacity=None, but {name(self.source)} has boxes: say how many rows")
-        if count > self.capacity:
-            raise self._refused(i, f"has {count} boxes, more than capacity={self.capacity}")
-        example = dict(example, box_valid=np.ones(count, bool))
-        for key, value in example.items():
-            if key == "boxes" or key.startswith("box_"):
-                if len(value) != count:
-                    raise self._refused(i, f"has {count} boxes and {len(value)} of {key}")
-                rows = [(0, self.capacity - count)] + [(0, 0)] * (value.ndim - 1)
-                example[key] = np.pad(value, rows)
-        return example
-
-    def _refused(self, i: int, what: str) -> Refused:
-        file = file_of(self.source, i)
-        where = f" ({file})" if file else ""
-        return Refused(f"example {i} of {name(self.source)}{where} {what}")
-
-
-def name(source: Source) -> str:
-    """What messages call it."""
-    return f"{source.about.name}/{source.about.split}"

@@ -112,6 +112,8 @@ class Labels(_Image):
 
     def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
         label = np.array(record[self._label].int64_list.value[:1], np.int64)
+        if not label.size:
+            raise ValueError(f"{self._label} is no integer")
         check_labels(label, len(self._classes), start=i)
         return {"label": label.astype(np.int32)[0]}
 
@@ -146,6 +148,8 @@ class Boxes(_Image):
         if self._name in ONE_BASED:
             rows[:, :2] -= 1
         label = np.array(record[f"{self._objects}/label"].int64_list.value, np.int64)
+        if len(label) != len(rows):
+            raise ValueError(f"{len(rows)} boxes and {len(label)} integers that say their classes")
         check_labels(label, len(self._classes), key=f"box_label[{i}]")
         flags = {
             key: np.array(record[feature].int64_list.value, np.bool_)

@@ -9,6 +9,7 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping
 
+from train.files import write
 from train.refusal import Refused
 
 LIMIT = 0.01
@@ -79,9 +80,7 @@ class Gaps:
         if self._file is None or not new:
             return
         self._said.update(new)
-        part = self._file.with_name(self._file.name + ".part")
-        part.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
-        part.replace(self._file)
+        write(self._file, json.dumps(self.found, indent=1) + "\n")
         for index in new:
             self._say(f"Example {index} can't be read and is left out: {self.found[index]}")
 

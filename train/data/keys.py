@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
+from train.data.batch import INPUTS, KEYS
 from train.data.source import About, Example, Source
 from train.data.subset import file_of, read
 
-KEYS = {
-    "label": ("image", "label"),
-    "boxes": ("image", "boxes", "box_label", "box_crowd", "box_difficult"),
-    "mask": ("image", "mask"),
+WANTS = {
+    want: (*INPUTS, *(key for key, row in KEYS.items() if row.annotation == want))
+    for want in ("label", "boxes", "mask", "target")
 }
 """What is wanted of an example -> the keys that it then has, where the set knows them."""
 
 
 class Wanted:
-    """The examples of `source` with the keys of `KEYS[want]` alone."""
+    """The examples of `source` with the keys of `WANTS[want]` alone."""
 
     def __init__(self, source: Source, want: str):
         self._source = source
-        self._keys = KEYS[want]
+        self._keys = WANTS[want]
 
     @property
     def about(self) -> About:

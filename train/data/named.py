@@ -1,15 +1,17 @@
 """A data set by name: which of its splits is trained on, which chosen on, which tested on."""
 
 import contextlib
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from train.data import coco, folder, prepare, tfds, voc
+from train.data import coco, folder, voc
 from train.data.cache import Cached
 from train.data.digits import digits
-from train.data.keys import KEYS, Wanted
+from train.data.keys import WANTS, Wanted
+from train.data.places import lies
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
 from train.data.source import Source
@@ -57,7 +59,7 @@ def named(name: str, want: str = "label") -> Splits:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
             such annotations or without a `train` split.
     """
-    choose("want", want, KEYS)
+    choose("want", want, WANTS)
     kind, colon, path = name.partition(":")
     if kind in FILES and colon:
         return FILES[kind](_existing(name, path), want)
@@ -66,22 +68,43 @@ def named(name: str, want: str = "label") -> Splits:
     if name in EMBEDDED:
         make = EMBEDDED[name]
         return Splits(*(make(split, want) for split in ("train", "validation", "test")))
+    from train.data import prepare, tfds  # a second of imports
+
     tfds.known(name, also=(*EMBEDDED, *(f"{kind}:PATH" for kind in FILES)))
     prepare.prepare(name, (want,))
     return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
 
 
-def with_validation(data: Splits, share: float) -> Splits:
-    """The splits, with a stratified part of `train` as validation where they have none.
+Cut = Callable[[Source, float], tuple[Source, Source]]
+"""(source, fraction) -> (rest, part): how a part is cut off."""
+
+
+def prepared(name: str) -> bool:
+    """Whether a TFDS set of images with one label each lies ready to be read."""
+    if not lies(name):
+        return False
+    from train.data import tfds
+
+    return tfds.prepared(name)
+
+
+def with_validation(
+    data: Splits, share: float, cut: Cut = functools.partial(cut, seed=0)
+) -> Splits:
+    """The splits, with a part of `train` as validation where they have none.
 
     Args:
         data: of one set.
         share: of `train`, 0..1; 0 leaves all of it to train on. Which examples it is depends on no
             seed of a run.
+        cut: which they are. By default they are drawn at random, stratified. Of examples ordered by
+            time, such as windows of a series, take the last, `train.data.subset.cut_by_time`, or
+            `partial(cut_by_time, gap=24)` where windows overlap: else training sees the future of
+            what it is judged on.
     """
     if data.validation is not None or not share:
         return data
-    train, validation = cut(data.train, share, seed=0)
+    train, validation = cut(data.train, share)
     return Splits(train, validation, data.test)
 
 
@@ -138,6 +161,8 @@ def _digit_scenes(split: str, want: str) -> Source:
 
 def _fashion_scenes(split: str, want: str) -> Source:
     _check("fashion_scenes", want, "boxes", "mask")
+    from train.data import prepare
+
     prepare.prepare("fashion_mnist", ("label",))
     return Wanted(Cached(fashion_scenes(split), ROW), want)
 

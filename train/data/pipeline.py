@@ -11,11 +11,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from train.augment.kinds import Shape
 from train.data.batch import Batch, Transform
-from train.data.example import Shaper, name
+from train.data.example import Shaper
 from train.data.gaps import Gaps
 from train.data.host import Host
 from train.data.order import Order, position
+from train.data.ragged import Capacity
 from train.data.source import Source
+from train.data.typed import name
 from train.mesh import shard_batch
 from train.refusal import Refused
 
@@ -32,7 +34,7 @@ class Pipeline:
         order: Order,
         transform: Transform | None,
         seed: int | Sequence[int],
-        capacity: int | None,
+        capacity: Capacity | None,
         host: Host | None,
         gaps: Gaps | None,
     ):
@@ -48,7 +50,7 @@ class Pipeline:
         self.steps = order.steps(batch_size, self.length)
         self.gaps = gaps
         self.host = host
-        self.examples = Shaper(source, capacity, host, gaps)
+        self.examples = Shaper(source, capacity, host, gaps, cut=self.steps is not None)
         self.note(self.examples.gaps)
         self.mesh = mesh
         self.order = order

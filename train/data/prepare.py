@@ -28,6 +28,7 @@ from tensorflow_datasets.core import read_only_builder
 
 from train.data import tfds as sets
 from train.data.features import WANTS, layout
+from train.data.places import data_dir
 from train.refusal import Refused
 
 PROBE = 5.0
@@ -55,7 +56,7 @@ def prepare(name: str, wants: Sequence[str] = WANTS) -> None:
         pass
     if convert(name):
         return
-    folder = sets.data_dir()
+    folder = data_dir()
     builder = _builder(name)
     if builder is not None:
         _check(builder, wants)
@@ -93,7 +94,7 @@ def convert(name: str) -> bool:
         Refused: the copy is damaged, or its folder cannot be written to.
     """
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=sets.data_dir())
+        builder = read_only_builder.builder_from_files(name, data_dir=data_dir())
     except tfds.core.DatasetNotFoundError:
         return False
     formats = builder.info.available_file_formats()
@@ -172,7 +173,7 @@ def _builder(name: str) -> tfds.core.DatasetBuilder | None:
     """The set's own code; None where it cannot even be loaded without TensorFlow."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints a banner before it raises
-            return tfds.builder(name, data_dir=sets.data_dir())
+            return tfds.builder(name, data_dir=data_dir())
     except ImportError:
         return None
     except (ValueError, AssertionError) as error:  # an unknown configuration or version
@@ -237,7 +238,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         for name in arguments:
             prepare(name)
-            print(f"{name} is prepared under {sets.data_dir()}: {sets.splits(name)}")
+            print(f"{name} is prepared under {data_dir()}: {sets.splits(name)}")
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2

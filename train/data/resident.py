@@ -14,6 +14,7 @@ from train.data.gaps import Gaps
 from train.data.host import Host
 from train.data.order import Order, shuffled
 from train.data.pipeline import Pipeline
+from train.data.ragged import Capacity
 from train.data.source import Source
 from train.mesh import replicated
 from train.refusal import Refused
@@ -40,21 +41,23 @@ class Resident(Pipeline):
         order: Order = shuffled,
         transform: Transform | None = None,
         seed: int | Sequence[int] = 0,
-        capacity: int | None = None,
+        capacity: Capacity | None = None,
         host: Host | None = None,
         gaps: Gaps | None = None,
     ):
         """Reads every example once.
 
         Args:
-            source: images of one shape, or of any with `host`.
+            source: examples of one shape, but for ragged keys, or images of any with `host`.
             mesh: its `data` axis divides `batch_size`.
             batch_size: examples a step, over all devices.
             order: `shuffled` to train, `once` to evaluate.
             transform: (key, batch) -> batch, traced: augmentation.
             seed: that of the run, or of each of N runs at once: then training payloads have a
                 leading axis N, and `device` is mapped over it.
-            capacity: rows of boxes in a batch; None where the source has none.
+            capacity: rows or steps in a batch of each ragged key, {"boxes": 64}; None where the
+                source has none. In training an example that has more is refused; in evaluation
+                boxes and proposals beyond it are cut, since scores go by the source's `truth`.
             host: brings images to a shape as they are read: one that draws nothing, and one shape.
             gaps: where examples that can't be read are noted; None: the first one is refused.
 

@@ -1,6 +1,6 @@
 """The sets of scenes: of the embedded digits (the frozen benchmark), and of any small grey set."""
 
-from train.data import masks, tfds
+from train.data import masks
 from train.data.digits import originals
 from train.data.scenes import PALETTE, SIZE, Scenes
 from train.data.source import About, Source
@@ -36,6 +36,8 @@ def fashion_scenes(split: str) -> Scenes:
     Raises:
         NotPrepared, Refused: as `train.data.tfds.source`; an unknown split.
     """
+    from train.data import tfds  # a second of imports
+
     choose("split", split, LENGTHS)
     if split == "test":
         return scenes_of(tfds.source("fashion_mnist", "test"), "fashion_scenes", split)

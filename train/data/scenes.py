@@ -96,7 +96,7 @@ class Scenes:
                 or width.
         """
         shape = pictures.about.shape
-        if shape is None or shape[2] != 1 or min(shape[:2]) < 2:
+        if shape is None or len(shape) != 3 or shape[2] != 1 or min(shape[:2]) < 2:
             raise Refused(
                 f"data={pictures.about.name!r} has images of shape {shape}; scenes are composed of "
                 "grey ones of one shape, (height, width, 1), at least 2x2"

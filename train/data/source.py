@@ -20,14 +20,17 @@ class About:
         split: "train", "validation", "test", or what the set itself calls it.
         classes: class names; `label` and `box_label` are indices into them.
         mirror: whether a mirror image keeps its label.
-        shape: (height, width, channels) of every image, or None where it varies.
-        mean, std: channel statistics of the training pixels, 0..255; None until measured
-            (`train.data.statistics`).
+        shape: of every example's input, (height, width, channels) of an image or (steps, channels)
+            of a signal; None where it varies.
+        mean, std: statistics of each channel over the training pixels, 0..255, or over the steps of
+            signals; None until measured (`train.data.statistics`).
         mask_classes: names of a mask's classes, at most 255; () where there is no mask.
         mask_pixels: in the training examples that were measured, of each of these classes, and of
             255, which is ignored; () until then.
         colours: (red, green, blue) 0..255 of each of them.
         ids: what the set's own files call its classes, where that is not their index (COCO).
+        targets: names of what `target` holds, one a column; () where it has no names, or there is
+            none.
 
     Raises:
         Refused: more mask classes than a mask can tell from 255.
@@ -37,13 +40,14 @@ class About:
     split: str
     classes: tuple[str, ...]
     mirror: bool
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     mask_classes: tuple[str, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
     ids: tuple[int, ...] = ()
     mask_pixels: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mask_classes) > IGNORE:
@@ -54,10 +58,25 @@ class About:
 
 
 def classes_said(about: About) -> str:
-    """How many classes there are, in words: "10 classes", "masks of 11 classes"."""
+    """How many classes there are, in words: "10 classes", "masks of 11 classes", "1 target"."""
     said = [f"{len(about.classes)} classes"] if about.classes else []
     said += [f"masks of {len(about.mask_classes)} classes"] if about.mask_classes else []
-    return ", ".join(said)
+    count = len(about.targets)
+    said += [f"{count} {'target' if count == 1 else 'targets'}"] if count else []
+    return ", ".join(said) or "no classes"
+
+
+def extent_said(about: About) -> str:
+    """What a network is given, in words: "28×28 grey images", "signals of 40 steps, 1 channel"."""
+    if about.shape is None:
+        return "examples of varying size"
+    if len(about.shape) == 3:
+        height, width, channels = about.shape
+        return f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
+    if len(about.shape) == 2:
+        steps, channels = about.shape
+        return f"signals of {steps} steps, {channels} channel{'' if channels == 1 else 's'}"
+    return f"examples of shape {about.shape}"
 
 
 class Source(Protocol):

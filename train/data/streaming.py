@@ -16,12 +16,13 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding
 
-from train.data.batch import Batch, Transform
+from train.data.batch import KEYS, Batch, Transform
 from train.data.example import Place, Shaper
 from train.data.gaps import Gaps
 from train.data.host import Host
 from train.data.order import Order, position, shuffled
 from train.data.pipeline import Pipeline
+from train.data.ragged import Capacity
 from train.data.source import Source
 from train.memory import keep_pages
 from train.refusal import Refused
@@ -29,13 +30,8 @@ from train.refusal import Refused
 AHEAD = 2
 """Batches that wait on the mesh, and for each worker process on the host."""
 
-ADDED = {
-    "index": ((), np.int32),
-    "valid": ((), np.bool_),
-    "epoch": ((), np.int32),
-    "replaced": ((), np.bool_),
-}
-"""Key -> (shape, type) an example, of what the loader adds."""
+ADDED = {key: ((), KEYS[key].dtype) for key in ("index", "valid", "epoch", "replaced")}
+"""Key -> (shape, type) an example, of what is added to the payload."""
 
 
 class Streaming(Pipeline):
@@ -50,7 +46,7 @@ class Streaming(Pipeline):
         order: Order = shuffled,
         transform: Transform | None = None,
         seed: int | Sequence[int] = 0,
-        capacity: int | None = None,
+        capacity: Capacity | None = None,
         host: Host | None = None,
         gaps: Gaps | None = None,
         workers: int = 0,
@@ -59,14 +55,17 @@ class Streaming(Pipeline):
         """Reads example 0; the others as their steps come.
 
         Args:
-            source: images of one shape, or of any with `host`; with `workers`, it must pickle.
+            source: examples of one shape, but for ragged keys, or images of any with `host`; with
+                `workers`, it must pickle.
             mesh: its `data` axis divides `batch_size`.
             batch_size: examples a step, over all devices.
             order: `shuffled` to train, `once` to evaluate.
             transform: (key, batch) -> batch, traced: augmentation.
             seed: that of the run, or of each of N runs at once: then training payloads have a
                 leading axis N, and `device` is mapped over it.
-            capacity: rows of boxes in a batch; None where the source has none.
+            capacity: rows or steps in a batch of each ragged key, {"boxes": 64}; None where the
+                source has none. In training an example that has more is refused; in evaluation
+                boxes and proposals beyond it are cut, since scores go by the source's `truth`.
             host: brings images to the shape of the step, one of those that it declares.
             gaps: where examples that can't be read are noted; None: the first one is refused when
                 its batch is taken.

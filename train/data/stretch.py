@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from train.augment.coordinates import VALID, VISIBLE
+from train.augment.coordinates import VISIBLE
 from train.augment.kinds import Shape
-from train.data.batch import COORDINATES, IGNORE
+from train.data.batch import COORDINATES, IGNORE, KEYS, rows_of
 from train.data.source import Example
 from train.refusal import Refused
 
@@ -61,10 +61,9 @@ def bring(
     for key in COORDINATES:
         if key in example:
             new[key], kept = _moved(example[key], matrix, shape)
-            kept &= example[VALID[key]]
+            kept &= example[KEYS[key].valid]
             # A row that is no box any longer is 0 and False in all that tells of it.
-            prefix = VALID[key].removesuffix("valid")
-            for name in (key, *(name for name in new if name.startswith(prefix))):
+            for name in rows_of(key, new):
                 new[name] = np.where(_rows(kept, new[name]), new[name], new[name].dtype.type(0))
     return new
 

@@ -1,4 +1,4 @@
-"""Parts of a source, which are sources: by index, by what masks hold, and cut in two."""
+"""Parts of a source, which are sources: by index, by what masks hold, cut by chance or time."""
 
 import contextlib
 import dataclasses
@@ -90,15 +90,21 @@ def labels(source: Source) -> np.ndarray:
     """(N,) int32: the label of every example, at once where the source can (`labels`).
 
     Raises:
-        Refused: the examples have no label.
+        Refused: the examples have no label, or one that is no integer.
     """
     known = getattr(source, "labels", None)
-    if known is not None:
-        return known
-    keys = _annotations(source)
-    if "label" not in keys:
-        raise Refused(f"data={source.about.name!r} has no label; its keys: {keys}")
-    return np.array([source.truth(i)["label"] for i in range(len(source))], np.int32)
+    if known is None:
+        keys = _annotations(source)
+        if "label" not in keys:
+            raise Refused(f"data={source.about.name!r} has no label; its keys: {keys}")
+        known = [source.truth(i)["label"] for i in range(len(source))]
+    found = np.asarray(known)
+    if found.size and found.dtype.kind not in "iu":
+        raise Refused(
+            f"data={source.about.name!r} has labels of type {found.dtype}, such as "
+            f"{found.ravel()[0].item()!r}; wanted: integers, classes from 0"
+        )
+    return found.astype(np.int32, copy=False)
 
 
 def _annotations(source: Source) -> list[str]:
@@ -211,4 +217,43 @@ def cut(
     return (
         subset(source, np.flatnonzero(~chosen), rest),
         subset(source, np.flatnonzero(chosen), part),
+    )
+
+
+def cut_by_time(
+    source: Source,
+    fraction: float,
+    gap: int = 0,
+    splits: tuple[str, str] = ("train", "validation"),
+) -> tuple[Subset, Subset]:
+    """Cuts off the last examples of a source that is ordered by time; both keep its order.
+
+    Nothing of the part comes before anything of the rest: what is forecast is never seen.
+
+    Args:
+        source: in order of time, such as windows of a series, the earliest first.
+        fraction: of the examples that go to the part, round(fraction * N), between 0 and 1.
+        gap: examples between the two that go to neither. Of windows that begin at each step, as
+            many as a window and what it forecasts have steps, less one: then the two share no step.
+        splits: what the rest and the part are called.
+
+    Returns:
+        (rest, part)
+
+    Raises:
+        Refused: a fraction outside (0, 1), a negative gap, or either side is empty.
+    """
+    if not 0 < fraction < 1:
+        raise Refused(f"fraction={fraction} is not between 0 and 1")
+    if gap < 0:
+        raise Refused(f"gap={gap} is negative")
+    start = len(source) - math.floor(fraction * len(source) + 0.5)
+    if not 0 < start < len(source):
+        raise Refused(f"fraction={fraction} of {len(source)} examples leaves one side empty")
+    if gap >= start:
+        raise Refused(f"gap={gap} leaves none of the {start} examples before the part")
+    rest, part = splits
+    return (
+        subset(source, np.arange(start - gap), rest),
+        subset(source, np.arange(start, len(source)), part),
     )

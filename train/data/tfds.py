@@ -10,8 +10,6 @@ import functools
 import hashlib
 import io
 import json
-import os
-import pathlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,6 +24,7 @@ from train.data import jpeg
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable, reason, upright
 from train.data.features import MODES, Layout, Masks, layout
+from train.data.places import data_dir
 from train.data.source import Example
 from train.refusal import Refused, choose
 
@@ -36,11 +35,6 @@ _TOGETHER = 1024
 
 class NotPrepared(Refused):
     """There is no whole array_record copy of the set; the message says how to get one."""
-
-
-def data_dir() -> pathlib.Path:
-    """Where prepared sets lie: TFDS_DATA_DIR, or TFDS's own default."""
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def known(name: str, also: Sequence[str] = ()) -> str:

@@ -7,7 +7,6 @@ scikit-learn's `labels=range(C)`; the weighted ones and `balanced_accuracy` leav
 never occur.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +31,8 @@ def confusion(
     Returns:
         (C, C) int32: rows are the truth, columns the prediction.
     """
+    import chex
+
     chex.assert_equal_shape([labels, predictions, valid])
     truth, guess = labels.astype(jnp.int32), predictions.astype(jnp.int32)
     counted = valid & (truth >= 0) & (truth < num_classes) & (guess >= 0) & (guess < num_classes)
@@ -61,6 +62,8 @@ def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """
     if k < 1:
         raise ValueError(f"k={k} is less than 1")
+    import chex
+
     chex.assert_rank([logits, labels], [2, 1])
     label = labels.astype(jnp.int32)[:, None]
     classes = jnp.arange(logits.shape[1], dtype=jnp.int32)[None, :]

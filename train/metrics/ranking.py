@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -18,6 +17,8 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns:
         NaN where it is not defined: a class without examples, a score that is NaN.
     """
+    from sklearn.metrics import roc_auc_score  # late: it takes a second
+
     labels, scores = np.asarray(labels), np.asarray(scores)
     if len(np.unique(labels)) < 2 or np.isnan(scores).any():
         return math.nan

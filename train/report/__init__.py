@@ -1,1 +1,1 @@
-"""The page that a run leaves behind: `page` is the frame; every task has a part of its own."""
+"""The page that a run leaves behind: `page` is the frame; every task has a section of its own."""

@@ -1,17 +1,18 @@
-"""Classification's part of a report: confusion, figures per class, the most confident mistakes."""
+"""Classification's section of a report: confusion, figures per class, the surest mistakes."""
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from train.data.source import About, Source
 from train.metrics.confusion import f1, macro, micro, precision, recall, weighted
 from train.report.markup import figure, percent, picture, render
 from train.tasks.task import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURES = 24
 CONFUSIONS = 10
@@ -76,7 +77,7 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
     return render(
         "classification.html",
         matrix=figure(
-            draw_confusion(matrix, about.classes),
+            partial(draw_confusion, matrix, about.classes),
             f"Confusion matrix of {len(rows)} classes: {right:,} of {total:,} on the diagonal",
         ),
         wide=len(rows) > COUNTED,
@@ -102,11 +103,15 @@ def confusions(matrix: np.ndarray, classes: tuple[str, ...]) -> list[Confusion]:
     ]
 
 
-def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> Figure:
+def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> "Figure":
     """Truth down, prediction across; colour is the share of the true class, drawn by its root.
 
     By its root, so that a few per cent of errors can be told from none.
     """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
     count = len(classes)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.52 * count, 4.6, 7.0)) if count <= COUNTED else 11.0

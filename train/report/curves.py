@@ -2,32 +2,18 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from train.logs import RESERVED
-from train.metrics import FRACTIONS
+from train.metrics.quantities import COUNT, SHARE, ordered, quantity, readable
+from train.report.figures import COLOURS, light
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, distinct to colour-blind readers."""
-ORDER = ("loss", "accuracy", "learning_rate", "gradient_norm", "images_per_second")
-"""Quantities of training in the order of their charts; others follow."""
-WORDS = {
-    "count": "examples",
-    "images_per_second": "images / s",
-    "top5": "top-5 accuracy",
-    "precision": "macro precision",
-    "recall": "macro recall",
-    "f1": "macro F1",
-    "roc_auc": "ROC-AUC",
-    "miou": "mean IoU",
-    "dice": "mean Dice",
-    "frequency_weighted_iou": "frequency-weighted IoU",
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 LONG = 2000
 """Points from which on a curve is drawn as pixels, which bounds the size of the page."""
 
@@ -49,22 +35,21 @@ class Chart(NamedTuple):
 
     title: str
     series: list[Series]
-    fractions: bool
+    share: bool
     """Drawn in per cent."""
 
 
 def charts(lines: Sequence[dict[str, Any]]) -> list[Chart]:
-    """What there is to draw.
+    """What there is to draw, of the lines that `read_metrics` gives.
 
     One chart a quantity of training, with the evaluations of the same name on it; one for the
-    fractions that evaluations alone measure (precision, recall, …), of the split that came first;
+    shares that evaluations alone measure (precision, recall, …), of the split that came first;
     one for each that is left.
     """
     train = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     splits = list(dict.fromkeys(line["split"] for line in evaluations))
     trained, measured = _quantities(train), _quantities(evaluations)
-    trained.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def of(name: str, label: str, source: Iterable[dict], group: int) -> list[Series]:
         having = [line for line in source if name in line]
@@ -79,25 +64,27 @@ def charts(lines: Sequence[dict[str, Any]]) -> list[Chart]:
         ]
 
     drawn = [
-        Chart(readable(name), of(name, "train", train, 0) + evaluated(name), name in FRACTIONS)
+        Chart(readable(name), of(name, "train", train, 0) + evaluated(name), _share(name))
         for name in trained
     ]
-    alone = [name for name in measured if name not in trained and name != "count"]
-    fractions = [name for name in alone if name in FRACTIONS]
-    if fractions:
+    alone = [name for name in measured if name not in trained and quantity(name).unit != COUNT]
+    shares = [name for name in alone if _share(name)]
+    if shares:
         first = [line for line in evaluations if line["split"] == splits[0]]
         together = [
             series
-            for i, name in enumerate(fractions)
+            for i, name in enumerate(shares)
             for series in of(name, readable(name), first, 1 + i)
         ]
         drawn.insert(2, Chart(f"{splits[0]} scores", together, True))
-    others = [name for name in alone if name not in FRACTIONS]
+    others = [name for name in alone if not _share(name)]
     return drawn + [Chart(readable(name), evaluated(name), False) for name in others]
 
 
-def draw(chart: Chart) -> Figure:
+def draw(chart: Chart) -> "Figure":
     """Value over step; where it was not finite the curve breaks, and a cross marks the step."""
+    from matplotlib.figure import Figure
+
     drawn = Figure(figsize=(4.0, 2.7), layout="constrained")
     axes = drawn.subplots()
     seen: set[int] = set()
@@ -123,7 +110,7 @@ def draw(chart: Chart) -> Figure:
     return drawn
 
 
-def _curve(axes: Axes, series: Series, label: str | None) -> None:
+def _curve(axes: "Axes", series: Series, label: str | None) -> None:
     colour = COLOURS[series.group % len(COLOURS)]
     finite = np.isfinite(series.values)
     # A point without neighbours is no line: it shows only as a dot.
@@ -142,10 +129,12 @@ def _curve(axes: Axes, series: Series, label: str | None) -> None:
     line.set_rasterized(len(series.steps) > LONG)
 
 
-def _dress(axes: Axes, chart: Chart, *, marked: bool) -> None:
+def _dress(axes: "Axes", chart: Chart, *, marked: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
     values = [series.values[np.isfinite(series.values)] for series in chart.series]
     every = np.concatenate(values) if values else np.zeros(0)
-    if chart.fractions:
+    if chart.share:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     elif len(every) and np.min(every) > 0 and np.max(every) / np.min(every) > 20:
         axes.set_yscale("log")
@@ -158,24 +147,19 @@ def _dress(axes: Axes, chart: Chart, *, marked: bool) -> None:
         axes.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.tick_params(labelsize=8, length=3, color="#888888")
-    axes.grid(True, color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#888888")
+    light(axes)
     if len({series.group for series in chart.series}) > 1 or marked:
         legend = axes.legend(fontsize=8, framealpha=0.8, edgecolor="none", handlelength=1.4)
         for text in legend.get_texts():
             text.set_parse_math(False)
 
 
-def readable(name: str) -> str:
-    """learning_rate -> learning rate; the means over classes are named as what they are."""
-    return WORDS.get(name, name.replace("_", " "))
+def _share(name: str) -> bool:
+    return quantity(name).unit == SHARE
 
 
 def _quantities(lines: Iterable[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for line in lines for key in line if key not in RESERVED))
+    return ordered(dict.fromkeys(key for line in lines for key in line if key not in RESERVED))
 
 
 def _series(name: str, label: str, lines: list[dict], seed: Any, group: int) -> Series:

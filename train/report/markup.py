@@ -1,18 +1,21 @@
 """From figures, pixels and values to HTML that needs no other file."""
 
 import base64
+import functools
 import io
 import math
 import pathlib
-import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
-import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from PIL import Image
+
+from train.metrics.quantities import COUNT, SHARE, quantity
+from train.report.figures import Draw, svg
+
+if TYPE_CHECKING:  # imported late: most commands write no page
+    import jinja2
 
 SMALL = 64
 """Longest side in pixels of a picture that is embedded as it is."""
@@ -22,20 +25,14 @@ SHRUNK = 192
 
 def render(template: str, **values: Any) -> Markup:
     """A template of this folder, filled; every value that is not `Markup` is escaped."""
-    return Markup(_ENVIRONMENT.get_template(template).render(**values))
+    return Markup(_environment().get_template(template).render(**values))
 
 
-def figure(drawn: Figure, alt: str) -> Markup:
-    """An `<img>` that holds the figure as SVG, its text as text."""
-    out = io.StringIO()
-    # Text as text: readable names in every script, and a tenth of the size.
-    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
-        # The font that measures the text may lack a script that the reader's fonts have.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        drawn.savefig(out, format="svg", metadata={"Date": None})
-    width, height = drawn.get_size_inches()
+def figure(draw: Draw, alt: str) -> Markup:
+    """An `<img>` that holds as SVG the figure that `draw` makes, its text as text."""
+    drawn, width, height = svg(draw)
     return Markup('<img alt="{}" width="{:.0f}" height="{:.0f}" src="{}">').format(
-        alt, 96 * width, 96 * height, _data("image/svg+xml", out.getvalue().encode())
+        alt, 96 * width, 96 * height, _data("image/svg+xml", drawn.encode())
     )
 
 
@@ -79,12 +76,18 @@ def drawing(pixels: np.ndarray, alt: str) -> Markup:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """1,234 for counts, `digits` decimals for fractions, a dash for what does not exist."""
+    """1,234 for counts, `digits` decimals below 10 and one less for every digit more.
+
+    A dash for what does not exist.
+    """
     if value is None or not math.isfinite(value):
         return "–"
     if isinstance(value, int | np.integer):
         return f"{value:,}"
-    return f"{value:,.{digits}f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.3g}"
+    if not (1e-3 <= abs(value) < 1e6 or value == 0):
+        return f"{value:.3g}"
+    decimals = digits - (len(f"{abs(value):.0f}") - 1)
+    return f"{value:,.{max(decimals, 0)}f}"
 
 
 def percent(value: Any, decimals: int = 2) -> str:
@@ -94,15 +97,30 @@ def percent(value: Any, decimals: int = 2) -> str:
     return f"{100 * value:.{decimals}f}\N{NARROW NO-BREAK SPACE}%"
 
 
+def score(name: str, value: Any) -> str:
+    """A quantity as its unit in `train.metrics.quantities` wants it."""
+    unit = quantity(name).unit
+    if unit == SHARE:
+        return percent(value)
+    if unit == COUNT and value is not None and math.isfinite(value):
+        return number(round(value))
+    return number(value)
+
+
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters |= {"number": number, "percent": percent}
+@functools.cache
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": number, "percent": percent}
+    return made

@@ -1,24 +1,29 @@
 """The frame of a report: what was trained on what, the numbers, the curves, the provenance."""
 
+import functools
 import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from train.data.source import About, Source, classes_said
+from train.data.source import About, Source, classes_said, extent_said
+from train.files import cause, write
 from train.logs import read_metrics
-from train.metrics import FRACTIONS
-from train.report.curves import Chart, charts, draw, readable
-from train.report.markup import figure, number, percent, render
+from train.metrics.quantities import ordered, readable
+from train.refusal import Refused
+from train.report.curves import Chart, charts, draw
+from train.report.markup import figure, number, render, score
 from train.tasks.task import Summary
 
-Part = Callable[[Summary, About, Source], Markup]
+T = TypeVar("T")
+
+Section = Callable[[Summary, About, Source], Markup]
 """What a task adds to the page: one or more `<section>`s."""
 
-Section = Part
 REPORT = "report.html"
 
 
@@ -28,54 +33,108 @@ def write_report(
     summary: Summary | None,
     about: About,
     source: Source,
-    parts: Sequence[Part],
+    sections: Sequence[Section],
     *,
     lead: str = "",
+    say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Writes `report.html`, one file that needs no other, no network and no script.
+
+    A part of the page that can't be drawn is named in its place, and `say` gets a line about it:
+    a picture or a broken file is no reason to lose the result of a long run.
 
     Args:
         workdir: `metrics.jsonl`, `config.json`, `about.json` and `provenance.json` are read from
             it, as far as they are there.
         title: what was trained, in words.
         summary: of the evaluation that the page is about; None for a run that stopped before it,
-            whose page says so and has its curves and records, but no result and no parts.
+            whose page says so and has its curves and records, but no result and no sections.
         about: the data that it was measured on, or was to be.
         source: the same data; pictures are read from it.
-        parts: of the task.
+        sections: of the task.
         lead: a paragraph under the title: what a reader must know before the numbers.
+        say: takes a line for the user.
 
     Returns:
         Its path.
+
+    Raises:
+        train.files.WriteFailed: the page; what stood there before stays.
     """
     workdir = pathlib.Path(workdir)
-    lines = read_metrics(workdir)
-    config = _read(workdir / "config.json")
-    record = _read(workdir / "provenance.json")
-    if "resumed" in record:
-        record["resumed"] = [part["started"] for part in record["resumed"]]
+    lines: Callable[[], list[dict[str, Any]]] = functools.cache(lambda: read_metrics(workdir, say))
+    config: Callable[[], dict[str, Any]] = functools.cache(lambda: _read(workdir / "config.json"))
+    attempt = partial(_attempt, say)
+
+    def facts() -> Markup:
+        measured = None if summary is None else source
+        return render("facts.html", rows=_facts(about, measured, _or({}, config), _or([], lines)))
+
+    def headline() -> Markup:
+        scalars = {} if summary is None else summary.scalars
+        return render(
+            "headline.html", rows=[(readable(k), score(k, scalars[k])) for k in ordered(scalars)]
+        )
+
+    def curves() -> Markup:
+        drawn = [attempt(f"the chart of {c.title}", partial(_figure, c)) for c in charts(lines())]
+        return render("curves.html", curves=drawn) if drawn else Markup()
+
+    def table(read: Callable[[], dict[str, Any]]) -> Markup:
+        found = rows(read())
+        return render("table.html", rows=found) if found else Markup()
+
+    tables: dict[str, Callable[[], dict[str, Any]]] = {
+        "Configuration": config,
+        "Data": partial(_read, workdir / "about.json"),
+        "Provenance": partial(_provenance, workdir / "provenance.json"),
+    }
     page = render(
         "page.html",
         title=title,
         lead=lead,
-        facts=_facts(about, None if summary is None else source, config, lines),
-        headline=[] if summary is None else _headline(summary.scalars),
         split=about.split,
-        curves=[_figure(chart) for chart in charts(lines)],
-        parts=[] if summary is None else [part(summary, about, source) for part in parts],
+        measured=summary is not None,
+        facts=attempt("the facts", facts),
+        headline=attempt("the result", headline),
+        curves=attempt("the curves", curves),
+        sections=[
+            attempt(_name(section), partial(section, summary, about, source))
+            for section in sections
+            if summary is not None
+        ],
         tables=[
-            (heading, table)
-            for heading, table in (
-                ("Configuration", rows(config)),
-                ("Data", rows(_read(workdir / "about.json"))),
-                ("Provenance", rows(record)),
-            )
-            if table
+            (heading, drawn)
+            for heading, read in tables.items()
+            if (drawn := attempt(f"the table {heading}", partial(table, read)))
         ],
     )
-    path = workdir / REPORT
-    path.write_text(page, encoding="utf-8")
-    return path
+    # A file name that is no UTF-8 stands in Python's own form among what is written.
+    write(workdir / REPORT, page.encode("utf-8", "xmlcharrefreplace"))
+    return workdir / REPORT
+
+
+def _attempt(say: Callable[[str], None], what: str, make: Callable[[], Markup]) -> Markup:
+    """What `make` makes; where it fails, that it does. The one place that lets a report go on."""
+    try:
+        return make()
+    except Exception as error:
+        words = f"{what}: {cause(error)}"
+        say(f"A part of the report could not be drawn: {words}.")
+        return Markup('<p class="failed">This part could not be drawn: {}.</p>').format(words)
+
+
+def _or(otherwise: T, read: Callable[[], T]) -> T:
+    """`otherwise` where a file can't be read, which its own part of the page says."""
+    try:
+        return read()
+    except (OSError, ValueError, Refused):
+        return otherwise
+
+
+def _name(section: Section) -> str:
+    """Of a function, or of a `partial` of one."""
+    return getattr(getattr(section, "func", section), "__name__", repr(section))
 
 
 def rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -92,11 +151,7 @@ def rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _facts(
     about: About, measured: Source | None, config: dict, lines: list[dict]
 ) -> list[tuple[str, str]]:
-    shape = "images of varying size"
-    if about.shape is not None:
-        height, width, channels = about.shape
-        shape = f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
-    facts = [("Data", f"{about.name}: {shape}, {classes_said(about)}")]
+    facts = [("Data", f"{about.name}: {extent_said(about)}, {classes_said(about)}")]
     if "model" in config:
         facts.append(("Model", _text(config["model"])))
     if measured is not None:
@@ -109,26 +164,13 @@ def _facts(
     return facts
 
 
-def _headline(scalars: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What ranks before loss, and the count of examples last."""
-    first = {"accuracy": 0, "miou": 0, "count": 2}
-    names = sorted(scalars, key=lambda name: first.get(name, 1))
-    return [(readable(name), _score(name, scalars[name])) for name in names]
-
-
-def _score(name: str, value: float) -> str:
-    if name == "count":
-        return number(int(value))
-    return percent(value) if name in FRACTIONS else number(value)
-
-
 def _figure(chart: Chart) -> Markup:
     last = [
         f"{series.label} {number(float(series.values[-1]))} at step {series.steps[-1]:,}"
         for series in chart.series
         if len(series.steps)
     ]
-    return figure(draw(chart), f"{chart.title} over steps; last: {'; '.join(last)}")
+    return figure(partial(draw, chart), f"{chart.title} over steps; last: {'; '.join(last)}")
 
 
 def _minutes(seconds: float) -> str:
@@ -150,4 +192,22 @@ def _text(value: Any) -> str:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """A JSON object; {} where there is no file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return found
+
+
+def _provenance(path: pathlib.Path) -> dict[str, Any]:
+    """Of a run that went on, the times alone when it did."""
+    found = _read(path)
+    if "resumed" in found:
+        found["resumed"] = [part["started"] for part in found["resumed"]]
+    return found

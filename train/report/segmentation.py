@@ -1,4 +1,4 @@
-"""Segmentation's part of a report: figures per class; image, truth, prediction and errors."""
+"""Segmentation's section of a report: figures per class; image, truth, prediction and errors."""
 
 import zlib
 from typing import Any, NamedTuple

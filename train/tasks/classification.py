@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -74,6 +73,8 @@ def classification(
             variables, inputs(batch), train=True, mutable=collections, rngs={"dropout": key}
         )
         logits, aux = parts(output)
+        import chex
+
         chex.assert_shape([logits, *aux], (None, num_classes))
         targets = distributions(batch["label"], num_classes)
         smooth = optax.smooth_labels(targets, label_smoothing)
@@ -91,6 +92,8 @@ def classification(
 
     def logits_of(variables: dict, x: jax.Array) -> jax.Array:
         logits = cast(jax.Array, network.apply(variables, x, train=False))
+        import chex
+
         chex.assert_shape(logits, (None, num_classes))
         return logits
 

@@ -6,7 +6,6 @@ loss = weighted((1.0, cross_entropy()), (0.5, soft_dice()))
 import math
 from collections.abc import Callable, Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +77,8 @@ def soft_dice(smooth: float = 1.0) -> PixelLoss:
         raise ValueError(f"smooth={smooth} must be finite and at least 0")
 
     def loss(logits: jax.Array, classes: jax.Array, counted: jax.Array) -> jax.Array:
+        import chex
+
         chex.assert_equal_shape([classes, counted])
         count = logits.shape[-1]
         weight = counted[..., None].astype(logits.dtype)
@@ -115,6 +116,8 @@ def negative_log(
     logits: jax.Array, classes: jax.Array, counted: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Classes, 0 where they do not count, and -log p of them, both (…)."""
+    import chex
+
     chex.assert_equal_shape([classes, counted])
     chex.assert_equal_shape_prefix([logits, classes], classes.ndim)
     safe = jnp.where(counted, classes, 0).astype(jnp.int32)

@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -78,6 +77,8 @@ def segmentation(
 
         (logits, aux), updated = over_border(network, apply, inputs(batch))
         mask, counts = batch["mask"], counted(batch)
+        import chex
+
         chex.assert_shape([logits, *aux], (*mask.shape, num_classes))
         main, *others = (loss_of(each, mask, counts) for each in (logits, *aux))
         total = main + auxiliary_weight * sum(others)
@@ -98,6 +99,8 @@ def segmentation(
             return network.apply(variables, x, train=False), None
 
         (logits, _), _ = over_border(network, apply, x)
+        import chex
+
         chex.assert_shape(logits, (*x.shape[:3], num_classes))
         return logits
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.augment.coordinates import VALID, move_boxes, moved
+from train.augment.coordinates import move_boxes, moved
 from train.augment.homography import inverse, product, project
 from train.data.batch import COORDINATES
 
@@ -74,6 +74,25 @@ def test_moved_touches_coordinates_and_matrix_alone(strict_dtypes):
     assert moved({"label": batch["label"]}, old, (HEIGHT, WIDTH)).keys() == {"label"}
 
 
+def test_every_coordinate_key_goes_by_its_own_validity():
+    box = jnp.array([[[0, 0, 4, 4], [4, 0, 8, 4], [0, 0, 2, 4]]], jnp.float32)
+    batch = {"boxes": box, "box_valid": jnp.array([[False, True, True]])}
+    batch |= {"box_label": jnp.array([[1, 2, 3]]), "box_crowd": jnp.ones((1, 3), bool)}
+    batch |= {"proposals": box[:, :2], "proposal_valid": jnp.array([[True, False]])}
+    after = moved(batch, jnp.array([shift(-2, 0)], jnp.float32), (HEIGHT, WIDTH))
+    assert after["boxes"].tolist() == [[[0] * 4, [2, 0, 6, 4], [0] * 4]]
+    assert after["box_valid"].tolist() == after["box_crowd"].tolist() == [[False, True, False]]
+    assert after["box_label"].tolist() == [[0, 2, 0]]
+    assert after["proposals"].tolist() == [[[0, 0, 2, 4], [0] * 4]]
+    assert after["proposal_valid"].tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("key", COORDINATES)
+def test_coordinates_without_validity_are_refused(key):
+    with pytest.raises(ValueError, match=f"{key!r} in the batch without '.*_valid'"):
+        moved({key: jnp.zeros((1, 2, 4))}, jnp.eye(3)[None], (HEIGHT, WIDTH))
+
+
 def test_how_much_must_be_visible_is_said():
     """Of boxes of which 1/2, 2/3, 1/5 and nothing is left."""
     boxes = jnp.array([[[0, 0, 4, 2], [0, 0, 6, 2], [0, 0, 2.5, 2], [0, 0, 2, 2]]], jnp.float32)
@@ -87,10 +106,6 @@ def test_how_much_must_be_visible_is_said():
     }.items():
         _, seen = move_boxes(boxes, matrix, (HEIGHT, WIDTH), visible)
         assert seen[0].tolist() == kept
-
-
-def test_every_coordinate_key_has_its_validity():
-    assert set(VALID) == set(COORDINATES)
 
 
 def test_product_and_inverse_equal_numpy():

@@ -55,6 +55,25 @@ def test_masks_and_flags_take_the_batchs_types():
         Arrays({"mask": MASKS}, about(mask_classes=()))
 
 
+def test_signals_and_targets_take_the_batchs_types():
+    source = Arrays(
+        {
+            "signal": np.arange(12).reshape(2, 3, 2),
+            "length": np.array([3, 1]),
+            "target": [1, 0.5],
+            "proposals": [BOX[:0], BOX],
+        },
+        about(shape=(3, 2), targets=("age",)),
+    )
+    assert set(source[1]) == {"signal", "length", "target", "proposals"}
+    wanted = np.float32([[6, 7], [8, 9], [10, 11]])
+    np.testing.assert_array_equal(source[1]["signal"], wanted, strict=True)
+    assert set(source.truth(0)) == {"target"}
+    np.testing.assert_array_equal(source.truth(1)["target"], np.float32([0.5]), strict=True)
+    with pytest.raises(Refused, match=r"target has 2 columns; targets=\('age',\) names 1"):
+        Arrays({"target": np.zeros((3, 2))}, about(targets=("age",)))
+
+
 def test_images_of_varying_size():
     images = [np.zeros((4, 5, 3), np.uint8), np.zeros((2, 7, 3), np.uint8)]
     source = Arrays({"image": images, "label": [0, 1]}, about())
@@ -103,6 +122,28 @@ def test_images_of_varying_size():
             {"image": IMAGES, "mask": MASKS[:, :3]},
             None,
             r"mask\[0\] has shape \(3, 5\), image\[0\] \(4, 5, 1\)",
+        ),
+        ({"image": IMAGES[:1], "proposals": [BOX + 1]}, None, r"proposals\[0\]\[0\].*inside 0 0"),
+        (
+            {"proposals": [BOX], "proposal_valid": [np.ones(2, bool)]},
+            None,
+            r"proposal_valid\[0\] has 2 rows, proposals\[0\] has 1",
+        ),
+        ({"signal": np.zeros((2, 5))}, None, r"signal\[0\] has shape \(5,\).*\(steps, channels\)"),
+        ({"signal": np.zeros((2, 5, 1), bool)}, None, r"signal\[0\].*type bool; wanted: numbers"),
+        (
+            {"signal": np.zeros((2, 5, 1))},
+            (6, 1),
+            r"signal\[0\] has shape \(5, 1\); wanted: \(6, 1",
+        ),
+        ({"signal": [np.zeros((5, 1)), np.zeros(5)]}, None, r"signal\[1\] has shape \(5,\)"),
+        ({"length": [1.5]}, None, "length has rank 1, type float64"),
+        ({"target": np.zeros((2, 1, 1))}, None, r"target has shape \(2, 1, 1\)"),
+        ({"target": ["a"]}, None, "target has shape .*, type <U1; wanted: numbers"),
+        (
+            {"target": [np.zeros(2), np.zeros(3)]},
+            None,
+            r"target\[1\] has shape \(3,\), target\[0\]",
         ),
         ({"image": 3}, None, "image: int is neither"),
         ({"image": np.uint8(3)}, None, "image: uint8 is neither"),

@@ -8,9 +8,11 @@ import warnings
 import numpy as np
 import pytest
 
-from train.data import cache
+from train.data import cache, scenes
 from train.data.cache import Cached
+from train.data.scene_sets import digit_scenes
 from train.data.source import About
+from train.refusal import Refused
 
 ROW = np.dtype(
     [("image", "u1", (2, 3, 1)), ("boxes", "<f4", (3, 4)), ("box_label", "<i4", 3), ("count", "u1")]
@@ -190,3 +192,67 @@ def test_processes_at_once_are_safe(folder):
 def test_where_it_lies_by_default(monkeypatch):
     monkeypatch.delenv("SVERTKA_CACHE", raising=False)
     assert cache.directory() == pathlib.Path.home() / ".cache" / "svertka"
+
+
+class Many:
+    """Boxes, proposals, masks, targets and signals, of differing numbers."""
+
+    about = About(name="many", split="train", classes=("a", "b"), mirror=True)
+    fingerprint = "m"
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        boxes = np.arange(4 * (i % 3), dtype=np.float32).reshape(-1, 4)
+        return {
+            "signal": np.full((i + 1, 2), i, np.float32),
+            "mask": np.full((2, 3), i, np.uint8),
+            "target": np.array([i, -i], np.float32),
+            "boxes": boxes,
+            "box_crowd": np.ones(len(boxes), bool),
+            "proposals": np.full((3 - i, 4), i, np.float32),
+            "proposal_valid": np.arange(3 - i) > 0,
+        }
+
+    truth = __getitem__
+
+
+FIELDS = [
+    ("signal", "<f4", (4, 2)),
+    ("mask", "u1", (2, 3)),
+    ("target", "<f4", 2),
+    ("boxes", "<f4", (2, 4)),
+    ("box_crowd", "?", 2),
+    ("proposals", "<f4", (3, 4)),
+    ("proposal_valid", "?", 3),
+]
+COUNTS = [("count", "u1"), ("proposals_count", "<u2"), ("signal_count", "<u4")]
+
+
+def test_every_ragged_key_is_kept_with_its_number(folder):
+    row = np.dtype(FIELDS + COUNTS)
+    for source in (Cached(Many(), row), Cached(Many(), row)):  # made, then read
+        for i in range(4):
+            example, wanted = source[i], Many()[i]
+            assert example.keys() == wanted.keys()
+            for key, value in wanted.items():
+                np.testing.assert_array_equal(example[key], value, strict=True)
+    assert len(pages(folder)) == 2
+
+
+def test_a_row_that_does_not_hold_its_examples_is_refused(folder):
+    small = [("boxes", "<f4", (1, 4)) if name[0] == "boxes" else name for name in FIELDS]
+    with pytest.raises(Refused, match=r"example 2 of many/train has 2 of boxes; its row has 1"):
+        Cached(Many(), np.dtype(small + COUNTS))[2]
+    with pytest.raises(ValueError, match="`count` is of one kind of key"):
+        Cached(Many(), np.dtype(FIELDS + COUNTS[:2]))
+
+
+def test_the_benchmark_s_pages_are_those_of_before(folder, monkeypatch):
+    """Where they lie, since composing them takes minutes; and what a row of them becomes."""
+    monkeypatch.setattr(cache, "PAGE", 250)
+    source = Cached(digit_scenes("test"), scenes.ROW)
+    assert source._folder.name == "digit_scenes-test-7dfd54b08ae51d67"
+    assert scenes.ROW.itemsize == 37025
+    assert set(source._counts) == {"boxes", "box_label"}

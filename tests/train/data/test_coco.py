@@ -51,8 +51,10 @@ def test_more_boxes_than_capacity_name_the_file(tmp_path):
     source = open_coco(*coco(tmp_path))
     part = subset(Wanted(source, "boxes"), [2, 1])
     assert part.name(1) == str(tmp_path / "train2017" / "sub" / "a.png")
-    message = r"example 1 of coco/train \(.*sub.a\.png\) has 2 boxes, more than capacity=1"
-    shaper = Shaper(part, 1, Host(Letterbox(), ((8, 8),)))
+    message = (
+        r"example 1 of coco/train \(.*sub.a\.png\) has 2 boxes, more than capacity\['boxes'\]=1"
+    )
+    shaper = Shaper(part, {"boxes": 1}, Host(Letterbox(), ((8, 8),)))
     with pytest.raises(Refused, match=message):
         list(shaper.take([Place(0), Place(1)], (8, 8), replace=False))
     with pytest.raises(IndexError):

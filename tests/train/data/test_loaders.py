@@ -98,7 +98,9 @@ def test_a_batch_holds_what_the_contract_says():
 
 
 def test_boxes_are_padded_to_the_capacity():
-    loader = Resident(tiny(boxes=True), mesh=mesh_of(), batch_size=3, order=once, capacity=2)
+    loader = Resident(
+        tiny(boxes=True), mesh=mesh_of(), batch_size=3, order=once, capacity={"boxes": 2}
+    )
     batch = batches(loader, seed=0)[0]
     np.testing.assert_array_equal(batch["box_valid"], [[0, 0], [1, 0], [1, 1]])
     np.testing.assert_array_equal(batch["box_label"], [[0, 0], [0, 0], [0, 1]])
@@ -111,7 +113,7 @@ def test_boxes_are_padded_to_the_capacity():
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_both_loaders_give_the_same_examples(workers):
-    request = {"mesh": mesh_of(2), "batch_size": 4, "capacity": 2, "seed": 3}
+    request = {"mesh": mesh_of(2), "batch_size": 4, "capacity": {"boxes": 2}, "seed": 3}
     resident = Resident(tiny(boxes=True), **request)
     streaming = Streaming(tiny(boxes=True), workers=workers, **request)
     expected = batches(resident, seed=3, count=9)
@@ -348,7 +350,7 @@ def at_six(**changes):
         ({"label": -1}, False, r"example 6 of tiny/train has label=-1, outside the 3 classes"),
         ({"label": 3}, False, r"example 6 .* label=3"),
         ({"boxes": np.zeros((2, 4)), "box_label": [0, 5]}, True, r"example 6 .* box_label=5"),
-        ({"boxes": np.zeros((3, 4)), "box_label": [0, 0, 0]}, True, r"6 .* 3 boxes.*capacity=2"),
+        ({"label": 1.7}, False, r"example 6 of tiny/train has label 1\.7 of type float64"),
         ({"boxes": np.zeros((1, 4))}, True, r"example 6 .* 1 boxes and 0 of box_label"),
         ({"image": np.zeros((4, 6, 3), np.uint8)}, False, r"6 .*\(4, 6, 3\), .* 0 .*\(4, 5, 3\)"),
         ({"image": np.zeros((4, 5, 3))}, False, r"example 6 .* float64"),
@@ -357,7 +359,7 @@ def at_six(**changes):
     ],
 )  # fmt: skip
 def test_refuses_an_example_that_cannot_be_used(changes, boxes, message):
-    request = {"mesh": mesh_of(), "batch_size": 4, "order": once, "capacity": 2}
+    request = {"mesh": mesh_of(), "batch_size": 4, "order": once, "capacity": {"boxes": 2}}
     source = tiny(boxes=boxes, change=at_six(**changes))
     with pytest.raises(Refused, match=message):
         Resident(source, **request)
@@ -382,7 +384,16 @@ def flat(i, example):
         (tiny(), {"seed": (1, 2, 3)}, 2, r"seed=\(1, 2, 3\) does not divide .* 2"),
         (tiny(), {"seed": ()}, 1, r"seed=\(\)"),
         (tiny(0), {}, 1, "tiny/train has no examples"),
-        (tiny(boxes=True), {}, 1, "capacity=None"),
+        (tiny(boxes=True), {}, 1, "capacity=None.*has boxes"),
+        (tiny(boxes=True), {"capacity": {"proposals": 3}}, 1, "capacity=.*proposals.*has boxes"),
+        (tiny(boxes=True), {"capacity": 4}, 1, "capacity=4 does not say of which key"),
+        (
+            tiny(boxes=True),
+            {"capacity": {"box": 4}},
+            1,
+            "capacity='box' is unknown; nearest: boxes",
+        ),
+        (tiny(boxes=True), {"capacity": {"boxes": 0}}, 1, r"capacity\['boxes'\]=0 is no positive"),
         (tiny(change=flat), {}, 1, r"example 0 of tiny/train has image \(5, 3\)"),
     ],
 )

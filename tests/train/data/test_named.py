@@ -1,7 +1,13 @@
+from functools import partial
+
+import numpy as np
 import pytest
 from image_files import classes
 
-from train.data.named import named, with_validation
+from train.data.arrays import Arrays
+from train.data.named import Splits, named, with_validation
+from train.data.source import About
+from train.data.subset import cut, cut_by_time
 from train.refusal import Refused
 
 
@@ -13,6 +19,7 @@ from train.refusal import Refused
         ("coco", "labels", "want='labels' is unknown; nearest: label"),
         ("folder:", "label", "data='folder:' is no folder; a path follows the colon"),
         ("digits", "boxes", "data='digits' has no boxes; it has label"),
+        ("digits", "target", "data='digits' has no target; it has label"),
         ("digit_scene", "boxes", "data='digit_scene' is unknown; nearest: digit_scenes"),
         ("digit_scenes", "label", "data='digit_scenes' has no label; it has boxes, mask"),
     ],
@@ -39,3 +46,34 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     classes(tmp_path / "pets", {"a": 5})
     found = with_validation(named("folder:~/pets"), 0.25)
     assert [len(part) for part in found] == [3, 1, 1]
+
+
+def in_time():
+    """Twelve windows of a series, and three that come later."""
+
+    def windows(*starts):
+        signal = np.array(starts)[:, None, None] + np.arange(4.0)[:, None]
+        return Arrays({"signal": signal}, About("series", "train", (), mirror=False))
+
+    return Splits(windows(*range(12)), None, windows(20, 21, 22))
+
+
+def test_validation_by_time_comes_after_what_is_trained_on():
+    """Windows of four steps, one a step: with a gap of three no step is in both."""
+    found = with_validation(in_time(), 0.25, cut=partial(cut_by_time, gap=3))
+    train, validation = (
+        np.concatenate([part[i]["signal"] for i in range(len(part))]) for part in found[:2]
+    )
+    assert len(found.validation) == 3
+    assert train.max() + 1 == validation.min() == 9
+    assert len(found.test) == 3
+    near = with_validation(in_time(), 0.25, cut=cut_by_time)
+    assert [part[len(part) - 1]["signal"][0, 0] for part in near[:2]] == [8, 11]
+    assert with_validation(found, 0.5, cut=cut_by_time) is found
+    assert with_validation(in_time(), 0, cut=cut_by_time).validation is None
+
+
+def test_validation_by_chance_is_what_it_was():
+    rest, part = with_validation(in_time(), 0.25)[:2]
+    same = cut(in_time().train, 0.25, seed=0)
+    assert (rest.fingerprint, part.fingerprint) == tuple(one.fingerprint for one in same)

@@ -48,7 +48,9 @@ def pictures(length=23):
 
 def loader(kind=Streaming, devices=1, seeds=1, **request):
     mesh = make_mesh(jax.devices()[:devices], seeds=seeds)
-    return kind(pictures(), mesh=mesh, batch_size=4, **{"capacity": 3, "host": CROP, **request})
+    return kind(
+        pictures(), mesh=mesh, batch_size=4, **{"capacity": {"boxes": 3}, "host": CROP, **request}
+    )
 
 
 def batches(of, count, start=0, seed=0, step=None):

@@ -42,6 +42,39 @@ def test_of_images_of_varying_size_every_pixel_counts_once():
     assert measure(toy(images)) == ((40.0,), (math.sqrt(300.0),))
 
 
+def lines(signals, **more):
+    return Arrays({"signal": signals, **more}, About("lines", "train", (), mirror=False))
+
+
+def test_of_signals_by_hand():
+    """Channel 0: 1 2 3 of one, 6 of the other; channel 1 is constant, and its deviation is 1."""
+    signals = [np.array([[1, 0.1], [2, 0.1], [3, 0.1]]), np.array([[6, 0.1]])]
+    mean, std = measure(lines(signals))
+    assert mean == (3.0, float(np.float32(0.1)))
+    assert std == (math.sqrt(14 / 4), 1.0)
+
+
+def test_of_padded_signals_real_steps_alone_count():
+    signals = np.array([[1, 2, 3, 99], [6, 99, 99, np.nan]])[..., None]
+    mean, std = measure(lines(signals, length=[3, 1]))
+    assert (mean, std) == ((3.0,), (math.sqrt(14 / 4),))
+
+
+def test_of_signals_far_from_zero_nothing_cancels():
+    rng = np.random.default_rng(0)
+    signals = (1e4 + rng.normal(size=(300, 7, 2))).astype(np.float32)
+    mean, std = measure(lines(signals))
+    steps = signals.reshape(-1, 2).astype(np.float64)
+    np.testing.assert_allclose(mean, steps.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(std, steps.std(0), rtol=1e-10)
+
+
+def test_of_neither_image_nor_signal_is_refused():
+    labels = Arrays({"label": [0, 0]}, ABOUT)
+    with pytest.raises(Refused, match=r"'toy' has neither image nor signal; its keys: \['label'\]"):
+        measure(labels)
+
+
 def test_order_does_not_matter():
     images = np.random.default_rng(0).integers(0, 256, (50, 5, 4, 1), np.uint8)
     source = toy(images)
@@ -63,6 +96,7 @@ def test_a_sample_is_spread_evenly():
         ((2, 2, 1), 40, 1, 10),  # as many as hold 40 pixels
         ((2, 2, 1), 40, 20, 20),
         (None, 2**26, 20, 20),  # sizes vary
+        ((4, 1), 40, 1, 10),  # signals: 4 steps each
     ],
 )
 def test_how_many_are_read_by_default(monkeypatch, shape, pixels, at_least, read):
@@ -76,7 +110,10 @@ def test_how_many_are_read_by_default(monkeypatch, shape, pixels, at_least, read
             return super().__getitem__(i)
 
     about = About(name="toy", split="train", classes=("a",), mirror=True, shape=shape)
-    measure(Counted({"image": np.zeros((40, 2, 2, 1), np.uint8)}, about))
+    if shape and len(shape) == 2:
+        measure(Counted({"signal": np.zeros((40, *shape))}, about))
+    else:
+        measure(Counted({"image": np.zeros((40, 2, 2, 1), np.uint8)}, about))
     assert len(taken) == read
 
 

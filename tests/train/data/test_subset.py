@@ -8,7 +8,7 @@ from train.data.decode import Unreadable
 from train.data.keys import Wanted
 from train.data.named import named
 from train.data.source import About
-from train.data.subset import cut, file_of, labels, read, subset, with_classes
+from train.data.subset import cut, cut_by_time, file_of, labels, read, subset, with_classes
 from train.refusal import Refused
 
 ABOUT = About(name="toy", split="train", classes=("a", "b", "c"), mirror=True, mean=(1.0,))
@@ -151,6 +151,34 @@ def test_cut_depends_on_the_seed_and_on_nothing_else():
 def test_a_cut_that_leaves_nothing_is_refused(fraction, message):
     with pytest.raises(Refused, match=message):
         cut(toy([0] * 10), fraction, 0)
+
+
+@pytest.mark.parametrize(("count", "fraction", "gap"), [(10, 0.3, 0), (10, 0.25, 2), (7, 0.5, 2)])
+def test_a_cut_by_time_leaves_the_future_to_the_part(count, fraction, gap):
+    rest, part = cut_by_time(toy([0] * count), fraction, gap, splits=("train", "test"))
+    assert (rest.about.split, part.about.split) == ("train", "test")
+    before, after = (
+        [int(e["image"][0, 0, 0]) for e in read(s, range(len(s)))] for s in (rest, part)
+    )
+    assert len(after) == int(fraction * count + 0.5)
+    assert before == list(range(before[-1] + 1))
+    assert after == list(range(before[-1] + 1 + gap, count))  # none before, the gap in neither
+
+
+@pytest.mark.parametrize(
+    ("fraction", "gap", "message"),
+    [
+        (0, 0, "fraction=0 is not between"),
+        (float("nan"), 0, "fraction=nan"),
+        (0.01, 0, "fraction=0.01 of 10 examples leaves one side empty"),
+        (0.99, 0, "fraction=0.99 of 10 examples"),
+        (0.5, -1, "gap=-1 is negative"),
+        (0.5, 5, "gap=5 leaves none of the 5 examples before the part"),
+    ],
+)
+def test_a_cut_by_time_that_leaves_nothing_is_refused(fraction, gap, message):
+    with pytest.raises(Refused, match=message):
+        cut_by_time(toy([0] * 10), fraction, gap)
 
 
 def test_a_source_without_labels_says_so():

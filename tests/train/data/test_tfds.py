@@ -96,6 +96,15 @@ def test_keys_other_than_image_and_label_are_found(root):
     assert set(tfds.source("tiny", "test")[0]) == {"image", "label"}
 
 
+def test_a_label_that_is_no_integer_is_its_example_s_fault(root):
+    example = {"image": picture(pixels_of(0, (5, 4, 3))), "label": [1.7]}
+    write_set(root, examples={"train": [example]})
+    source = tfds.source("tiny", "train")
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(Unreadable, match="tiny/train, example 0: label is no integer"):
+            read(0)
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_outside_the_classes_is_refused_with_index_and_value(root, label):
     write_set(root, splits={"train": [0, 1, 2, label]})

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -190,7 +191,8 @@ def test_the_matrix_is_legible(count):
 
 
 def test_a_name_in_any_script_is_drawn_as_text():
-    markup = figure(draw_confusion(np.eye(3, dtype=int), ("猫", "кот", "a<b$\\frac$")), 'a "b"')
+    names = ("猫", "кот", "a<b$\\frac$")
+    markup = figure(partial(draw_confusion, np.eye(3, dtype=int), names), 'a "b"')
     match = re.fullmatch(r'<img alt="a &#34;b&#34;" width="\d+" height="\d+" src="(.*)">', markup)
     kind, content = match[1].split(",")
     drawn = base64.b64decode(content).decode()
@@ -242,6 +244,9 @@ def test_no_kind_of_pixels_loses_the_page(value, dtype, shown):
         (0, "0"),
         (0.0, "0.0000"),
         (1e-5, "1e-05"),
+        (3.25, "3.2500"),
+        (3018.77, "3,018.8"),
+        (-123456.7, "-123,457"),
         (float("nan"), "–"),
         (None, "–"),
         (np.int64(12), "12"),

@@ -4,7 +4,10 @@ import base64
 import dataclasses
 import itertools
 import json
+import os
 import re
+import resource
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +15,8 @@ import pytest
 from markupsafe import Markup
 
 from train.data.source import About
+from train.files import WriteFailed
+from train.report import curves
 from train.report.classification import classification_part
 from train.report.page import rows, write_report
 from train.tasks.task import Summary
@@ -158,7 +163,7 @@ def test_the_numbers_stand_at_the_top(workdir):
     texts = [text for tag, text in Page(write(workdir)[1]).texts if tag in ("dt", "dd")][8:]
     assert texts == [
         *("accuracy", f"98.59{NARROW}%", "loss", "0.0512"),
-        *("macro precision", f"75.00{NARROW}%", "top-5 accuracy", f"100.00{NARROW}%"),
+        *("top-5 accuracy", f"100.00{NARROW}%", "macro precision", f"75.00{NARROW}%"),
         *("examples", "1,355"),
     ]
 
@@ -230,3 +235,125 @@ def test_rows_of_nested_values():
         ("f", "no"),
         ("g", "1"),
     ]
+
+
+def broken(summary, about, source):
+    raise OSError(28, "No space left on device")
+
+
+BROKEN = {
+    "no JSON": b"{",
+    "a list": b"[1, 2]",
+    "NULs": b"\0\0\0",
+    "no UTF-8": b'{"a": "\xff"}',
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named_and_loses_nothing_else(workdir, content):
+    for name in ("config.json", "about.json", "provenance.json"):
+        (workdir / name).write_bytes(content)
+    said = []
+    page = write(workdir, [classification_part], say=said.append)[1]
+    texts = [text for _, text in Page(page).texts]
+    lost = [text for text in texts if text.startswith("This part could not be drawn")]
+    for heading in ("Configuration", "Data", "Provenance"):
+        assert sum(f"could not be drawn: the table {heading}: " in line for line in said) == 1
+        assert sum(f"could not be drawn: the table {heading}: " in text for text in lost) == 1
+        assert heading in texts
+    assert len(said) == len(lost) == 3
+    assert all("\n" not in line for line in said)
+    for there in (
+        f"98.59{NARROW}%",
+        "Confusion matrix",
+        "Curves",
+        "the test split, 1,355 examples",
+    ):
+        assert there in texts
+    assert "1,000 steps, 50.5 epochs, 5.0 minutes" in texts
+
+
+@pytest.mark.parametrize("resumed", [3, [{"at": 1}], {"started": 1}])
+def test_a_provenance_of_another_form_is_named(workdir, resumed):
+    (workdir / "provenance.json").write_text(json.dumps({"resumed": resumed}))
+    said = []
+    write(workdir, say=said.append)
+    assert [line.split(": ")[1] for line in said] == ["the table Provenance"]
+
+
+def test_a_section_that_fails_is_named_in_its_place(workdir):
+    said = []
+    page = write(workdir, [broken, partial(broken), classification_part], say=said.append)[1]
+    words = "broken: No space left on device."
+    assert said == [f"A part of the report could not be drawn: {words}"] * 2
+    texts = [text for tag, text in Page(page).texts if tag in ("h2", "p")]
+    place = texts.index("Confusion matrix")
+    assert texts[place - 2 : place] == [f"This part could not be drawn: {words}"] * 2
+
+
+def test_a_chart_that_fails_is_one_of_many(workdir, monkeypatch):
+    def draw(chart):
+        if chart.title == "loss":
+            raise ValueError("no\nink")
+        return curves.draw(chart)
+
+    monkeypatch.setattr("train.report.page.draw", draw)
+    said = []
+    page = write(workdir, say=said.append)[1]
+    assert said == ["A part of the report could not be drawn: the chart of loss: ValueError: no."]
+    assert page.count("<img") == 1
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "config.json"])
+def test_a_file_that_cannot_be_read_is_named(workdir, file):
+    (workdir / file).unlink()
+    (workdir / file).mkdir()
+    said = []
+    page = write(workdir, say=said.append)[1]
+    assert len(said) == 1
+    assert "IsADirectoryError" in said[0]
+    assert f"98.59{NARROW}%" in page
+
+
+def test_strange_lines_of_metrics_are_said_once(workdir):
+    with (workdir / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"kind": "train", "step": 5}\n' + b"\0" * 30)
+    said = []
+    page = write(workdir, say=said.append)[1]
+    assert said == [f"{workdir / 'metrics.jsonl'}: 2 of 5 lines can't be read and don't count."]
+    assert "1,000 steps, 50.5 epochs, 5.0 minutes" in page
+
+
+def test_a_whole_page_says_nothing(workdir, capsys):
+    page = write(workdir, [classification_part])[1]
+    assert capsys.readouterr() == ("", "")
+    assert "could not be drawn" not in page
+
+
+def test_a_name_that_is_no_text_loses_no_page(workdir):
+    (workdir / "config.json").write_text(json.dumps({"data": os.fsdecode(b"/data/\xff")}))
+    assert "&#56575;" in write(workdir)[1]
+
+
+def test_an_older_runs_speed_is_on_the_same_chart(workdir):
+    lines = [
+        {"kind": "train", "step": 1, "epoch": 1, "seconds": 1, "images_per_second": 5.0},
+        {"kind": "train", "step": 2, "epoch": 1, "seconds": 2, "examples_per_second": 6.0},
+    ]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alts = [value for tag, name, value in Page(write(workdir)[1]).attributes if name == "alt"]
+    assert alts == ["examples / s over steps; last: train 6.0000 at step 2"]
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(workdir):
+    path, before = write(workdir)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(WriteFailed, match=r"report\.html could not be written: File too large"):
+            write(workdir)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text(encoding="utf-8") == before
+    assert not list(workdir.glob("*.part"))

@@ -1,4 +1,4 @@
-"""Typed: dataclasses to JSON and back, each value checked against its annotation."""
+"""Encoding: dataclasses to JSON and back, each value checked against its annotation."""
 
 import dataclasses
 import pathlib

@@ -1,0 +1,108 @@
+"""Files: whole or not at all, under a file-size limit, without descriptors, in no directory."""
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+
+import pytest
+
+from train.files import Growing, WriteFailed, cause, write
+from train.stop import Stop
+
+
+@contextlib.contextmanager
+def limit(which, value):
+    soft, hard = resource.getrlimit(which)
+    resource.setrlimit(which, (value, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(which, (soft, hard))
+
+
+@pytest.mark.parametrize("content", ["", "a ± b\n", b"\xff\0", "x" * 100_000])
+def test_what_is_written_is_there(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_text("before, and longer than some")
+    write(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("inside", [contextlib.nullcontext, Stop])
+def test_a_file_too_large_leaves_what_stood_there(tmp_path, inside):
+    path = tmp_path / "file"
+    write(path, "before")
+    with inside(), limit(resource.RLIMIT_FSIZE, 100), pytest.raises(WriteFailed) as caught:
+        write(path, "x" * 101)
+    assert str(caught.value) == f"{path} could not be written: File too large"
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_descriptor_is_left(tmp_path):
+    with limit(resource.RLIMIT_NOFILE, 3), pytest.raises(WriteFailed) as caught:
+        write(tmp_path / "file", "")
+    with limit(resource.RLIMIT_NOFILE, 3), pytest.raises(WriteFailed, match="Too many open"):
+        Growing(tmp_path / "file")
+    assert str(caught.value) == f"{tmp_path / 'file'} could not be written: Too many open files"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupted(number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "file", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opened", [lambda path: write(path, ""), Growing])
+@pytest.mark.parametrize(
+    ("name", "words"), [("none/file", "FileNotFoundError"), ("a/file", "NotADirectoryError")]
+)
+def test_nowhere_to_write(tmp_path, opened, name, words):
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(WriteFailed, match=f"{name} could not be written: {words}"):
+        opened(tmp_path / name)
+
+
+def test_additions_are_whole_and_kept_by_no_one(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("one\n")
+    growing = Growing(path)
+    growing.add("twö\n")
+    assert path.read_text() == "one\ntwö\n"  # before it is closed
+    with limit(resource.RLIMIT_FSIZE, 20), pytest.raises(WriteFailed, match="File too large"):
+        growing.add("x" * 100)  # of which ten would have fitted
+    assert path.read_text() == "one\ntwö\n"
+    growing.add(b"three\n", durable=True)
+    growing.close()
+    growing.close()
+    assert growing.closed
+    assert path.read_text() == "one\ntwö\nthree\n"
+
+
+def test_the_signal_of_a_file_too_large_is_ignored_while_a_run_listens():
+    with Stop():
+        assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "?", "/a"), "No space left on device"),
+        (OSError(errno.EDQUOT, "?"), "Disk quota exceeded"),
+        (ValueError('OUT_OF_RANGE: "/a": [OS error 27: File too large]'), "File too large"),
+        (ValueError("first\nsecond"), "ValueError: first"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "PermissionError: [Errno 13]"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_the_cause_is_one_line(error, words):
+    assert cause(error).startswith(words)
+    assert "\n" not in cause(error)

@@ -1,0 +1,59 @@
+"""One process at a time in a work directory."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from train.lock import locked
+from train.refusal import Refused
+
+HOLD = """
+import pathlib, sys, time
+from train.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A directory that another process holds, and that process."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield tmp_path, process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_in_a_line_that_names_the_first(held):
+    path, process = held
+    with pytest.raises(Refused) as caught, locked(path):
+        pass
+    assert str(caught.value) == (
+        f"workdir={str(path)!r} is in use by another run (process {process.pid})"
+    )
+
+
+def test_a_killed_process_lets_go(held):
+    path, process = held
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with locked(path):
+        assert (path / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_one_after_the_other(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path):
+            pass
+
+
+def test_a_directory_that_is_not_there(tmp_path):
+    with pytest.raises(Refused, match="can't be written: No such file"), locked(tmp_path / "a"):
+        pass

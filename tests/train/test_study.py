@@ -1,0 +1,168 @@
+"""Several runs in one directory: each as if run alone, together in a summary and on a page."""
+
+import json
+import pathlib
+import shutil
+import signal
+import statistics
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import toy_detector
+from toy_detector import Config
+
+from train import study
+from train.checkpoints import Checkpoints
+from train.logs import read_metrics
+from train.opened import opened
+from train.prepared import prepare
+from train.refusal import Refused
+from train.run import run
+from train.stop import Stopped
+
+SHORT = Config(steps=20, devices=1, evaluate_every=10)
+
+
+def digests(path):
+    """Step -> what was written of its state: the digest of every array."""
+    found = {}
+    for step in Checkpoints(path / "checkpoints").steps():
+        record = path / "checkpoints" / str(step) / "record" / "metadata"
+        found[step] = json.loads(record.read_text())["items"]
+    return found
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Every `Prepared` that a study makes, and how often data were asked for."""
+    made, read = [], []
+
+    def preparing(*arguments):
+        made.append(prepare(*arguments))
+        return made[-1]
+
+    def splits(config, original=toy_detector.splits):
+        read.append(config)
+        return original(config)
+
+    monkeypatch.setattr(study, "prepare", preparing)
+    monkeypatch.setattr(toy_detector, "splits", splits)
+    return made, read
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of seed 7 by itself."""
+    path = tmp_path_factory.mktemp("alone")
+    run(toy_detector, replace(SHORT, seed=7, workdir=path))
+    return path
+
+
+def test_each_seed_is_as_if_run_alone(alone, counted, tmp_path):
+    found = run(toy_detector, replace(SHORT, seeds=(0, 7), workdir=tmp_path))
+    made, read = counted
+    assert len(made) == len(read) == 1  # data are read once
+    assert made[0].step._cache_size() == 1  # and compiled once
+    assert digests(tmp_path / "seed_7") == digests(alone)
+    assert digests(tmp_path / "seed_7") != digests(tmp_path / "seed_0")
+    one, other = (opened(path).config for path in (tmp_path / "seed_7", alone))
+    assert replace(one, workdir=None) == replace(other, workdir=None)
+    names = {path.name for path in alone.iterdir()}
+    assert {path.name for path in (tmp_path / "seed_7").iterdir()} == names
+
+    def measured(path):
+        return [
+            {k: v for k, v in line.items() if k not in ("seconds", "examples_per_second")}
+            for line in read_metrics(path)
+        ]
+
+    assert measured(tmp_path / "seed_7") == measured(alone)
+    # Together.
+    own = [json.loads((tmp_path / f"seed_{s}" / "summary.json").read_text()) for s in (0, 7)]
+    both = json.loads((tmp_path / "summary.json").read_text())
+    values = [each["test/recall"] for each in own]
+    assert both["test/recall"]["values"] == values
+    assert both["test/recall"]["mean"] == pytest.approx(statistics.fmean(values))
+    assert both["test/recall"]["std"] == pytest.approx(statistics.stdev(values))
+    assert both["seeds"] == [0, 7]
+    assert found.scalars["recall"] == both["test/recall"]["mean"]
+    page = (tmp_path / "report.html").read_text()
+    assert 'href="seed_7/report.html"' in page
+    assert "seed 0" in page
+
+
+def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypatch, capsys):
+    config = replace(SHORT, seeds=(0, 7), workdir=tmp_path)
+
+    original = study.Study.run
+
+    def first_then_stop(self, name, make):
+        if name == "seed_7":
+            raise Stopped(signal.SIGTERM)
+        return original(self, name, make)
+
+    monkeypatch.setattr(study.Study, "run", first_then_stop)
+    with pytest.raises(Stopped):
+        run(toy_detector, config)
+    assert "To go on with all runs:" in capsys.readouterr().out
+    assert not (tmp_path / "summary.json").exists()
+    monkeypatch.setattr(study.Study, "run", original)
+    before = (tmp_path / "seed_0" / "summary.json").stat().st_mtime_ns
+    run(toy_detector, replace(config, seeds=(0, 7, 9)))
+    assert (tmp_path / "seed_0" / "summary.json").stat().st_mtime_ns == before
+    assert digests(tmp_path / "seed_7") == digests(alone)
+    assert json.loads((tmp_path / "summary.json").read_text())["seeds"] == [0, 7, 9]
+    with pytest.raises(Refused, match=r"holds runs of seeds that are left out: \[9\]"):
+        run(toy_detector, config)
+
+
+def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeypatch):
+    original = study.prepare
+
+    def preparing(*arguments):
+        prepared = original(*arguments)
+
+        def start(seed):
+            state = prepared.start(seed)
+            if int(seed) == 0:
+                state = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+            return state
+
+        return replace(prepared, start=start)
+
+    monkeypatch.setattr(study, "prepare", preparing)
+    config = replace(SHORT, seeds=(0, 7), workdir=tmp_path)
+    found = run(toy_detector, config)
+    assert found.tables["seeds"][0] == {}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["diverged"] == [0]
+    assert summary["test/recall"]["values"][0] is None
+    assert summary["test/recall"]["mean"] == summary["test/recall"]["values"][1]
+    assert summary["test/recall"]["std"] is None
+    assert "not finite at step 1" in (tmp_path / "seed_0" / "diverged.json").read_text()
+    assert "diverged" in (tmp_path / "report.html").read_text()
+    # It is not run again.
+    before = (tmp_path / "seed_0" / "diverged.json").stat().st_mtime_ns
+    run(toy_detector, config)
+    assert (tmp_path / "seed_0" / "diverged.json").stat().st_mtime_ns == before
+
+
+def test_one_run_and_several_are_not_taken_for_each_other(alone, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(alone, copy)
+    with pytest.raises(Refused, match=r"holds one run, not seeds=\(1, 2\)"):
+        run(toy_detector, replace(SHORT, seed=7, seeds=(1, 2), workdir=copy))
+    (tmp_path / "several").mkdir()
+    config = json.loads((alone / "config.json").read_text())
+    (tmp_path / "several" / "config.json").write_text(json.dumps({**config, "seeds": [1, 2]}))
+    with pytest.raises(Refused, match=r"holds runs of seeds=\(1, 2\), not one run"):
+        run(toy_detector, replace(SHORT, seed=7, workdir=tmp_path / "several"))
+
+
+def test_what_is_refused_leaves_no_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match="batch_size=1000 is larger than the data"):
+        run(toy_detector, replace(SHORT, batch_size=1000, seeds=(0, 1)))
+    assert list(pathlib.Path().iterdir()) == []

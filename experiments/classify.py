@@ -27,10 +27,6 @@ from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim
 from train.augment import chain, flip, pad_and_crop
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
-<<<<<<< HEAD
-=======
-from train.data.named import Splits, named, prepared, with_validation
->>>>>>> main
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative, positive
 from train.network import network_of
@@ -138,15 +134,8 @@ OWN: dict[str, dict[str, Any]] = {
 
 def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
     """The recipe for a data set and a model."""
-<<<<<<< HEAD
     config = of_set(resolved(data, "fashion_mnist"), {"digits": DIGITS}, FASHION_MNIST)
     return replace(config, model=model, **OWN.get(model, {}))
-=======
-    if data == "auto":
-        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
-    config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
-    return replace(config, data=data, model=model, **OWN.get(model, {}))
->>>>>>> main
 
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:

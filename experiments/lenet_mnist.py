@@ -14,11 +14,7 @@ from pathlib import Path
 
 from experiments.classify import DIGITS, OWN, Config, build, splits
 from train import cli
-<<<<<<< HEAD
 from train.recipes import of_set, resolved
-=======
-from train.data.named import prepared
->>>>>>> main
 from train.run import run
 from train.tasks.task import Summary
 
@@ -40,16 +36,8 @@ MNIST. Prepare MNIST with make prepare DATA=mnist."""
 
 def recipe(data: str = "auto", model: str = MNIST.model) -> Config:
     """The recipe for a data set and a form."""
-<<<<<<< HEAD
     config = of_set(resolved(data, "mnist"), {"digits": SMALL}, MNIST)
     return replace(config, model=model, **OWN.get(model, {}))
-=======
-    if data == "auto":
-        data = "mnist" if prepared("mnist") else "digits"
-    small = re.split("[/:]", data)[0] == "digits"
-    config = replace(DIGITS, size=32, mirror=False) if small else MNIST
-    return replace(config, data=data, model=model, **OWN.get(model, {}))
->>>>>>> main
 
 
 def main(config: Config) -> Summary:

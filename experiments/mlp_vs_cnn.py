@@ -31,12 +31,7 @@ from experiments.mlp_vs_cnn_networks import TRAININGS
 from models.layers.norm import BatchNorm
 from train import cli, optim, trained
 from train import workdir as directory
-<<<<<<< HEAD
 from train.data.named import Splits
-=======
-from train.checkpoints import Damaged
-from train.data.named import Splits, named, prepared, with_validation
->>>>>>> main
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative
 from train.prepared import prepare
@@ -112,57 +107,8 @@ DIGITS = Config(
 
 def recipe(data: str = "auto", model: str = ALL) -> Config:
     """The recipe for a data set."""
-<<<<<<< HEAD
     config = of_set(resolved(data, "fashion_mnist"), {"digits": DIGITS}, FASHION_MNIST)
     return replace(config, model=model)
-=======
-    if data == "auto":
-        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
-    config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
-    return replace(config, data=data, model=model)
-
-
-# --- what is trained --------------------------------------------------------------------------
-
-
-class Flatten(nn.Module):
-    """Images to logits: a backbone, its last map flattened, one dense layer.
-
-    Attributes:
-        backbone: `(x, *, train)` -> tuple of maps (B, h, w, c).
-        head: of the map.
-        size: that the map is averaged to first, as in AlexNet and VGG; None flattens it as it is.
-
-    Raises:
-        ValueError: in a call, what is flattened has other values than the weights are for.
-    """
-
-    backbone: nn.Module
-    head: MLP
-    size: int | None = None
-
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        last = self.backbone(x, train=train)[-1]  # type: ignore[operator]
-        if self.size is not None:
-            last = adaptive_average_pool(last, (self.size, self.size))
-        return self.head(last, train=train)
-
-
-def create(config: Config, num_classes: int, **fields: Any) -> nn.Module:
-    """The network of a training."""
-    if config.model.startswith("mlp"):
-        return models.create("mlp", num_classes=num_classes, **fields)
-    network: Any = models.create(
-        "plain_cnn",
-        num_classes=num_classes,
-        stages=(1,) * len(config.channels),
-        channels=config.channels,
-        **fields,
-    )
-    if config.model == "flatten":
-        return Flatten(network.backbone, MLP(num_classes, widths=()))
-    return network
->>>>>>> main
 
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
@@ -203,105 +149,7 @@ def splits(config: Config) -> Splits:
     return data
 
 
-<<<<<<< HEAD
 def train(config: Config, name: str, path: Path) -> None:
-=======
-# --- what is measured -------------------------------------------------------------------------
-
-
-def shapes(network: nn.Module, image: tuple[int, ...]) -> Any:
-    """Of the variables for an image (H, W, C); nothing is allocated."""
-    x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    return jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)
-
-
-def counts(config: Config, about: About) -> Iterator[Count]:
-    """Parameters for images of several sizes, the data's and the lecture's among them."""
-    assert about.shape
-    classes = len(about.classes)
-    squares = sorted({*COUNTED, about.shape[0]})
-    for image in (*((side, side, about.shape[2]) for side in squares), LECTURE):
-        for name in findings.TRAINED:
-            made = shapes(create(replace(config, model=name), classes), image)
-            yield Count(
-                name, image, sum(math.prod(x.shape) for x in jax.tree.leaves(made["params"]))
-            )
-        half = shapes(MLP(classes, widths=(math.prod(image) // 2,)), image)
-        yield Count("half", image, math.prod(half["params"]["hidden1"]["kernel"].shape))
-
-
-def changes(config: Config, side: int) -> Iterator[tuple[str, int, list[np.ndarray]]]:
-    """Change, its amount, and the maps of the image plane whose mean counts."""
-    yield findings.CLEAN, 0, [np.eye(3)]
-    for n in config.shifts:
-        yield findings.SHIFT, n, [shift(n, 0), shift(-n, 0), shift(0, n), shift(0, -n)]
-    for n in config.angles:
-        yield findings.ROTATION, n, [rotation(n, side), rotation(-n, side)]
-    yield findings.MIRROR, 0, [np.array([[-1, 0, side], [0, 1, 0], [0, 0, 1]])]
-    yield findings.UPSIDE_DOWN, 0, [np.array([[1, 0, 0], [0, -1, side], [0, 0, 1]])]
-
-
-def accuracies(
-    config: Config, about: About, trained: dict[str, Fitted], of: Probe
-) -> Iterator[Accuracy]:
-    """Of the networks after every change, under the permutation, and at every size."""
-    assert about.shape
-    for name in findings.TRAINED:
-        accuracy = of(trained[name], fit.as_it_is)
-        for change, amount, maps in changes(config, about.shape[0]):
-            yield Accuracy(name, change, amount, statistics.fmean(map(accuracy, maps)))
-    for name in ("mlp", "cnn"):
-        accuracy = of(trained[name + PERMUTED], permuted(config.permutation))
-        yield Accuracy(name, findings.PERMUTED, 0, accuracy(np.eye(3)))
-    sized = {name: trained[name] for name in findings.TRAINED}
-    sized["adaptive"] = adaptive(trained["flatten"], about.shape[0])
-    for name, one in sized.items():
-        for side in config.sizes:
-            found = None
-            if takes(one, (side, side, about.shape[2])):
-                found = of(one, fit.resized(side, side))(np.eye(3))
-            yield Accuracy(name, findings.SIZE, side, found)
-
-
-def adaptive(trained: Fitted, side: int) -> Fitted:
-    """A `Flatten` with its own weights, behind a pooling to the map that they are for."""
-    network, variables = trained
-    assert isinstance(network, Flatten)
-    backbone: Any = network.backbone
-    return network.clone(size=side // backbone.strides[-1]), variables
-
-
-def measure(config: Config, path: Path) -> Findings:
-    """All that is found of the networks trained in `path`.
-
-    Raises:
-        Refused: the weights of one are damaged.
-    """
-    mesh = make_mesh(first_devices(config.devices))
-    trained: dict[str, Fitted] = {}
-    for name in RUNS:
-        try:
-            one = opened(path / name, backend=config.backend)
-        except Damaged as error:
-            raise Refused(
-                f"{path / name}: {error}; without this directory it is trained again"
-            ) from None
-        trained[name] = one.parts.network, jax.device_put(one.variables, replicated(mesh))
-    about, data = one.about, splits(config)
-    assert about.shape
-    with Stop() as stop:
-        of = probe(about, data.test, mesh, config.batch_size, stop)
-        return Findings(
-            config.data,
-            about.shape[0],
-            len(data.test),
-            list(counts(config, about)),
-            list(accuracies(config, about, trained, of)),
-        )
-
-
-def training(config: Config, name: str, path: Path) -> None:
->>>>>>> main
     """One of the study's trainings."""
     this = sys.modules[__name__]
     complete(prepare(this, replace(config, model=name, workdir=path)), path)
@@ -340,15 +188,7 @@ def main(config: Config) -> Summary | Findings:
 def one_seed(config: Config, seed: int, path: Path) -> None:
     """The study of one of several seeds, and its figures as a run's summary has them."""
     found = whole(replace(config, seed=seed, seeds=(), workdir=path), path)
-<<<<<<< HEAD
     directory.write(path / directory.SUMMARY, {"seed": seed, **found.scalars})
-=======
-    accuracies = {}
-    for one in found.accuracies:
-        change = f"{one.change} {one.amount}" if one.amount else one.change
-        accuracies[f"test/accuracy ({one.network}, {change})"] = one.accuracy
-    directory.write(path / directory.SUMMARY, {"seed": seed, **accuracies})
->>>>>>> main
 
 
 if __name__ == "__main__":

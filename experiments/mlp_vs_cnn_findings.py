@@ -81,10 +81,11 @@ class Findings:
     @property
     def scalars(self) -> dict[str, float | None]:
         """The accuracies as a run's `summary.json` has its scalars."""
-        return {
-            f"test/{one.network}, {one.change} {one.amount or ''}".rstrip(): one.accuracy
-            for one in self.accuracies
-        }
+        found = {}
+        for one in self.accuracies:
+            change = f"{one.change} {one.amount}" if one.amount else one.change
+            found[f"test/accuracy ({one.network}, {change})"] = one.accuracy
+        return found
 
     def amounts(self, change: str) -> list[int]:
         """Those of a change that were measured, in order."""

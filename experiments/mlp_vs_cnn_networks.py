@@ -117,7 +117,7 @@ def counts(channels: tuple[int, ...], about: About) -> Iterator[Count]:
         yield Count("half", image, math.prod(half["params"]["hidden1"]["kernel"].shape))
 
 
-def shapes(network: nn.Module, image: tuple[int, int, int]) -> Any:
+def shapes(network: nn.Module, image: tuple[int, ...]) -> Any:
     """Of the variables for an image (H, W, C); nothing is allocated."""
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     return jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)

@@ -21,10 +21,6 @@ import models
 from models.layers.norm import BatchNorm
 from train import cli, optim
 from train.augment import chain, flip, pad_and_crop
-<<<<<<< HEAD
-=======
-from train.data.named import Splits, named, prepared, with_validation
->>>>>>> main
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative, positive
 from train.network import network_of
@@ -122,11 +118,6 @@ with a short recipe of their own. The command make cifar10 gets CIFAR-10 and tra
 
 def recipe(data: str = "auto", model: str = CIFAR10.model) -> Config:
     """The recipe for a data set and a model: the named one, or CIFAR-10's."""
-<<<<<<< HEAD
-=======
-    if data == "auto":
-        data = "cifar10" if prepared("cifar10") else "digits"
->>>>>>> main
     known = {config.data: config for config in (CIFAR10, DIGITS, FASHION_MNIST)}
     config = of_set(resolved(data, CIFAR10.data), known, CIFAR10)
     # Section 4.2: 0.1 is "slightly too large to start converging" at 110 layers.

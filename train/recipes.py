@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from train.data import tfds
+from train.data.named import prepared
 
 Config = TypeVar("Config", bound=Any)
 
@@ -14,7 +14,7 @@ def resolved(data: str, wanted: str) -> str:
     """`data` itself; for "auto", `wanted` where it is prepared, else the embedded digits."""
     if data != "auto":
         return data
-    return wanted if tfds.prepared(wanted) else "digits"
+    return wanted if prepared(wanted) else "digits"
 
 
 def of_set(data: str, known: Mapping[str, Config], otherwise: Config) -> Config:

@@ -316,10 +316,10 @@ def test_the_study_of_two_seeds(without_work, tmp_path):
         tmp_path / seed / name for seed in ("seed_3", "seed_4") for name in mlp_vs_cnn.TRAININGS
     ]
     found = json.loads((tmp_path / "seed_4" / "summary.json").read_text())
-    assert found["test/flatten, upside down"] == 1.0
-    assert found["test/mlp, shift 1"] == 0.5
-    assert found["test/mlp, size 28"] is None
-    assert summary.scalars["flatten, upside down"] == 1.0
+    assert found["test/accuracy (flatten, upside down)"] == 1.0
+    assert found["test/accuracy (mlp, shift 1)"] == 0.5
+    assert found["test/accuracy (mlp, size 28)"] is None
+    assert summary.scalars["accuracy (flatten, upside down)"] == 1.0
 
 
 def test_a_stopped_study_says_how_to_go_on(without_work, monkeypatch, tmp_path, capsys):

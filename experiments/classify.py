@@ -13,35 +13,34 @@ Fashion-MNIST on two CPU cores (AMD EPYC, AVX-512), one seed each, with other wo
 in one. LeNet on MNIST has not been measured.
 """
 
-import re
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import numpy as np
 import optax
 from jax import lax
 
 import models
-from models.classification.auxiliary import AuxiliaryClassifier
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim
 from train.augment import chain, flip, pad_and_crop
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
-from train.data.named import Splits, named, prepared, with_validation
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative, positive
+from train.network import network_of
+from train.recipes import of_set, resolved
 from train.refusal import Refused
 from train.report.classification import classification_part
 from train.run import run
+from train.sized import on_device, on_host, smallest
 from train.tasks import fit
 from train.tasks.classification import classification
-from train.tasks.task import Summary, Task
-from train.trained import FineTuned, descent
+from train.tasks.task import Summary
+from train.trained import FineTuned, descent, splits
 
+__all__ = ["Config", "build", "main", "recipe", "splits"]
 NAME = f"experiments.{Path(__file__).stem}"
 
 
@@ -65,10 +64,7 @@ class Config(FineTuned):
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels, in the gradient.
         label_smoothing: 0..1.
-        auxiliary_weight: of auxiliary heads in the loss, where the network has them; with 0 it is
-            built without.
         pad: pixels of padding around the random crop of images of one shape.
-        mirror: whether to train on mirror images too, where these keep their label.
         init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
             from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
@@ -89,10 +85,8 @@ class Config(FineTuned):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
-    auxiliary_weight: float = 0.3
     ema: float = 0.999
     pad: int = 2
-    mirror: bool = True
     frozen_norm: bool = False
     backbone_rate: float = 1.0
     evaluate_every: int = 1000
@@ -103,8 +97,21 @@ class Config(FineTuned):
         positive(self, "crop_area")
         if self.crop_area > 1:
             raise Refused(f"crop_area={self.crop_area} must not be above 1")
-        nonnegative(self, "size", "pad", "auxiliary_weight", "backbone_rate")
+        nonnegative(self, "size", "pad", "backbone_rate")
         fraction(self, "momentum", "label_smoothing")
+
+    def idle(self, about: About) -> dict[str, str]:
+        """Fields that have no effect, and why."""
+        found = super().idle(about)
+        if about.shape is not None:
+            found["crop_area"] = f"images of {about.name} are of one shape, and not cropped so"
+        elif self.by == "pad":
+            found["crop_area"] = "by='pad' crops nothing"
+        if self.pad and about.shape is None:
+            found["pad"] = f"images of {about.name} are of many shapes, and cropped otherwise"
+        if finetune.BACKBONE in self.frozen:
+            found["backbone_rate"] = f"freeze={self.freeze!r} keeps the backbone as it is"
+        return found
 
 
 FASHION_MNIST = Config()
@@ -127,30 +134,33 @@ OWN: dict[str, dict[str, Any]] = {
 
 def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
     """The recipe for a data set and a model."""
-    if data == "auto":
-        data = "fashion_mnist" if prepared("fashion_mnist") else "digits"
-    config = DIGITS if re.split("[/:]", data)[0] == "digits" else FASHION_MNIST
-    return replace(config, data=data, model=model, **OWN.get(model, {}))
+    config = of_set(resolved(data, "fashion_mnist"), {"digits": DIGITS}, FASHION_MNIST)
+    return replace(config, model=model, **OWN.get(model, {}))
 
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
-    assert about.mean, "channel statistics have not been measured"
-    assert about.std
-    network = create(config, len(about.classes), conv, norm)
-    trained = bool(config.init_from)
-    mean, std = finetune.imagenet(len(about.mean)) if trained else (about.mean, about.std)
+    mean, std = config.statistics(about)
+    network = network_of(
+        config,
+        len(about.classes),
+        conv=conv,
+        norm=FrozenBatchNorm if config.frozen_norm else norm,
+        auxiliary=config.auxiliary_weight > 0,
+    )
+    sized = on_device(config.size, config.by, about, least=smallest(network), model=config.model)
     task = classification(
         network,
         num_classes=len(about.classes),
         mean=mean,
         std=std,
-        fit=fit.both(sized(config, network, about), fit.coloured if trained else fit.as_it_is),
+        fit=fit.both(sized, fit.coloured if config.init_from else fit.as_it_is),
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,
     )
     host = brought(config, about)
-    if config.frozen_norm and not normalised(config, network, task, about):
+    shape = about.shape or (config.size, config.size, len(mean))
+    if config.frozen_norm and not finetune.normalises(network, task, shape):
         raise Refused(f"frozen_norm=True: {config.model} has no BatchNorm")
     slower = {finetune.BACKBONE: config.backbone_rate}
     stages = [
@@ -160,12 +170,10 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     return Parts(
         network=network,
         task=task,
-        transform=chain(*stages, fill=about.mean) if stages else None,
+        transform=chain(*stages, fill=about.mean or 0.0) if stages else None,
         rank="accuracy",
         report=[classification_part],
-        weights=partial(finetune.torchvision_weights, config.model, config.init_from)
-        if trained
-        else None,
+        weights=config.start,
         host=host,
         **descent(
             config,
@@ -174,70 +182,18 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
             scaled=lambda rate: (
                 rate if config.backbone_rate == 1 else optax.chain(finetune.rates(slower), rate)
             ),
-            frozen=config.frozen,
         ),
     )
-
-
-def create(config: Config, num_classes: int, conv: Any, norm: Any) -> Any:
-    """The network of a recipe."""
-    fields: dict[str, Any] = {"dtype": config.dtype, "conv_general_dilated": conv, "norm": norm}
-    if config.frozen_norm:
-        fields["norm"] = FrozenBatchNorm
-    made = models.create(config.model, num_classes=num_classes, **fields)
-    if isinstance(made, AuxiliaryClassifier) and not config.auxiliary_weight:
-        made = models.create(config.model, num_classes=num_classes, aux=False, **fields)
-    return made
 
 
 def brought(config: Config, about: About) -> tuple[Host, Host] | None:
     """How the host brings images of many shapes to one, in training and to be tested."""
     if about.shape is not None:
         return None
-    if not config.size:
-        raise Refused(f"data={config.data!r} has images of many shapes: size=0 names none for them")
-    shapes = ((config.size, config.size),)
     if config.by == "pad":
-        return Host(Letterbox(fill=0), shapes), Host(Letterbox(fill=0), shapes)
+        return on_host(config.data, config.size, Letterbox(fill=0))
     crop = RandomResizedCrop(area=(config.crop_area, 1.0))
-    return Host(crop, shapes), Host(CentreCrop(), shapes)
-
-
-def normalised(config: Config, network: Any, task: Task, about: About) -> bool:
-    """Whether the network has a BatchNorm; nothing is computed."""
-    assert about.mean
-    shape = about.shape or (config.size, config.size, len(about.mean))
-    image = jax.ShapeDtypeStruct((1, *shape), np.uint8)
-    x = jax.eval_shape(task.inputs, {"image": image})
-    init = partial(network.init, train=False)
-    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
-
-
-def sized(config: Config, network: Any, about: About) -> fit.Fit:
-    """How images come to the size that is asked, or that the network needs.
-
-    Raises:
-        Refused: the size is below the smallest that the network takes, or below that of images
-            that are to be padded.
-    """
-    parts = (network, getattr(network, "backbone", None))
-    smallest = max(getattr(part, "smallest", 1) for part in parts)
-    if 0 < config.size < smallest:
-        raise Refused(f"size={config.size}: {config.model} takes images from {smallest} pixels on")
-    if about.shape is None:  # the host has done it
-        return fit.as_it_is
-    height, width, _ = about.shape
-    if not config.size and min(height, width) >= smallest:
-        return fit.as_it_is
-    size = config.size or smallest
-    if config.by == "pad" and max(height, width) > size:
-        raise Refused(f"by='pad': images of {height}x{width} are larger than size={size}")
-    return (fit.resized if config.by == "resize" else fit.padded)(size, size)
-
-
-def splits(config: Config) -> Splits:
-    """The set's own validation split, or a part of its training split, the same for every seed."""
-    return with_validation(named(config.data), config.validation)
+    return on_host(config.data, config.size, crop, CentreCrop())
 
 
 def main(config: Config) -> Summary:

@@ -8,14 +8,13 @@ python experiments/lenet_mnist.py --workdir DIR          goes on with the run in
 Images of 28x28 stand in the middle of 32x32, as in the paper; smaller ones are resized.
 """
 
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from experiments.classify import DIGITS, OWN, Config, build, splits
 from train import cli
-from train.data.named import prepared
+from train.recipes import of_set, resolved
 from train.run import run
 from train.tasks.task import Summary
 
@@ -28,6 +27,8 @@ MNIST = Config(
 """22 passes over the 54,000 images that train, from random crops. The paper's 20 over all 60,000 \
 gave 99.05 %, and 99.2 % from distorted images."""
 
+SMALL = replace(DIGITS, size=32, mirror=False)
+
 NOTE = """\
 This run trains on the embedded digits (scikit-learn's 1,797 handwritten digits of 8x8), not on \
 MNIST. Prepare MNIST with make prepare DATA=mnist."""
@@ -35,11 +36,8 @@ MNIST. Prepare MNIST with make prepare DATA=mnist."""
 
 def recipe(data: str = "auto", model: str = MNIST.model) -> Config:
     """The recipe for a data set and a form."""
-    if data == "auto":
-        data = "mnist" if prepared("mnist") else "digits"
-    small = re.split("[/:]", data)[0] == "digits"
-    config = replace(DIGITS, size=32, mirror=False) if small else MNIST
-    return replace(config, data=data, model=model, **OWN.get(model, {}))
+    config = of_set(resolved(data, "mnist"), {"digits": SMALL}, MNIST)
+    return replace(config, model=model, **OWN.get(model, {}))
 
 
 def main(config: Config) -> Summary:

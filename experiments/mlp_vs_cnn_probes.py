@@ -1,8 +1,10 @@
 """How `mlp_vs_cnn.py` measures a trained network: on images moved, permuted, or of another size."""
 
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -11,11 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments import mlp_vs_cnn_findings as findings
+from experiments.mlp_vs_cnn_findings import Accuracy, Findings
+from experiments.mlp_vs_cnn_networks import TRAININGS, Training, adaptive, counts
 from train.augment import Geometric, chain
+from train.checkpoints import Damaged
 from train.data.order import once
 from train.data.resident import Resident
 from train.data.source import About, Source
 from train.evaluate import evaluate
+from train.mesh import make_mesh, replicated
+from train.opened import opened
+from train.prepared import first_devices
+from train.refusal import Refused
 from train.stop import Stop, Stopped
 from train.tasks import fit
 from train.tasks.classification import classification
@@ -100,3 +110,84 @@ def takes(trained: Fitted, image: tuple[int, int, int]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def changes(config: Any, side: int) -> Iterator[tuple[str, int, list[np.ndarray]]]:
+    """Change, its amount, and the maps of the image plane whose mean counts.
+
+    Args:
+        config: the study's, with `shifts` and `angles`.
+        side: of the images, in pixels.
+    """
+    yield findings.CLEAN, 0, [np.eye(3)]
+    for n in config.shifts:
+        yield findings.SHIFT, n, [shift(n, 0), shift(-n, 0), shift(0, n), shift(0, -n)]
+    for n in config.angles:
+        yield findings.ROTATION, n, [rotation(n, side), rotation(-n, side)]
+    yield findings.MIRROR, 0, [np.array([[-1, 0, side], [0, 1, 0], [0, 0, 1]])]
+    yield findings.UPSIDE_DOWN, 0, [np.array([[1, 0, 0], [0, -1, side], [0, 0, 1]])]
+
+
+def accuracies(
+    config: Any, about: About, trained: Mapping[Training, Fitted], of: Probe
+) -> Iterator[Accuracy]:
+    """Of the networks after every change, under the permutation, and at every size.
+
+    Args:
+        config: the study's.
+        about: of the data.
+        trained: the networks.
+        of: what measures them.
+    """
+    assert about.shape
+    side, _, channels = about.shape
+    sized = {one.name: fitted for one, fitted in trained.items() if not one.permuted}
+    for name, fitted in sized.items():
+        accuracy = of(fitted, fit.as_it_is)
+        for change, amount, maps in changes(config, side):
+            yield Accuracy(name, change, amount, statistics.fmean(map(accuracy, maps)))
+    for one, fitted in trained.items():
+        if one.permuted:
+            accuracy = of(fitted, permuted(config.permutation))
+            yield Accuracy(one.name, findings.PERMUTED, 0, accuracy(np.eye(3)))
+    sized["adaptive"] = adaptive(sized["flatten"], side)
+    for name, fitted in sized.items():
+        for size in config.sizes:
+            found = None
+            if takes(fitted, (size, size, channels)):
+                found = of(fitted, fit.resized(size, size))(np.eye(3))
+            yield Accuracy(name, findings.SIZE, size, found)
+
+
+def measure(config: Any, test: Source, path: Path) -> Findings:
+    """All that is found of the networks trained in a directory.
+
+    Args:
+        config: the study's.
+        test: the test split.
+        path: of the study: a run in it for each of `TRAININGS`.
+
+    Raises:
+        Refused: the weights of one are damaged.
+    """
+    mesh = make_mesh(first_devices(config.devices))
+    trained: dict[Training, Fitted] = {}
+    for name, training in TRAININGS.items():
+        try:
+            one = opened(path / name, backend=config.backend)
+        except Damaged as error:
+            raise Refused(
+                f"{path / name}: {error}; without this directory it is trained again"
+            ) from None
+        trained[training] = one.parts.network, jax.device_put(one.variables, replicated(mesh))
+    about = one.about
+    assert about.shape
+    with Stop() as stop:
+        of = probe(about, test, mesh, config.batch_size, stop)
+        return Findings(
+            config.data,
+            about.shape[0],
+            len(test),
+            list(counts(config.channels, about)),
+            list(accuracies(config, about, trained, of)),
+        )

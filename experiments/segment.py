@@ -13,33 +13,30 @@ and 28 minutes on two cores of an AMD EPYC with AVX-512 (jax 0.10.2).
 
 import math
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import flax.linen as nn
 from jax import lax
 
 import models
 from models.layers.norm import BatchNorm
-from models.pretrained.naming import names as published
-from models.segmentation.deeplab import DeepLabV3Head
-from models.segmentation.fcn import as_convolutions
-from train import cli, finetune, optim
+from train import cli, optim, trained
 from train.augment import brightness, chain, contrast, dark_ground, flip, rotation, scale, shift
 from train.augment.kinds import Stage
 from train.augment.tone import with_dark_ground
 from train.data.batch import IGNORE, Transform
 from train.data.host import Host, Letterbox
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits
 from train.data.source import About
 from train.data.subset import with_classes
 from train.experiment import Parts, choice, fraction, nonnegative
+from train.network import network_of
 from train.refusal import Refused
 from train.report.segmentation import segmentation_part
 from train.run import run
+from train.sized import on_host
 from train.tasks.pixel_losses import PixelLoss, cross_entropy, focal, soft_dice, weighted
 from train.tasks.segmentation import first_variables, segmentation
 from train.tasks.task import Summary
@@ -57,23 +54,20 @@ class Config(FineTuned):
     Attributes:
         data: "digit_scenes"; a TFDS set with masks, such as "oxford_iiit_pet"; "voc:PATH".
         model: a segmenter of `models.names()`.
-        channels: of each level of U-Net or stage of a backbone, from the image's size down, see
-            `narrowed`; none takes the paper's.
-        dropout: rate in the two lowest levels of a U-Net, 0 for the one that the model has anyway;
-            other models have their own.
+        channels: of each level of a U-Net, or of each stage of the backbone of an FCN on VGG-16 or
+            of DeepLabV3 on ResNet-18, from the image's size down; none takes the paper's.
+        dropout: rate in the two lowest levels of a U-Net, or behind the hidden layers of an FCN on
+            VGG-16; 0 for the one that the model has anyway. Other models have their own.
         size: height and width in pixels to which images are brought, as large as fits, a border
             around them that does not count; 0 leaves them as they are.
         optimizer: "adamw" or "muon", see `train.optim`.
         learning_rate: at its peak; from there half a cosine takes it to 0.
         weight_decay: of kernels, times the rate.
         loss: "ce", cross-entropy; "dice", soft Dice; "focal"; or two of them, added.
-        auxiliary_weight: of an auxiliary head's loss, where the network has one; with 0 it is built
-            without.
         rotate: degrees to either side.
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
         move: share of the image's size to either side.
         colour: brightness and contrast change by up to this share.
-        mirror: whether to train on mirror images too, where these keep their classes.
         dark_ground: whether images that are brighter than half on average are seen as their
             negatives, in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
@@ -102,7 +96,6 @@ class Config(FineTuned):
     zoom: float = 1.25
     move: float = 0.1
     colour: float = 0.3
-    mirror: bool = True
     dark_ground: bool = False
     least_classes: int = 0
     evaluate_every: int = 1000
@@ -111,13 +104,11 @@ class Config(FineTuned):
         super().__post_init__()
         choice(self, "model", models.names("segmentation"))
         choice(self, "optimizer", OPTIMIZERS)
-        nonnegative(self, "size", "least_classes", "auxiliary_weight", "rotate", "move", "colour")
+        nonnegative(self, "size", "least_classes", "rotate", "move", "colour")
         fraction(self, "dropout")
         choice(self, "loss", get_args(Loss))
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
-        if self.dropout and not self.model.startswith("unet"):
-            raise Refused(f"dropout={self.dropout}: {self.model} has its own")
 
 
 SCENES = Config(
@@ -151,14 +142,14 @@ Ground and strokes are as often dark on bright as bright on dark, else alike: th
 the other. Measured at the end alone: the validation scenes repeat 180 written digits, and one of
 them, taken for another or not, would choose weights from before the rate has fallen."""
 
-PAPERS_FCN = ("fcn32s", "fcn16s", "fcn8s")
-"""Those whose hidden layers are VGG-16's dense ones."""
-SCENES_CHANNELS: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(("unet", "unet_2015"), (32, 32, 64, 128, 256)),
-    **dict.fromkeys(PAPERS_FCN, (16, 32, 64, 128, 128)),
-    "deeplabv3_resnet18": (16, 32, 64, 128),
+SCENES_OF: dict[str, Config] = {
+    **dict.fromkeys(("unet", "unet_2015"), replace(SCENES_UNET, channels=(32, 32, 64, 128, 256))),
+    **dict.fromkeys(
+        ("fcn32s", "fcn16s", "fcn8s"), replace(SCENES, channels=(16, 32, 64, 128, 128))
+    ),
+    "deeplabv3_resnet18": replace(SCENES, channels=(16, 32, 64, 128)),
 }
-"""For scenes; other models keep their paper's."""
+"""By the model; others keep their paper's widths."""
 
 
 def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
@@ -166,8 +157,7 @@ def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
     data = "digit_scenes" if data == "auto" else data
     if data not in ("digit_scenes", "fashion_scenes"):
         return Config(data=data, model=model)
-    scenes = SCENES_UNET if model.startswith("unet") else SCENES
-    return replace(scenes, data=data, model=model, channels=SCENES_CHANNELS.get(model, ()))
+    return replace(SCENES_OF.get(model, SCENES), data=data, model=model)
 
 
 LOSSES: dict[str, PixelLoss] = {"ce": cross_entropy(), "dice": soft_dice(), "focal": focal()}
@@ -175,13 +165,18 @@ LOSSES: dict[str, PixelLoss] = {"ce": cross_entropy(), "dice": soft_dice(), "foc
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
-    assert about.mean, "channel statistics have not been measured"
-    assert about.std
     if len(about.mask_classes) < 2:
         raise Refused(f"data={config.data!r} has masks of {len(about.mask_classes)} class(es)")
-    trained = bool(config.init_from)
-    mean, std = finetune.imagenet(len(about.mean)) if trained else (about.mean, about.std)
-    network = create(config, len(about.mask_classes), conv, norm)
+    mean, std = config.statistics(about)
+    network = network_of(
+        config,
+        len(about.mask_classes),
+        conv=conv,
+        norm=norm,
+        auxiliary=config.auxiliary_weight > 0,
+        channels=config.channels,
+        dropout=config.dropout,
+    )
     task = segmentation(
         network,
         num_classes=len(about.mask_classes),
@@ -197,83 +192,18 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         transform=augmentation(config, about),
         rank="miou",
         report=[segmentation_part],
-        weights=partial(weights, config) if trained else None,
+        weights=config.start,
         init=partial(first_variables, network),
         host=brought(config, about),
-        **descent(
-            config,
-            OPTIMIZERS[config.optimizer],
-            optim.cosine(config.steps),
-            frozen=config.frozen,
-        ),
+        **descent(config, OPTIMIZERS[config.optimizer], optim.cosine(config.steps)),
     )
 
 
-def create(config: Config, num_classes: int, conv: Any, norm: Any) -> nn.Module:
-    """The network of a recipe.
-
-    Raises:
-        Refused: the model is not of such `channels`; or its batches are too small for it.
-    """
-    if config.model.startswith("deeplabv3") and config.batch_size == config.accumulation:
-        raise Refused(
-            f"batch_size={config.batch_size} in {config.accumulation} slice(s): {config.model} "
-            f"normalises one value a channel for each image, and needs two images"
-        )
-    fields: dict[str, Any] = {
-        "dtype": config.dtype,
-        "conv_general_dilated": conv,
-        "norm": norm,
-    }
-    if config.channels:
-        fields |= narrowed(config.model, config.channels)
-    if config.dropout:
-        fields["dropout"] = config.dropout
-    if config.model == "unet" or "resnet" in config.model:
-        fields["aux"] = config.auxiliary_weight > 0
-    try:
-        return models.create(config.model, num_classes=num_classes, **fields)
-    except ValueError as error:
-        raise Refused(f"channels={config.channels}: {error}") from error
-
-
-def narrowed(model: str, channels: tuple[int, ...]) -> dict[str, Any]:
-    """Fields of a model of other widths than its paper's.
-
-    Args:
-        model: a U-Net of any two levels or more; an FCN on VGG-16, of five stages, whose hidden
-            layers are twice as wide as the last; DeepLabV3 on ResNet-18, of four stages, whose head
-            is half as wide as the last.
-        channels: of each level or stage.
-
-    Raises:
-        Refused: the model has no form of other widths, or other levels; or a stage is too narrow.
-    """
-    last = channels[-1]
-    if model.startswith("unet"):
-        return {"features": channels}
-    if model in PAPERS_FCN and len(channels) == 5:
-        return {"features": channels, "widths": (2 * last,) * 2, "batch_norm": True}
-    if model == "deeplabv3_resnet18" and len(channels) == 4:
-        if channels[2] < 4:  # torchvision's auxiliary head
-            raise Refused(f"channels={channels}: a quarter of the third stage's is none")
-        head = partial(DeepLabV3Head, width=max(last // 2, 1))
-        return {"stem_features": channels[0], "channels": channels, "head": head}
-    raise Refused(f"channels={channels}: {model} has no such form")
-
-
 def brought(config: Config, about: About) -> tuple[Host, Host] | None:
-    """How the host brings images to the size that is asked, with a border of `beyond`.
-
-    Raises:
-        Refused: images are of many sizes, and none is asked.
-    """
-    if not config.size:
-        if about.shape is None:
-            raise Refused(f"data={config.data!r} has images of many shapes: size=0 names none")
+    """How the host brings images to the size that is asked, with a border of `beyond`."""
+    if not config.size and about.shape is not None:
         return None
-    host = Host(Letterbox(fill=beyond(config, about)), ((config.size, config.size),))
-    return host, host
+    return on_host(config.data, config.size, Letterbox(fill=beyond(config, about)))
 
 
 def beyond(config: Config, about: About) -> tuple[float, ...]:
@@ -296,32 +226,9 @@ def augmentation(config: Config, about: About) -> Transform | None:
     return chain(*stages, fill=beyond(config, about), mask_fill=IGNORE) if stages else None
 
 
-def weights(config: Config) -> dict[str, Any]:
-    """Those that the run starts from: the model's own, or its backbone's classifier's.
-
-    Raises:
-        Refused: torchvision has neither; or the file is of another network.
-    """
-    on_vgg = config.model in (*PAPERS_FCN, "deeplab_largefov", "deeplabv2_vgg16")
-    classifier = "vgg16" if on_vgg else config.model.rpartition("_")[2]
-    if classifier not in published():
-        raise Refused(
-            f"init_from={config.init_from!r}: torchvision has no weights of {config.model}"
-        )
-
-    def name(tensors: Collection[str]) -> str:
-        whole = any(tensor.startswith("backbone.") for tensor in tensors)
-        return config.model if whole and config.model in published() else classifier
-
-    found = finetune.torchvision_weights(name, config.init_from)
-    if config.model in PAPERS_FCN:
-        found |= {"params": as_convolutions(found["params"])}
-    return found
-
-
 def splits(config: Config) -> Splits:
-    """The set's own validation split, or a part of its training split, the same for every seed."""
-    data = with_validation(named(config.data, want="mask"), config.validation)
+    """The set's, with images of few classes left out of what is trained on."""
+    data = trained.splits(config, "mask")
     if not config.least_classes:
         return data
     return data._replace(train=with_classes(data.train, config.least_classes))

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from train import augment
 from train.augment.kinds import Stage
 from train.data.batch import Batch, Transform
-from train.data.host import Host, Letterbox
+from train.data.host import Letterbox
 from train.data.named import named
 from train.data.order import once, order
 from train.data.ragged import most
@@ -36,6 +36,7 @@ from train.experiment import positive
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
 from train.report.overlay import overlaid
+from train.sized import on_host
 
 SIDE = 160
 """Pixels of a cell, at least: smaller pictures are enlarged by a whole factor."""
@@ -134,12 +135,9 @@ def transform(config: Config, about: About) -> Transform:
 def batches(config: Config, source: Source, about: About) -> list[Batch]:
     """The examples as they are, then with each seed; on the host."""
     host = None
-    if config.size:
-        shape = (config.size, config.size)
-        host = Host(Letterbox(fill=about.mean or 0.0), (shape,))
-        about = dataclasses.replace(about, shape=(*shape, len(about.mean or (0,))))
-    elif about.shape is None:
-        raise Refused(f"data={config.data!r} has images of many shapes; say --size")
+    if config.size or about.shape is None:
+        host, _ = on_host(config.data, config.size, Letterbox(fill=about.mean or 0.0))
+        about = dataclasses.replace(about, shape=(*host.shapes[0], len(about.mean or (0,))))
     capacity = most(source)
     seeds = [int(seed) for seed in config.seeds.split(",")]
     found = []

@@ -15,60 +15,74 @@ import flax.linen as nn
 from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
 from models.segmentation import deeplab, fcn, unet
+from models.variant import Variant
 
-CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
-    "resnet20": partial(classifier, resnet.ResNet20),
-    "resnet32": partial(classifier, resnet.ResNet32),
-    "resnet44": partial(classifier, resnet.ResNet44),
-    "resnet56": partial(classifier, resnet.ResNet56),
-    "resnet110": partial(classifier, resnet.ResNet110),
-    "resnet18_cifar": partial(classifier, resnet.ResNet18CIFAR),
-    "resnet18": partial(classifier, resnet.ResNet18),
-    "resnet34": partial(classifier, resnet.ResNet34),
-    "resnet50": partial(classifier, resnet.ResNet50),
-    "resnet101": partial(classifier, resnet.ResNet101),
-    "resnet152": partial(classifier, resnet.ResNet152),
-    "resnext50_32x4d": partial(classifier, resnet.ResNeXt50_32x4d),
-    "resnext101_32x8d": partial(classifier, resnet.ResNeXt101_32x8d),
-    "wide_resnet50_2": partial(classifier, resnet.WideResNet50_2),
-    "wide_resnet101_2": partial(classifier, resnet.WideResNet101_2),
-    "mlp": mlp.mlp,
-    "lenet5": lenet.lenet5,
-    "lenet5_1998": lenet.lenet5_1998,
-    "alexnet": alexnet.alexnet,
-    "alexnet_2012": alexnet.alexnet_2012,
-    "vgg11": vgg.vgg11,
-    "vgg13": vgg.vgg13,
-    "vgg16": vgg.vgg16,
-    "vgg19": vgg.vgg19,
-    "vgg11_bn": vgg.vgg11_bn,
-    "vgg13_bn": vgg.vgg13_bn,
-    "vgg16_bn": vgg.vgg16_bn,
-    "vgg19_bn": vgg.vgg19_bn,
-    "googlenet": googlenet.googlenet,
-    "googlenet_2014": googlenet.googlenet_2014,
-    "inception_v3": inception.inception_v3,
-    "plain_cnn": partial(classifier, plain.PlainCNN),
+
+def plainly(backbone: Callable[..., nn.Module]) -> Variant:
+    """A linear classifier on the mean of a backbone's last map."""
+    return Variant(partial(classifier, backbone))
+
+
+CLASSIFIERS = {
+    "resnet20": plainly(resnet.ResNet20),
+    "resnet32": plainly(resnet.ResNet32),
+    "resnet44": plainly(resnet.ResNet44),
+    "resnet56": plainly(resnet.ResNet56),
+    "resnet110": plainly(resnet.ResNet110),
+    "resnet18_cifar": plainly(resnet.ResNet18CIFAR),
+    "resnet18": plainly(resnet.ResNet18),
+    "resnet34": plainly(resnet.ResNet34),
+    "resnet50": plainly(resnet.ResNet50),
+    "resnet101": plainly(resnet.ResNet101),
+    "resnet152": plainly(resnet.ResNet152),
+    "resnext50_32x4d": plainly(resnet.ResNeXt50_32x4d),
+    "resnext101_32x8d": plainly(resnet.ResNeXt101_32x8d),
+    "wide_resnet50_2": plainly(resnet.WideResNet50_2),
+    "wide_resnet101_2": plainly(resnet.WideResNet101_2),
+    "mlp": Variant(mlp.mlp),
+    "lenet5": Variant(lenet.lenet5),
+    "lenet5_1998": Variant(lenet.lenet5_1998),
+    "alexnet": Variant(alexnet.alexnet),
+    "alexnet_2012": Variant(alexnet.alexnet_2012),
+    "vgg11": Variant(vgg.vgg11),
+    "vgg13": Variant(vgg.vgg13),
+    "vgg16": Variant(vgg.vgg16),
+    "vgg19": Variant(vgg.vgg19),
+    "vgg11_bn": Variant(vgg.vgg11_bn),
+    "vgg13_bn": Variant(vgg.vgg13_bn),
+    "vgg16_bn": Variant(vgg.vgg16_bn),
+    "vgg19_bn": Variant(vgg.vgg19_bn),
+    "googlenet": Variant(googlenet.googlenet, auxiliary=True),
+    "googlenet_2014": Variant(googlenet.googlenet_2014, auxiliary=True),
+    "inception_v3": Variant(inception.inception_v3, auxiliary=True),
+    "plain_cnn": plainly(plain.PlainCNN),
 }
-SEGMENTERS: dict[str, Callable[..., nn.Module]] = {
-    "unet": unet.unet,
-    "unet_2015": unet.unet_2015,
-    "fcn32s": fcn.fcn32s,
-    "fcn16s": fcn.fcn16s,
-    "fcn8s": fcn.fcn8s,
-    "fcn_resnet50": fcn.fcn_resnet50,
-    "fcn_resnet101": fcn.fcn_resnet101,
-    "deeplab_largefov": deeplab.deeplab_largefov,
-    "deeplabv2_vgg16": deeplab.deeplabv2_vgg16,
-    "deeplabv2_resnet101": deeplab.deeplabv2_resnet101,
-    "deeplabv3_resnet18": deeplab.deeplabv3_resnet18,
-    "deeplabv3_resnet50": deeplab.deeplabv3_resnet50,
-    "deeplabv3_resnet101": deeplab.deeplabv3_resnet101,
-    "deeplabv3plus_resnet50": deeplab.deeplabv3plus_resnet50,
-    "deeplabv3plus_resnet101": deeplab.deeplabv3plus_resnet101,
+papers_fcn = partial(
+    Variant, classifier="vgg16", converted=fcn.as_convolutions, narrowed=fcn.narrowed
+)
+v3 = partial(Variant, auxiliary=True, least_batch=2)
+v3plus = partial(Variant, least_batch=2)
+SEGMENTERS = {
+    "unet": Variant(unet.unet, auxiliary=True, narrowed=unet.narrowed),
+    "unet_2015": Variant(unet.unet_2015, narrowed=unet.narrowed),
+    "fcn32s": papers_fcn(fcn.fcn32s),
+    "fcn16s": papers_fcn(fcn.fcn16s),
+    "fcn8s": papers_fcn(fcn.fcn8s),
+    "fcn_resnet50": Variant(fcn.fcn_resnet50, auxiliary=True, classifier="resnet50"),
+    "fcn_resnet101": Variant(fcn.fcn_resnet101, auxiliary=True, classifier="resnet101"),
+    "deeplab_largefov": Variant(deeplab.deeplab_largefov, classifier="vgg16"),
+    "deeplabv2_vgg16": Variant(deeplab.deeplabv2_vgg16, classifier="vgg16"),
+    "deeplabv2_resnet101": Variant(deeplab.deeplabv2_resnet101, classifier="resnet101"),
+    "deeplabv3_resnet18": v3(
+        deeplab.deeplabv3_resnet18, classifier="resnet18", narrowed=deeplab.narrowed
+    ),
+    "deeplabv3_resnet50": v3(deeplab.deeplabv3_resnet50, classifier="resnet50"),
+    "deeplabv3_resnet101": v3(deeplab.deeplabv3_resnet101, classifier="resnet101"),
+    "deeplabv3plus_resnet50": v3plus(deeplab.deeplabv3plus_resnet50, classifier="resnet50"),
+    "deeplabv3plus_resnet101": v3plus(deeplab.deeplabv3plus_resnet101, classifier="resnet101"),
 }
 TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS}
-NETWORKS = {name: made for table in TASKS.values() for name, made in table.items()}
+NETWORKS = {name: row for table in TASKS.values() for name, row in table.items()}
 
 
 def names(task: str = "") -> tuple[str, ...]:
@@ -78,6 +92,18 @@ def names(task: str = "") -> tuple[str, ...]:
         KeyError: there is no such task.
     """
     return tuple(TASKS[task] if task else NETWORKS)
+
+
+def variant(name: str) -> Variant:
+    """What is known of a network by its name.
+
+    Raises:
+        ValueError: the name is unknown; the nearest ones are named.
+    """
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, n=4, cutoff=0.5) or names()
+        raise ValueError(f"network {name!r} is unknown; nearest: {', '.join(near)}")
+    return NETWORKS[name]
 
 
 def create(name: str, *, num_classes: int, **fields: Any) -> nn.Module:
@@ -94,7 +120,4 @@ def create(name: str, *, num_classes: int, **fields: Any) -> nn.Module:
         ValueError: the name is unknown (the nearest ones are named), or a field's value is bad.
         TypeError: the network has no such field.
     """
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=4, cutoff=0.5) or names()
-        raise ValueError(f"network {name!r} is unknown; nearest: {', '.join(near)}")
-    return NETWORKS[name](num_classes=num_classes, **fields)
+    return variant(name).make(num_classes=num_classes, **fields)

@@ -1,9 +1,11 @@
 """Experiment: what a recipe builds, and which of its fields belong to a run and not to it."""
 
 import dataclasses
+import inspect
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -12,6 +14,7 @@ import jax
 from train.data.batch import Transform
 from train.data.gaps import LIMIT
 from train.data.host import Host
+from train.data.source import About
 from train.refusal import Refused, choose
 from train.report.page import Section
 from train.state import Optimizer
@@ -142,6 +145,42 @@ class Recipe(Runtime):
         positive(self, "steps", "batch_size", "accumulation", "evaluate_every")
         nonnegative(self, "seed")
         below(self, seed=2**32)
+
+    def idle(self, about: About) -> dict[str, str]:
+        """Fields that can have no effect as the others and the data are, and why.
+
+        A field that turns something off is none of them where there is nothing to turn off.
+        """
+        del about
+        if self.on_corrupt == "stop":
+            return {"corrupt_limit": "on_corrupt='stop' ends the run at the first"}
+        return {}
+
+
+def refuse_idle(module: ModuleType, config: Recipe, about: About) -> None:
+    """Refuse a field that was set and has no effect.
+
+    Args:
+        module: the experiment's. What is neither as its `recipe` has it nor as its `Config` has by
+            default was set.
+        config: its `Config`.
+        about: of the training data.
+
+    Raises:
+        Refused: names the field, its value and why.
+    """
+    idle = config.idle(about)
+    if not idle:
+        return
+    usual = {field.name: [field.default] for field in dataclasses.fields(config)}
+    if hasattr(module, "recipe"):
+        choosing = inspect.signature(module.recipe).parameters
+        recipe = module.recipe(**{name: getattr(config, name) for name in choosing})
+        for name, values in usual.items():
+            values.append(getattr(recipe, name))
+    for name, why in idle.items():
+        if (value := getattr(config, name)) not in usual[name]:
+            raise Refused(f"{name}={value!r} has no effect: {why}")
 
 
 RUNTIME = frozenset(field.name for field in dataclasses.fields(Runtime))

@@ -4,19 +4,24 @@ A prefix is the beginning of a parameter's path, of whole names: "backbone/stage
 "backbone/stem" has all that lies under it; `python -m models.inspect resnet18` lists the paths.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
+import models
 from models.pretrained import torchvision
 from models.pretrained.files import read
+from models.pretrained.naming import for_pixels, names
 from models.pretrained.preprocess import MEAN, STD
 from train.refusal import Refused
 from train.seal import flat, shortened
 from train.state import State
+from train.tasks.task import Task
 
 BACKBONE = "backbone"
 """The part of a network that must be among the weights; the others may start anew."""
@@ -75,23 +80,44 @@ def under(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix.rstrip("/") + "/")
 
 
-def torchvision_weights(name: str | Callable[[Collection[str]], str], path: str) -> dict[str, Any]:
-    """Variables of a network by torchvision's name, for `begun`, from a file of its weights.
+def torchvision_weights(model: str, path: str) -> dict[str, Any]:
+    """Variables for `begun` from a file of torchvision's weights.
 
     Args:
-        name: of the network; or what tells it by the names of the file's tensors.
+        model: a network of `models.names()`: the weights are its own, or of the classifier whose
+            backbone it has.
         path: of the file.
 
     Raises:
-        Refused: the file is none, or for another network.
+        Refused: torchvision has neither; the file is none, or of another network.
     """
+    variant = models.variant(model)
+    classifier = variant.classifier or model
+    if classifier not in names():
+        raise Refused(f"init_from={path!r}: torchvision has no weights of {model}")
     try:
-        if isinstance(name, str):
-            return torchvision.load(name, path)
         tensors = read(path)
-        return torchvision.from_torchvision(name(tensors), tensors)
+        if model in names() and (model == classifier or for_pixels(tensors)):
+            return torchvision.from_torchvision(model, tensors)
+        found = torchvision.from_torchvision(classifier, tensors)
     except (OSError, ValueError, ImportError) as error:
         raise Refused(f"init_from={path!r}: {error}") from error
+    if variant.converted is not None:
+        found |= {"params": variant.converted(found["params"])}
+    return found
+
+
+def normalises(network: nn.Module, task: Task, shape: Sequence[int]) -> bool:
+    """Whether a network has a BatchNorm; nothing is computed.
+
+    Args:
+        network: of the task.
+        task: of images alone.
+        shape: (H, W, C) of an image.
+    """
+    x = jax.eval_shape(task.inputs, {"image": jax.ShapeDtypeStruct((1, *shape), jnp.uint8)})
+    init = partial(network.init, train=False)
+    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
 
 
 def imagenet(channels: int) -> tuple[list[float], list[float]]:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from models import backends
 from models.backends import Backend
+from train import workdir
 from train.assess import Assess, assess
 from train.data.gaps import Gaps
 from train.data.loader import Loader
@@ -23,7 +24,7 @@ from train.data.room import fits, resident_bytes
 from train.data.source import About, Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
-from train.experiment import Parts
+from train.experiment import Parts, refuse_idle
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.refusal import Refused
 from train.state import State, initial
@@ -101,6 +102,8 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
             f"divide batch_size={config.batch_size}"
         )
     data = module.splits(config)
+    if not begun(config.workdir):
+        refuse_idle(module, config, data.train.about)
     gaps = unreadable(config)
     about = measured(data.train, gaps=gaps["train"])
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
@@ -128,6 +131,11 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     )
     prepared.shapes()  # what the network refuses is refused here
     return prepared
+
+
+def begun(path: Path | None) -> bool:
+    """Whether a directory holds a run, or several."""
+    return path is not None and workdir.read(path, workdir.CONFIG) is not None
 
 
 def loaders(

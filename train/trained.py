@@ -1,15 +1,22 @@
 """Trained: what the recipes of most experiments repeat, and how parameters move by it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import optax
 
+import models
 from train import finetune, optim
 from train.accumulate import accumulated
+from train.data.named import Splits, named, with_validation
+from train.data.source import About
 from train.experiment import Recipe, fraction, nonnegative, positive
 from train.step import gradient
+
+Statistics = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of each channel, 0..255."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +48,77 @@ class Trained(Recipe):
         nonnegative(self, "warmup_steps", "weight_decay", "clip_norm")
         fraction(self, "ema", "validation")
 
+    @property
+    def frozen(self) -> list[str]:
+        """Paths of parameters that keep their weights."""
+        return []
+
+    def statistics(self, about: About) -> Statistics:
+        """By which images are normalised."""
+        assert about.mean, "channel statistics have not been measured"
+        assert about.std
+        return about.mean, about.std
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned(Trained):
-    """A recipe that may start from trained weights.
+    """A recipe of a network of `models.names()` on images, which may start from trained weights.
 
     Attributes:
+        auxiliary_weight: of auxiliary heads in the loss, where the network has any; with 0 it is
+            built without.
+        mirror: whether to train on mirror images too, where these keep their classes.
         init_from: a file of torchvision's weights, .safetensors or .pth, to start from; "" starts
             from random ones. Images are then normalised by ImageNet's statistics.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
     """
 
+    auxiliary_weight: float = 0.3
+    mirror: bool = True
     init_from: str = ""
     freeze: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        nonnegative(self, "auxiliary_weight")
+
+    def idle(self, about: About) -> dict[str, str]:
+        """Fields that have no effect, and why."""
+        found = super().idle(about)
+        if self.auxiliary_weight and not models.variant(self.model).auxiliary:
+            found["auxiliary_weight"] = f"{self.model} has no auxiliary heads"
+        return found
 
     @property
     def frozen(self) -> list[str]:
         """The paths in `freeze`."""
         return [path for each in self.freeze.split(",") if (path := each.strip())]
+
+    @property
+    def start(self) -> Callable[[], dict[str, Any]] | None:
+        """() -> the variables in `init_from`; None for random ones. See `Parts.weights`."""
+        if not self.init_from:
+            return None
+        return partial(finetune.torchvision_weights, self.model, self.init_from)
+
+    def statistics(self, about: About) -> Statistics:
+        """By which images are normalised: ImageNet's where the weights are from there.
+
+        Raises:
+            Refused: weights from there, and images of a number of channels that they can't be for.
+        """
+        measured = super().statistics(about)
+        return finetune.imagenet(len(measured[0])) if self.init_from else measured
+
+
+def splits(config: Trained, want: str = "label") -> Splits:
+    """The set's own validation split, or a part of its training split, the same for every seed.
+
+    Args:
+        config: names the set in `data`.
+        want: of its annotations, see `train.data.named.named`.
+    """
+    return with_validation(named(config.data, want), config.validation)
 
 
 Rule = Callable[..., optax.GradientTransformation]
@@ -71,7 +131,6 @@ def descent(
     schedule: optim.Shape,
     *,
     scaled: Callable[[Any], Any] = lambda rate: rate,
-    frozen: list[str] | None = None,
 ) -> dict[str, Any]:
     """The fields of `Parts` that say how parameters move.
 
@@ -80,7 +139,6 @@ def descent(
         rule: the optimiser.
         schedule: of the learning rate, as a share of its peak; the warm-up is added.
         scaled: changes what scales the updates by the rate.
-        frozen: paths of parameters that stay as they are.
 
     Returns:
         `optimizer`, `hyper`, `gradient` (over slices of the batch where the recipe accumulates) and
@@ -91,7 +149,7 @@ def descent(
     def optimizer(hyper: dict[str, Any]) -> optax.GradientTransformation:
         rate = scaled(optim.scale_by_rate(schedule, hyper["learning_rate"]))
         moving = rule(rate, weight_decay=hyper["weight_decay"], clip_norm=config.clip_norm)
-        return finetune.frozen(moving, frozen or [])
+        return finetune.frozen(moving, config.frozen)
 
     return {
         "optimizer": optimizer,

@@ -1,7 +1,7 @@
 """What torchvision calls the modules of our networks: a function a family, a row a network."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -144,6 +144,11 @@ FAMILIES: dict[str, Family] = {
 def names() -> tuple[str, ...]:
     """Of the networks that torchvision has too; they are the same in `models.names()`."""
     return tuple(FAMILIES)
+
+
+def for_pixels(tensors: Iterable[str]) -> bool:
+    """Whether torchvision's tensors of these names are of a network with logits for each pixel."""
+    return any(tensor.startswith("backbone.") for tensor in tensors)
 
 
 def family_of(name: str) -> Family:

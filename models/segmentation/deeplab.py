@@ -303,6 +303,23 @@ def v3plus(backbone: ModuleDef) -> partial:
     return partial(segmenter, partial(backbone, output_stride=16), head=DeepLabV3PlusHead)
 
 
+def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of v3 on a ResNet-18 of other widths; its head is half as wide as the last stage.
+
+    Args:
+        channels: of each of the four stages; the stem is as wide as the first.
+
+    Raises:
+        ValueError: they are not four; or the third is too narrow for the auxiliary head.
+    """
+    if len(channels) != 4:
+        raise ValueError(f"ResNet-18 has 4 stages, not {len(channels)}")
+    if channels[2] < 4:
+        raise ValueError("a quarter of the third stage's is none")
+    head = partial(DeepLabV3Head, width=max(channels[-1] // 2, 1))
+    return {"stem_features": channels[0], "channels": channels, "head": head}
+
+
 deeplabv3_resnet18 = v3(ResNet18)
 deeplabv3_resnet50 = v3(ResNet50)
 deeplabv3_resnet101 = v3(ResNet101)

@@ -236,6 +236,22 @@ def fcn(
     return FCN(backbone, num_classes, stride, widths, dropout, **shared)
 
 
+def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of the paper's on a VGG-16 of other widths, with BatchNorm.
+
+    Its hidden layers are twice as wide as the last stage.
+
+    Args:
+        channels: of each of the five stages.
+
+    Raises:
+        ValueError: they are not five.
+    """
+    if len(channels) != 5:
+        raise ValueError(f"VGG-16 has 5 stages, not {len(channels)}")
+    return {"features": channels, "widths": (2 * channels[-1],) * 2, "batch_norm": True}
+
+
 fcn32s = partial(fcn, stride=32)
 fcn16s = partial(fcn, stride=16)
 fcn8s = partial(fcn, stride=8)

@@ -224,5 +224,10 @@ def cropped(x: jax.Array, like: jax.Array) -> jax.Array:
     return x[:, top : top + h, left : left + w]
 
 
+def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of a U-Net of these channels a level, of any two levels or more."""
+    return {"features": channels}
+
+
 unet = UNet
 unet_2015 = partial(UNet, padding="VALID", batch_norm=False, dropout=0.5)

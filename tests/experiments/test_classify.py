@@ -19,7 +19,9 @@ from models.pretrained import torchvision
 from train import cli
 from train.checkpoints import Checkpoints
 from train.data.source import About
+from train.experiment import refuse_idle
 from train.logs import read_metrics
+from train.refusal import Refused
 from train.seal import flat
 
 ABOUT = About(
@@ -277,6 +279,59 @@ def test_what_cannot_be_with_many_shapes_is_refused(arguments, words, tmp_path, 
     code, said = answer((*FOLDER, *where, *arguments), capsys)
     assert code == 2
     assert words in said
+
+
+MANY = dataclasses.replace(ABOUT, shape=None, mirror=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "about", "words"),
+    [
+        ({"crop_area": 0.5}, ABOUT, "crop_area=0.5 has no effect: images of digits are of one"),
+        ({"crop_area": 0.5, "by": "pad"}, MANY, "crop_area=0.5 has no effect: by='pad'"),
+        ({"crop_area": 0.5}, MANY, ""),
+        ({"pad": 3}, MANY, "pad=3 has no effect"),
+        ({"pad": 0}, MANY, ""),
+        ({"pad": 3}, ABOUT, ""),
+        ({"model": "lenet5", "auxiliary_weight": 0.5}, ABOUT, "auxiliary_weight=0.5"),
+        ({"model": "googlenet", "auxiliary_weight": 0.5}, ABOUT, ""),
+        ({"freeze": "backbone", "backbone_rate": 0.1}, ABOUT, "backbone_rate=0.1"),
+        ({"freeze": "backbone/stem", "backbone_rate": 0.1}, ABOUT, ""),
+    ],
+)
+def test_what_has_no_effect_is_refused(fields, about, words):
+    config = classify.Config(**fields)
+    if not words:
+        refuse_idle(classify, config, about)
+        return
+    with pytest.raises(Refused, match=words):
+        refuse_idle(classify, config, about)
+
+
+@pytest.mark.parametrize("data", ["digits", "fashion_mnist", "folder:x"])
+@pytest.mark.parametrize("model", models.names("classification"))
+def test_no_recipe_is_refused(data, model):
+    for about in (ABOUT, MANY):
+        refuse_idle(classify, classify.recipe(data, model), about)
+
+
+def test_an_option_without_effect_is_refused_before_a_run_and_not_after_it(no_sets, capsys):
+    """A run that was begun before such an option was refused goes on."""
+    path = pathlib.Path("run")
+    arguments = (
+        "--data", "digits", "--model", "mlp", "--steps", 1, "--evaluate-every", 1, "--devices", 1,
+        "--batch-size", 8, "--workdir", path,
+    )  # fmt: skip
+    code, said = answer((*arguments, "--crop-area", 0.5), capsys)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "crop_area=0.5 has no effect" in said
+    assert not path.exists()
+    code, said = answer(arguments, capsys)
+    assert code == 0, said
+    config = json.loads((path / "config.json").read_text()) | {"crop_area": 0.5}
+    (path / "config.json").write_text(json.dumps(config))
+    code, said = answer(("--workdir", path), capsys)
+    assert code == 0, said
 
 
 @pytest.mark.parametrize("model", ["lenet5", "lenet5_1998"])

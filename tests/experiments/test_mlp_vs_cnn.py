@@ -14,9 +14,10 @@ from rich.console import Console
 from tfds_set import write_set
 
 import models
-from experiments import mlp_vs_cnn, mlp_vs_cnn_findings, mlp_vs_cnn_probes
-from experiments.mlp_vs_cnn import DIGITS, FASHION_MNIST, LECTURE, Flatten
+from experiments import mlp_vs_cnn, mlp_vs_cnn_findings, mlp_vs_cnn_networks, mlp_vs_cnn_probes
+from experiments.mlp_vs_cnn import DIGITS, FASHION_MNIST
 from experiments.mlp_vs_cnn_findings import Accuracy, Count, Findings
+from experiments.mlp_vs_cnn_networks import LECTURE, Flatten
 from experiments.mlp_vs_cnn_probes import permutation, permuted
 from models.classification.mlp import MLP
 from train import cli
@@ -25,8 +26,7 @@ from train.data.named import Splits
 from train.data.source import About
 from train.mesh import make_mesh
 from train.refusal import Refused
-from train.run import Stopped
-from train.stop import Stop
+from train.stop import Stop, Stopped
 from train.tasks import fit
 
 ABOUT = About(
@@ -109,10 +109,8 @@ def test_only_a_mean_over_positions_takes_another_size(study):
 
 def test_parameters_by_hand():
     about = dataclasses.replace(ABOUT, classes=tuple("0123456789"), shape=(28, 28, 1))
-    config = dataclasses.replace(FASHION_MNIST, channels=(8, 16, 32))
-    counted = {
-        (count.network, count.image): count.parameters for count in mlp_vs_cnn.counts(config, about)
-    }
+    counts = mlp_vs_cnn_networks.counts((8, 16, 32), about)
+    counted = {(count.network, count.image): count.parameters for count in counts}
     upper = 256 * 128 + 128 + 128 * 100 + 100 + 100 * 10 + 10
     for side in (28, 56, 112, 224):
         image = (side, side, 1)
@@ -223,7 +221,7 @@ def test_every_change_is_what_its_name_says(probing):
         "upside down": [images[:, ::-1]],
     }
     seen = []
-    for change, _, maps in mlp_vs_cnn.changes(config, 8):
+    for change, _, maps in mlp_vs_cnn_probes.changes(config, 8):
         assert len(maps) == len(expected[change])
         for matrix, moved in zip(maps, expected[change], strict=True):
             seen.append(accuracy(matrix))
@@ -252,7 +250,7 @@ def test_flattened_maps_take_one_size_and_averaged_ones_any():
     assert not mlp_vs_cnn_probes.takes((network, variables), (10, 10, 1))
     with pytest.raises(ValueError, match="weights are for 96"):  # 4 x 4 x 6
         network.apply(variables, jnp.zeros((1, 10, 10, 1)), train=False)
-    pooled, same = mlp_vs_cnn.adaptive((network, variables), 8)
+    pooled, same = mlp_vs_cnn_networks.adaptive((network, variables), 8)
     both = [jax.jit(partial(one.apply, train=False)) for one in (pooled, network)]
     np.testing.assert_array_equal(both[0](same, x), both[1](variables, x))
     assert mlp_vs_cnn_probes.takes((pooled, same), (13, 10, 1))
@@ -280,8 +278,13 @@ FOUND = Findings(
 def without_work(monkeypatch):
     """Nothing is trained or measured; the models that would have been trained."""
     trained = []
-    monkeypatch.setattr(mlp_vs_cnn, "train", lambda config: trained.append(config))
-    monkeypatch.setattr(mlp_vs_cnn, "measure", lambda config, path: FOUND)
+
+    def train(config, name, path):
+        trained.append((name, path))
+        (path / "summary.json").write_text('{"seed": 0}')
+
+    monkeypatch.setattr(mlp_vs_cnn, "train", train)
+    monkeypatch.setattr(mlp_vs_cnn_probes, "measure", lambda config, test, path: FOUND)
     return trained
 
 
@@ -291,21 +294,36 @@ def test_what_is_finished_is_not_trained_again(without_work, tmp_path):
         (tmp_path / name / "summary.json").write_text("{}")
     config = dataclasses.replace(DIGITS, workdir=tmp_path)
     assert mlp_vs_cnn.main(config) == FOUND
-    assert [one.model for one in without_work] == ["cnn", "mlp_permuted", "cnn_permuted"]
-    assert without_work[0] == dataclasses.replace(config, model="cnn", workdir=tmp_path / "cnn")
+    left = ("cnn", "mlp_permuted", "cnn_permuted")
+    assert without_work == [(name, tmp_path / name) for name in left]
     with pytest.raises(Refused, match="steps: 400 there, 401 asked"):
         mlp_vs_cnn.main(dataclasses.replace(config, steps=401))
 
 
-def test_one_training_alone(without_work, tmp_path):
+def test_one_training_alone(without_work, monkeypatch, tmp_path):
+    alone = []
+    monkeypatch.setattr(mlp_vs_cnn, "run", lambda module, config: alone.append((module, config)))
     config = dataclasses.replace(DIGITS, model="cnn", workdir=tmp_path)
     mlp_vs_cnn.main(config)
-    assert without_work == [config]
+    assert alone == [(mlp_vs_cnn, config)]
+    assert not without_work
     assert not list(tmp_path.iterdir())
 
 
+def test_the_study_of_two_seeds(without_work, tmp_path):
+    summary = mlp_vs_cnn.main(dataclasses.replace(DIGITS, seeds=(3, 4), workdir=tmp_path))
+    assert [path for _, path in without_work] == [
+        tmp_path / seed / name for seed in ("seed_3", "seed_4") for name in mlp_vs_cnn.TRAININGS
+    ]
+    found = json.loads((tmp_path / "seed_4" / "summary.json").read_text())
+    assert found["test/accuracy (flatten, upside down)"] == 1.0
+    assert found["test/accuracy (mlp, shift 1)"] == 0.5
+    assert found["test/accuracy (mlp, size 28)"] is None
+    assert summary.scalars["accuracy (flatten, upside down)"] == 1.0
+
+
 def test_a_stopped_study_says_how_to_go_on(without_work, monkeypatch, tmp_path, capsys):
-    def stopped(config):
+    def stopped(config, name, path):
         raise Stopped(15)
 
     monkeypatch.setattr(mlp_vs_cnn, "train", stopped)
@@ -362,7 +380,8 @@ def test_a_bad_request_is_refused(wrong, words):
 def test_images_of_one_square_size_alone(monkeypatch):
     about = dataclasses.replace(ABOUT, shape=(8, 9, 1))
     source = Arrays({"image": np.zeros((2, 8, 9, 1), np.uint8), "label": [0, 1]}, about)
-    monkeypatch.setattr(mlp_vs_cnn, "named", lambda name: Splits(source, source, source))
+    splits = Splits(source, source, source)
+    monkeypatch.setattr("train.trained.named", lambda name, want: splits)
     with pytest.raises(Refused, match=r"\(8, 9, 1\)"):
         mlp_vs_cnn.splits(DIGITS)
 

@@ -21,9 +21,11 @@ from train.checkpoints import Checkpoints
 from train.data.resident import Resident
 from train.data.source import About
 from train.data.statistics import measured
+from train.experiment import refuse_idle
 from train.logs import read_metrics
-from train.mesh import make_mesh
-from train.run import initial_state
+from train.mesh import compiled_initial, make_mesh
+from train.prepared import starting
+from train.refusal import Refused
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = "experiments/resnet_cifar.py"
@@ -81,7 +83,7 @@ def final(path, step):
     parts = resnet_cifar.build(config, measured(data.train))
     mesh = make_mesh(jax.devices()[:1])
     loader = Resident(data.train, mesh=mesh, batch_size=config.batch_size, seed=config.seed)
-    target = initial_state(parts, loader, mesh, config.seed)
+    target = compiled_initial(starting(parts, loader), mesh)(np.uint32(config.seed))
     with Checkpoints(path / "checkpoints") as checkpoints:
         restored = checkpoints.restore(target)
     assert restored.step == step
@@ -258,6 +260,15 @@ def test_build_needs_no_data_and_takes_another_convolution():
     init = functools.partial(parts.network.init, train=False)
     jax.eval_shape(init, jax.random.key(0), x)
     assert len(calls) == 19  # and the linear layer makes twenty
+
+
+def test_looking_ahead_without_a_momentum_is_refused():
+    config = dataclasses.replace(resnet_cifar.CIFAR10, nesterov=True, momentum=0.0)
+    about = About("ten", "train", tuple("0123456789"), mirror=True)
+    with pytest.raises(Refused, match=r"nesterov=True has no effect: momentum=0"):
+        refuse_idle(resnet_cifar, config, about)
+    # The digits' recipe looks ahead anyway: it was not asked for.
+    refuse_idle(resnet_cifar, dataclasses.replace(resnet_cifar.DIGITS, momentum=0.0), about)
 
 
 def test_the_papers_recipe():

@@ -14,13 +14,15 @@ import pytest
 
 import models
 from experiments import segment
-from experiments.segment import LOSSES, Config, build, create, recipe, weights
-from models.layers.norm import BatchNorm, FrozenBatchNorm
+from experiments.segment import LOSSES, Config, build, recipe
+from models.layers.norm import FrozenBatchNorm
 from models.pretrained import torchvision
-from train import cli, finetune, record
+from train import cli, finetune
 from train.data.source import About
 from train.data.voc import CLASSES
+from train.experiment import refuse_idle
 from train.refusal import Refused
+from train.seal import flat
 
 ABOUT = About(
     "pets",
@@ -189,7 +191,7 @@ def test_the_network_sees_the_same_of_an_image_and_of_its_negative():
 @pytest.mark.parametrize("model", ["fcn_resnet50", "unet"])
 def test_without_its_weight_an_auxiliary_head_is_not_built(model):
     with_head, without = (
-        create(Config(model=model, auxiliary_weight=w), 3, None, BatchNorm) for w in (0.4, 0.0)
+        build(Config(model=model, auxiliary_weight=w), ABOUT).network for w in (0.4, 0.0)
     )
     assert with_head.aux
     assert not without.aux
@@ -245,8 +247,8 @@ def started(model, file="w.pth"):
     size = parts.network.input_size(32)
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     init = partial(parts.network.init, train=False)
-    here = record.flat(jax.eval_shape(init, jax.random.key(0), image))
-    there = record.flat(parts.weights())
+    here = flat(jax.eval_shape(init, jax.random.key(0), image))
+    there = flat(parts.weights())
     anew = {path for path in here if path not in there or here[path].shape != there[path].shape}
     return there, {finetune.layer(path) for path in anew}
 
@@ -268,7 +270,7 @@ def test_or_they_are_the_models_own(monkeypatch):
         started("unet")
     monkeypatch.undo()
     with pytest.raises(Refused, match=r"init_from='w\.pth'"):
-        weights(Config(model="fcn_resnet50", init_from="w.pth"))
+        Config(model="fcn_resnet50", init_from="w.pth").start()
 
 
 def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
@@ -305,12 +307,47 @@ def test_on_vgg_they_are_vggs(model, monkeypatch):
         ({"learning_rate": 0}, "learning_rate"),
         ({"ema": 1}, "ema"),
         ({"least_classes": -1}, "least_classes=-1"),
-        ({"model": "fcn8s", "dropout": 0.5}, "dropout=0.5: fcn8s"),
+        ({"dropout": 1.0}, "dropout=1.0"),
     ],
 )
 def test_bad_fields_are_named(fields, match):
     with pytest.raises(Refused, match=match):
         Config(**fields)
+
+
+@pytest.mark.parametrize("model", models.names("segmentation"))
+def test_dropout_is_the_networks_or_refused(model):
+    config = Config(model=model, dropout=0.25)
+    if model in ("unet", "unet_2015", "fcn32s", "fcn16s", "fcn8s"):
+        assert build(config, ABOUT).network.dropout == 0.25
+        return
+    with pytest.raises(Refused, match=f"dropout=0.25: {model} has its own"):
+        build(config, ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"model": "fcn8s", "auxiliary_weight": 0.7}, "auxiliary_weight=0.7 .*: fcn8s has no"),
+        ({"model": "fcn8s", "auxiliary_weight": 0.0}, ""),
+        ({"auxiliary_weight": 0.7}, ""),
+        ({"corrupt_limit": 0.5}, "corrupt_limit=0.5 has no effect: on_corrupt='stop'"),
+        ({"corrupt_limit": 0.5, "on_corrupt": "skip"}, ""),
+    ],
+)
+def test_what_has_no_effect_is_refused(fields, words):
+    config = Config(**{"data": "voc:x"} | fields)
+    if not words:
+        refuse_idle(segment, config, ABOUT)
+        return
+    with pytest.raises(Refused, match=words):
+        refuse_idle(segment, config, ABOUT)
+
+
+@pytest.mark.parametrize("data", ["digit_scenes", "fashion_scenes", "voc:x"])
+@pytest.mark.parametrize("model", models.names("segmentation"))
+def test_no_recipe_is_refused(data, model):
+    refuse_idle(segment, recipe(data, model), ABOUT)
 
 
 def test_masks_of_one_class_are_refused():

@@ -55,7 +55,7 @@ def test_pictures_of_many_sizes_need_one(tmp_path):
             Image.fromarray(np.full((*size, 3), 60 * i, np.uint8)).save(path)
     shown = {"data": f"folder:{tmp_path / 'data'}", "want": "label", "out": tmp_path / "c.png"}
     some = {"examples": 2, "seeds": "1", "stages": "random_resized_crop,mixup"}
-    with pytest.raises(Refused, match="say --size"):
+    with pytest.raises(Refused, match="many shapes: size=0"):
         main(Config(**shown, **some))
     drawn = main(Config(size=32, **shown, **some))
     assert drawn.size[0] == show_data.GAP + 2 * (160 + show_data.GAP)

@@ -1,0 +1,59 @@
+"""Network: the one that a recipe names, as the recipe wants it."""
+
+from typing import Any
+
+import flax.linen as nn
+
+import models
+from train.refusal import Refused
+from train.trained import Trained
+
+
+def network_of(
+    config: Trained,
+    num_classes: int,
+    *,
+    conv: Any,
+    norm: Any,
+    auxiliary: bool = True,
+    channels: tuple[int, ...] = (),
+    dropout: float = 0.0,
+) -> nn.Module:
+    """The network of a recipe.
+
+    Args:
+        config: the recipe: its `model` is one of `models.names()`.
+        num_classes: of the logits.
+        conv: the convolution.
+        norm: the batch normalisation.
+        auxiliary: whether auxiliary heads are built, where the network has any.
+        channels: of each level or stage; none takes the model's own.
+        dropout: rate; 0 takes the model's own.
+
+    Raises:
+        Refused: the network has no form of such channels, or takes no rate of dropout; or batches
+            are too small for it.
+    """
+    variant = models.variant(config.model)
+    if config.batch_size < variant.least_batch * config.accumulation:
+        raise Refused(
+            f"batch_size={config.batch_size} in {config.accumulation} slice(s): {config.model} "
+            f"normalises one value a channel for each image, and needs {variant.least_batch} images"
+        )
+    fields: dict[str, Any] = {"dtype": config.dtype, "conv_general_dilated": conv, "norm": norm}
+    if variant.auxiliary:
+        fields["aux"] = auxiliary
+    try:
+        if channels:
+            if variant.narrowed is None:
+                raise ValueError(f"{config.model} has its paper's widths alone")
+            fields |= variant.narrowed(channels)
+        network = variant.make(num_classes=num_classes, **fields)
+    except ValueError as error:
+        named = f"channels={channels}" if channels else f"model={config.model!r}"
+        raise Refused(f"{named}: {error}") from error
+    if not dropout:
+        return network
+    if not hasattr(network, "dropout"):
+        raise Refused(f"dropout={dropout}: {config.model} has its own")
+    return network.clone(dropout=dropout)

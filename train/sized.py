@@ -1,0 +1,61 @@
+"""Sized: how images come to the size that a recipe asks for, on the host or on the device."""
+
+from typing import Any, Literal
+
+from train.data.host import Host, Stage
+from train.data.source import About
+from train.refusal import Refused
+from train.tasks import fit
+
+
+def on_host(
+    data: str, size: int, training: Stage, testing: Stage | None = None
+) -> tuple[Host, Host]:
+    """What brings images of many shapes to one square, in training and to be tested.
+
+    Args:
+        data: name of the set, for the refusal.
+        size: height and width in pixels.
+        training, testing: how; both alike by default.
+
+    Raises:
+        Refused: `size` is 0.
+    """
+    if not size:
+        raise Refused(f"data={data!r} has images of many shapes: size=0 names none for them")
+    shapes = ((size, size),)
+    return Host(training, shapes), Host(testing or training, shapes)
+
+
+def smallest(network: Any) -> int:
+    """Height and width in pixels of the smallest image that a classifier trains on."""
+    parts = (network, getattr(network, "backbone", None))
+    return max(getattr(part, "smallest", 1) for part in parts)
+
+
+def on_device(
+    size: int, by: Literal["resize", "pad"], about: About, *, least: int, model: str
+) -> fit.Fit:
+    """What brings images of one shape to a square one, or to the smallest that a network takes.
+
+    Args:
+        size: height and width in pixels; 0 leaves images as they are, if they are large enough.
+        by: "resize", bilinearly, or "pad", by black around them.
+        about: of the images; those of many shapes are the host's.
+        least: height and width of the smallest that the network takes.
+        model: its name, for the refusal.
+
+    Raises:
+        Refused: `size` is below `least`, or below the size of images that are to be padded.
+    """
+    if 0 < size < least:
+        raise Refused(f"size={size}: {model} takes images from {least} pixels on")
+    if about.shape is None:
+        return fit.as_it_is
+    height, width, _ = about.shape
+    if not size and min(height, width) >= least:
+        return fit.as_it_is
+    size = size or least
+    if by == "pad" and max(height, width) > size:
+        raise Refused(f"by='pad': images of {height}x{width} are larger than size={size}")
+    return (fit.resized if by == "resize" else fit.padded)(size, size)

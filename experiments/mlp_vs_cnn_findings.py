@@ -1,17 +1,11 @@
-"""What `mlp_vs_cnn.py` finds: its numbers, the tables of them, and the figure."""
+"""What `mlp_vs_cnn.py` finds: its numbers, and the tables of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import rich.table
 from rich.console import Console
-
-from train import files, workdir
-from train.report.figures import png
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CLEAN, SHIFT, ROTATION, SIZE = "none", "shift", "rotation", "size"
 MIRROR, UPSIDE_DOWN, PERMUTED = "mirrored", "upside down", "permuted"
@@ -152,19 +146,6 @@ def printable(table: Table) -> rich.table.Table:
     for row in table.rows:
         made.add_row(*row)
     return made
-
-
-def write(found: Findings, path: Path) -> None:
-    """Leave findings.json, tables.md and figure.png in a directory."""
-    workdir.write(path / "findings.json", found)
-    files.write(path / "tables.md", "\n".join(map(markdown, tables(found))))
-
-    def drawn() -> "Figure":
-        from experiments.mlp_vs_cnn_figure import figure  # matplotlib takes a second to import
-
-        return figure(found)
-
-    files.write(path / "figure.png", png(drawn))
 
 
 def say(found: Findings, path: Path, console: Console) -> None:

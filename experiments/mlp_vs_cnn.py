@@ -44,7 +44,7 @@ from train.report.figures import png
 from train.run import complete, run
 from train.session import place
 from train.study import study, together
-from train.tasks import fit
+from train.tasks import adapt
 from train.tasks.task import Summary
 from train.trained import Trained, descent
 
@@ -124,7 +124,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         conv_general_dilated=conv,
         norm=norm,
     )
-    shown = probes.permuted(config.permutation) if training.permuted else fit.as_it_is
+    shown = probes.permuted(config.permutation) if training.permuted else adapt.as_it_is
     return Parts(
         network=network,
         task=probes.task_of(network, about, shown),

@@ -29,8 +29,11 @@ from models.pretrained.naming import family_of
 MEAN = (0.485, 0.456, 0.406)
 """Of red, green and blue in 0..1; times 255 for pixels in 0..255."""
 STD = (0.229, 0.224, 0.225)
-TRAINED_ANEW = ("resnet50", "resnet101", "resnet152", "resnext", "wide_resnet")
-"""How the names begin of the networks with a second version of weights."""
+TRAINED_ANEW = (
+    *("resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
+)
+"""The networks with a second version of weights."""
 PROGRAMS = ("EPS", "WMF")
 """Formats whose pictures Pillow has other programs make, such as Ghostscript."""
 
@@ -57,7 +60,7 @@ def sizes(name: str, weights: str = "IMAGENET1K_V1") -> Sizes:
     known = {"IMAGENET1K_V1": Sizes(342, 299) if name == "inception_v3" else Sizes()}
     if family_of(name).pixels:
         known = {"COCO_WITH_VOC_LABELS_V1": Sizes(520, None)}
-    if name.startswith(TRAINED_ANEW):
+    if name in TRAINED_ANEW:
         known["IMAGENET1K_V2"] = Sizes(232, 224)
     if weights not in known:
         raise ValueError(f"weights={weights!r} of {name} are none of {', '.join(known)}")

@@ -170,7 +170,7 @@ def whole(config: Config, path: Path) -> Findings:
     this = sys.modules[__name__]
     with study(this, config, path) as runs:
         for name in TRAININGS:
-            runs.run(name, partial(train, config, name))
+            runs.run(name, replace(config, model=name), partial(train, config, name))
         runs.console.rule("test images shifted, rotated, flipped, resized")
         found = probes.measure(config, splits(config).test, path)
     directory.write(path / "findings.json", found)
@@ -190,17 +190,18 @@ def main(config: Config) -> Summary | Findings:
         if not config.seeds:
             return whole(config, claim())
         with study(this, config, claim()) as runs:
+            each = {seed: replace(config, seed=seed, seeds=()) for seed in config.seeds}
             found = {
-                seed: runs.run(f"seed_{seed}", partial(one_seed, config, seed))
-                for seed in config.seeds
+                seed: runs.run(f"seed_{seed}", its, partial(one_seed, its))
+                for seed, its in each.items()
             }
             return together(runs, config, found)
 
 
-def one_seed(config: Config, seed: int, path: Path) -> None:
+def one_seed(config: Config, path: Path) -> None:
     """The study of one of several seeds, and its figures as a run's summary has them."""
-    found = whole(replace(config, seed=seed, seeds=(), workdir=path), path)
-    directory.write(path / directory.SUMMARY, {"seed": seed, **found.scalars})
+    found = whole(replace(config, workdir=path), path)
+    directory.write(path / directory.SUMMARY, {"seed": config.seed, **found.scalars})
 
 
 if __name__ == "__main__":

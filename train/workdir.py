@@ -141,8 +141,8 @@ def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     write(path / CONFIG, {"experiment": experiment, **values})
 
 
-def write_provenance(path: pathlib.Path, provenance: dict[str, Any]) -> None:
-    """What the run was made of; of a run that goes on, under `resumed`, beside what it began as.
+def joined(path: pathlib.Path, provenance: dict[str, Any]) -> dict[str, Any]:
+    """What the run is made of; of a run that goes on, under `resumed`, beside what it began as.
 
     Raises:
         Refused: it goes on with other data: a fingerprint is not the recorded one.
@@ -162,7 +162,7 @@ def write_provenance(path: pathlib.Path, provenance: dict[str, Any]) -> None:
         resumed = first.get("resumed", [])
         resumed = resumed if isinstance(resumed, list) else []
         provenance = {**first, "resumed": [*resumed, provenance]}
-    write(path / PROVENANCE, provenance)
+    return provenance
 
 
 def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Collection[str]) -> None:

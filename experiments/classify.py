@@ -35,7 +35,7 @@ from train.refusal import Refused
 from train.report.classification import classification_part
 from train.run import run
 from train.sized import on_device, on_host, smallest
-from train.tasks import fit
+from train.tasks import adapt
 from train.tasks.classification import classification
 from train.tasks.task import Summary
 from train.trained import FineTuned, descent, splits
@@ -154,7 +154,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         num_classes=len(about.classes),
         mean=mean,
         std=std,
-        fit=fit.both(sized, fit.coloured if config.init_from else fit.as_it_is),
+        adapt=adapt.both(sized, adapt.coloured if config.init_from else adapt.as_it_is),
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,
     )

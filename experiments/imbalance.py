@@ -14,18 +14,22 @@ accuracy and ROC-AUC belong to the classifier.
 
 import argparse
 import pathlib
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
 from train.data.digits import digits
+from train.files import write
 from train.metrics.confusion import accuracy, balanced_accuracy, f1, precision, recall
 from train.metrics.ranking import roc_auc
+from train.report.figures import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ASKED = 8
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -69,8 +73,11 @@ def subset(truth: np.ndarray, share: float, rng: np.random.Generator) -> np.ndar
     return np.r_[rng.choice(yes, count, False), rng.choice(no, round(size) - count, False)]
 
 
-def draw(found: np.ndarray, classifiers: list[Classifier]) -> Figure:
+def draw(found: np.ndarray, classifiers: list[Classifier]) -> "Figure":
     """A panel a metric; `found` is (classifiers, shares, metrics)."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
     drawn = Figure(figsize=(9.5, 5.6), layout="constrained")
     for place, (axes, metric) in enumerate(zip(drawn.subplots(2, 3).flat, METRICS, strict=True)):
         for one, values in zip(classifiers, found[:, :, place], strict=True):
@@ -109,7 +116,7 @@ def main(out: pathlib.Path) -> np.ndarray:
         table.add_section()
     Console(width=110).print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw(found, classifiers).savefig(out, dpi=150)
+    write(out, png(partial(draw, found, classifiers)))
     return found
 
 

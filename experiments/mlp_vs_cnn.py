@@ -21,6 +21,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jax import lax
 
@@ -34,14 +35,16 @@ from train import workdir as directory
 from train.data.named import Splits
 from train.data.source import About
 from train.experiment import Parts, choice, fraction, nonnegative
+from train.files import write
 from train.prepared import prepare
 from train.recipes import of_set, resolved
 from train.refusal import Refused
 from train.report.classification import classification_part
+from train.report.figures import png
 from train.run import complete, run
 from train.session import place
 from train.study import study, together
-from train.tasks import fit
+from train.tasks import adapt
 from train.tasks.task import Summary
 from train.trained import Trained, descent
 
@@ -121,7 +124,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         conv_general_dilated=conv,
         norm=norm,
     )
-    shown = probes.permuted(config.permutation) if training.permuted else fit.as_it_is
+    shown = probes.permuted(config.permutation) if training.permuted else adapt.as_it_is
     return Parts(
         network=network,
         task=probes.task_of(network, about, shown),
@@ -155,6 +158,13 @@ def train(config: Config, name: str, path: Path) -> None:
     complete(prepare(this, replace(config, model=name, workdir=path)), path)
 
 
+def drawn(found: Findings) -> Any:
+    """The figure."""
+    from experiments.mlp_vs_cnn_figure import figure  # matplotlib takes a second to import
+
+    return figure(found)
+
+
 def whole(config: Config, path: Path) -> Findings:
     """The study of one seed: its trainings, what is measured of them, a figure and tables."""
     this = sys.modules[__name__]
@@ -163,7 +173,9 @@ def whole(config: Config, path: Path) -> Findings:
             runs.run(name, partial(train, config, name))
         runs.console.rule("test images shifted, rotated, flipped, resized")
         found = probes.measure(config, splits(config).test, path)
-    findings.write(found, path)
+    directory.write(path / "findings.json", found)
+    write(path / "tables.md", "\n".join(map(findings.markdown, findings.tables(found))))
+    write(path / "figure.png", png(partial(drawn, found)))
     findings.say(found, path, runs.console)
     return found
 

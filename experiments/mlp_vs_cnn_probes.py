@@ -27,14 +27,14 @@ from train.opened import opened
 from train.prepared import first_devices
 from train.refusal import Refused
 from train.stop import Stop, Stopped
-from train.tasks import fit
+from train.tasks import adapt
 from train.tasks.classification import classification
 from train.tasks.task import Task
 
 Fitted = tuple[nn.Module, dict[str, Any]]
 """A network and its variables."""
-Probe = Callable[[Fitted, fit.Fit], Callable[[np.ndarray], float]]
-"""Network, fit -> (map (3, 3) -> accuracy on all test images, moved by the map, then fitted)."""
+Probe = Callable[[Fitted, adapt.Adapt], Callable[[np.ndarray], float]]
+"""Network, adapt -> (map (3, 3) -> accuracy on all test images, moved, then adapted)."""
 
 
 def permutation(pixels: int, seed: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def permutation(pixels: int, seed: int) -> np.ndarray:
     return np.argsort(np.random.Philox(key=seed).random_raw(pixels), kind="stable")
 
 
-def permuted(seed: int) -> fit.Fit:
+def permuted(seed: int) -> adapt.Adapt:
     """The positions of every image in one and the same other order; channels stay together."""
 
     def shuffle(images: jax.Array) -> jax.Array:
@@ -53,12 +53,14 @@ def permuted(seed: int) -> fit.Fit:
     return shuffle
 
 
-def task_of(network: nn.Module, about: About, brought: fit.Fit) -> Task:
+def task_of(network: nn.Module, about: About, brought: adapt.Adapt) -> Task:
     """Classification by a network, of images that `brought` has changed."""
     assert about.mean, "channel statistics have not been measured"
     assert about.std
     classes = len(about.classes)
-    return classification(network, num_classes=classes, mean=about.mean, std=about.std, fit=brought)
+    return classification(
+        network, num_classes=classes, mean=about.mean, std=about.std, adapt=brought
+    )
 
 
 def shift(x: float, y: float) -> np.ndarray:
@@ -77,7 +79,7 @@ def probe(about: About, test: Source, mesh: Mesh, batch_size: int, stop: Stop) -
     """A network is compiled once for all maps; a signal is heard between two of them."""
     loader = Resident(test, mesh=mesh, batch_size=batch_size, order=once)
 
-    def of(trained: Fitted, brought: fit.Fit) -> Callable[[np.ndarray], float]:
+    def of(trained: Fitted, brought: adapt.Adapt) -> Callable[[np.ndarray], float]:
         network, variables = trained
         task = task_of(network, about, brought)._replace(score=None)
 
@@ -143,7 +145,7 @@ def accuracies(
     side, _, channels = about.shape
     sized = {one.name: fitted for one, fitted in trained.items() if not one.permuted}
     for name, fitted in sized.items():
-        accuracy = of(fitted, fit.as_it_is)
+        accuracy = of(fitted, adapt.as_it_is)
         for change, amount, maps in changes(config, side):
             yield Accuracy(name, change, amount, statistics.fmean(map(accuracy, maps)))
     for one, fitted in trained.items():
@@ -155,7 +157,7 @@ def accuracies(
         for size in config.sizes:
             found = None
             if takes(fitted, (size, size, channels)):
-                found = of(fitted, fit.resized(size, size))(np.eye(3))
+                found = of(fitted, adapt.resized(size, size))(np.eye(3))
             yield Accuracy(name, findings.SIZE, size, found)
 
 

@@ -75,7 +75,8 @@ def first_look(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     """The few fields that must be known before the others have a default."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for field in fields:
-        parser.add_argument(f"--{field}", default=argparse.SUPPRESS)
+        spellings = {f"--{field}", f"--{field.replace('_', '-')}"}  # tyro reads either
+        parser.add_argument(*spellings, dest=field, default=argparse.SUPPRESS)
     try:
         return vars(parser.parse_known_args(list(argv))[0])
     except argparse.ArgumentError:

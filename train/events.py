@@ -29,9 +29,13 @@ class Events:
             directory.mkdir(parents=True, exist_ok=True)
         # In nanoseconds: a run resumed within the second must not overwrite its earlier file.
         self._file = Growing(directory / f"events.out.tfevents.{time.time_ns():019d}")
-        self._write(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(step=purge_step, session_log=start)
+        try:
+            self._write(file_version="brain.Event:2")
+            self._write(step=purge_step, session_log=start)
+        except BaseException:
+            self.close()
+            raise
 
     def scalars(self, step: int, values: Mapping[str, float | int]) -> None:
         """Tag -> value at `step`; a value that is not finite is left out.

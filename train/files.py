@@ -76,10 +76,6 @@ class Growing:
         with writing(path):
             self._file = self.path.open("ab", buffering=0)
 
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
-
     def add(self, content: str | bytes, *, durable: bool = False) -> None:
         """Write at the end (text as UTF-8).
 

@@ -13,6 +13,7 @@ is not finite is written as null.
 Where a file can't be written, what logs raises `train.files.WriteFailed`, and the run ends there.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -77,11 +78,18 @@ class Logs:
             for old in (workdir / "tensorboard").rglob("events.out.tfevents.*"):
                 with writing(old):
                     old.unlink()
-        self._file = Growing(workdir / METRICS)
         folders = [""] if self._seeds is None else [f"seed_{seed}" for seed in self._seeds]
-        self._events = [
-            Events(workdir / "tensorboard" / folder, purge_step=kept + 1) for folder in folders
-        ]
+        with contextlib.ExitStack() as opened:  # all files, or none
+            self._file = opened.enter_context(contextlib.closing(Growing(workdir / METRICS)))
+            self._events = [
+                opened.enter_context(
+                    contextlib.closing(
+                        Events(workdir / "tensorboard" / folder, purge_step=kept + 1)
+                    )
+                )
+                for folder in folders
+            ]
+            self._opened = opened.pop_all()
 
     @property
     def seconds(self) -> float:
@@ -125,10 +133,8 @@ class Logs:
 
     def close(self) -> None:
         """Closes the files and ends the live line; `say` goes on working. May be called twice."""
-        if self._writes and not self._file.closed:
-            self._file.close()
-            for events in self._events:
-                events.close()
+        if self._writes:
+            self._opened.close()
             self._terminal.close()
 
     def _write(self, head: dict[str, Any], tag: str, values: dict[str, Value]) -> None:
@@ -240,8 +246,9 @@ def _cut(workdir: pathlib.Path, step: int, evaluated: bool, say: Callable[[str],
         if entry["step"] < step
         or (entry["step"] == step and (evaluated or entry["kind"] != "evaluation"))
     ]
-    if path.exists():
-        write(path, b"".join(line + b"\n" for line, _ in kept))
+    content = b"".join(line + b"\n" for line, _ in kept)
+    if path.exists() and path.read_bytes() != content:  # else a full disk is no matter
+        write(path, content)
     return max((float(seconds) for _, seconds in kept), default=0.0)
 
 

@@ -17,10 +17,11 @@ def quieten() -> None:
     """From here on, in this process; may be called again.
 
     Where one array can't be written, Orbax closes its event loop on the writes of all others. Each
-    of these then has no one to answer, in a thread of C++, whose error Python prints; the save
-    raises the first error, which says it all.
+    of these then fails too, which asyncio logs, or has no one to answer, in a thread of C++, whose
+    error Python prints. The save raises the first error, which says it all.
     """
     logging.getLogger("absl").addFilter(worth_hearing)
+    logging.getLogger("asyncio").addFilter(not_of_a_write)
     if not isinstance(sys.unraisablehook, Unanswered):
         sys.unraisablehook = Unanswered(sys.unraisablehook)
 
@@ -44,6 +45,15 @@ def unanswered(what: "sys.UnraisableHookArgs") -> bool:
         and str(what.exc_value) == "Event loop is closed"
         and bool(files)
         and all(Path(file).parent == Path(asyncio.__file__).parent for file in files)
+    )
+
+
+def not_of_a_write(record: logging.LogRecord) -> bool:
+    """A filter: of what asyncio logs, nothing about a coroutine of Orbax's."""
+    trace = record.exc_info[2] if record.exc_info else None
+    files = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(trace)]
+    return not any("orbax" in file.parts for file in files) and (
+        "/orbax/checkpoint/" not in record.getMessage()
     )
 
 

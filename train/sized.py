@@ -5,7 +5,7 @@ from typing import Any, Literal
 from train.data.host import Host, Stage
 from train.data.source import About
 from train.refusal import Refused
-from train.tasks import fit
+from train.tasks import adapt
 
 
 def on_host(
@@ -35,7 +35,7 @@ def smallest(network: Any) -> int:
 
 def on_device(
     size: int, by: Literal["resize", "pad"], about: About, *, least: int, model: str
-) -> fit.Fit:
+) -> adapt.Adapt:
     """What brings images of one shape to a square one, or to the smallest that a network takes.
 
     Args:
@@ -51,11 +51,11 @@ def on_device(
     if 0 < size < least:
         raise Refused(f"size={size}: {model} takes images from {least} pixels on")
     if about.shape is None:
-        return fit.as_it_is
+        return adapt.as_it_is
     height, width, _ = about.shape
     if not size and min(height, width) >= least:
-        return fit.as_it_is
+        return adapt.as_it_is
     size = size or least
     if by == "pad" and max(height, width) > size:
         raise Refused(f"by='pad': images of {height}x{width} are larger than size={size}")
-    return (fit.resized if by == "resize" else fit.padded)(size, size)
+    return (adapt.resized if by == "resize" else adapt.padded)(size, size)

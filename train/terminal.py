@@ -50,7 +50,7 @@ class Terminal:
         if self._console.is_interactive:
             with self._writing():
                 if self._live is None:
-                    # Without its thread: a lock held by one while a data worker forks hangs both.
+                    # Without its thread: lines come from this one alone.
                     live = Live(console=self._console, auto_refresh=False, transient=True)
                     live.start()
                     self._live = live

@@ -31,7 +31,7 @@ HEIGHT, WIDTH, KILOBYTES = 375, 500, 110
 """Of ImageNet's usual picture."""
 CLASSES = 4
 READY = 10
-"""Batches that may wait, or be in hand, for each worker and for them all: 19 of two were seen."""
+"""Batches that may wait, or be in hand, for each worker and for them all: no more than so many."""
 
 
 def write_pictures(root: pathlib.Path, count: int, seed: int = 0) -> float:

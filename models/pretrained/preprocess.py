@@ -34,6 +34,8 @@ TRAINED_ANEW = (
     *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
 )
 """The networks with a second version of weights."""
+PROGRAMS = ("EPS", "WMF")
+"""Formats whose pictures Pillow has other programs make, such as Ghostscript."""
 
 
 class Sizes(NamedTuple):
@@ -87,7 +89,7 @@ def resize_and_crop(picture: np.ndarray | Image.Image, sizes: Sizes = Sizes()) -
 
     Raises:
         ValueError: the picture has other axes, another dtype, more than 8 bits a channel, or no
-            pixels; a size is below 1.
+            pixels, or is a program (EPS); a size is below 1.
     """
     if min(size for size in sizes if size is not None) < 1:
         raise ValueError(f"{sizes} must be at least 1 pixel each")
@@ -127,6 +129,8 @@ def rgb(picture: np.ndarray | Image.Image) -> Image.Image:
                 f"(H, W) or (H, W, 1 to 4), none of them 0"
             )
         picture = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+    if picture.format in PROGRAMS:
+        raise ValueError(f"picture of format {picture.format}: expected pixels, not a program")
     # Converting from these cuts the values off at 255.
     if picture.mode.startswith(("I", "F")):
         raise ValueError(f"picture of mode {picture.mode!r}: expected 8 bits a channel")

@@ -27,7 +27,7 @@ from train.data.source import About
 from train.mesh import make_mesh
 from train.refusal import Refused
 from train.stop import Stop, Stopped
-from train.tasks import fit
+from train.tasks import adapt
 
 ABOUT = About(
     "drawn", "test", ("a", "b", "c"), mirror=False, shape=(8, 8, 1), mean=(127.0,), std=(70.0,)
@@ -204,7 +204,7 @@ def probing():
     def on(images, stop=None):
         source = Arrays({"image": images, "label": labels}, ABOUT)
         of = mlp_vs_cnn_probes.probe(ABOUT, source, make_mesh(jax.devices()[:1]), 8, stop or Stop())
-        return of((network, variables), fit.as_it_is)
+        return of((network, variables), adapt.as_it_is)
 
     return on, images
 

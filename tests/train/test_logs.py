@@ -1,9 +1,11 @@
 """Logs: what stands in the files, after a resume too, and what a terminal shows."""
 
 import contextlib
+import gc
 import io
 import json
 import math
+import os
 import pathlib
 import re
 import resource
@@ -20,6 +22,7 @@ from rich.console import Console
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto import event_pb2
 
+from train.events import Events
 from train.files import WriteFailed
 from train.logs import METRICS, Logs, read_metrics
 from train.refusal import Refused
@@ -111,7 +114,7 @@ def test_a_resume_cuts_what_lies_beyond_it(tmp_path, torn, resume_step, kept):
     lines = (tmp_path / METRICS).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [*kept, 50]
     assert [line["step"] for line in read_metrics(tmp_path)] == [*kept, 50]
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_torn_line_hides_nothing_from_a_reader(tmp_path):
@@ -323,6 +326,37 @@ def test_a_resume_on_a_full_disk_keeps_what_was_logged(tmp_path):
         Logs(tmp_path, steps=100, resume_step=20, console=quiet())
     assert (tmp_path / METRICS).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS, "tensorboard"]
+
+
+def test_events_that_cannot_begin_leave_no_file_open(tmp_path):
+    with limited(10), pytest.raises(WriteFailed, match="File too large"):
+        Events(tmp_path, purge_step=0)
+    gc.collect()  # a file that is not closed is a warning, and an error here
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [0]
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_without_descriptors_nothing_stays_open(tmp_path, room):
+    run(tmp_path, [10])
+    before = (tmp_path / METRICS).read_bytes()
+    with open(os.devnull) as last:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1 + room, hard))
+        try:
+            with pytest.raises((WriteFailed, Refused), match="Too many open files"):
+                Logs(tmp_path, steps=100, resume_step=10, console=quiet())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    gc.collect()  # a file that is not closed is a warning, and an error here
+    assert (tmp_path / METRICS).read_bytes() == before
+
+
+def test_a_run_that_needs_no_cut_needs_no_room_for_one(tmp_path, monkeypatch):
+    run(tmp_path, [10])
+    monkeypatch.setattr("train.logs.write", None)
+    run(tmp_path, [], resume_step=10)
+    with pytest.raises(TypeError):
+        run(tmp_path, [], resume_step=5)
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux's /dev/full")

@@ -1,4 +1,4 @@
-"""A step is a pure function of (state, payload): by hand, under vmap, accumulated."""
+"""A step is a pure function of (state, payload): by hand, and under vmap."""
 
 from functools import partial
 
@@ -8,10 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from train.accumulate import accumulated
 from train.optim import scale_by_rate
 from train.state import initial
-from train.step import gradient, training_step
+from train.step import training_step
 from train.tasks.task import Aux, Ratio, Task
 
 BATCH = {"x": jnp.arange(8.0), "y": 3 * jnp.arange(8.0)}
@@ -87,35 +86,6 @@ def test_vmap_over_states_runs_two_learning_rates():
     both = jax.vmap(start)(jnp.array([0.01, 0.02]))
     state, _ = jax.jit(jax.vmap(step, (0, None, None)))(both, {}, 1.0)
     np.testing.assert_allclose(state.params["w"], [1.7, 2.4], rtol=1e-6)
-
-
-@pytest.mark.parametrize("n", [1, 2, 4, 8])
-def test_accumulated_slices_equal_the_batch_where_the_normaliser_is_the_examples(n):
-    arguments = ({"w": jnp.float32(1)}, {"count": {"n": jnp.int32(0)}}, BATCH, jax.random.key(0))
-    (value, aux), grads = jax.jit(accumulated(n)(loss))(*arguments)
-    (whole, one), expected = gradient(loss)(*arguments)
-    assert value == pytest.approx(whole)
-    assert grads["w"] == pytest.approx(expected["w"])
-    np.testing.assert_allclose(aux.sums["loss"], one.sums["loss"], rtol=1e-6)
-    assert aux.collections["count"]["n"] == n  # each slice goes on from the one before
-
-
-def test_slices_are_strided_and_have_keys_of_their_own():
-    seen = []
-
-    def spy(variables, batch, key):
-        jax.debug.callback(
-            lambda x, k: seen.append((x.tolist(), k.tolist())),
-            batch["x"],
-            jax.random.key_data(key),
-            ordered=True,
-        )
-        return jnp.sum(batch["x"]) * variables["params"]["w"], Aux({}, {})
-
-    accumulated(2)(spy)({"w": jnp.float32(1)}, {}, {"x": BATCH["x"]}, jax.random.key(3))
-    jax.effects_barrier()
-    assert [x for x, _ in seen] == [[0, 2, 4, 6], [1, 3, 5, 7]]
-    assert seen[0][1] != seen[1][1]
 
 
 def test_initial_states_differ_by_seed_and_repeat():

@@ -1,15 +1,16 @@
 """Stop requests: heard once, then the signal ends the process."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from train.stop import Stop
+from train.stop import Stop, again
 
-NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
 @NUMBERS
@@ -43,3 +44,55 @@ def test_handlers_come_back_when_nothing_was_heard():
     with Stop():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def after(script):
+    """(exit code, words printed) of a process of its own, which sends itself signals by `send`."""
+    begin = """
+import os, signal
+from train.stop import Stop
+def send(number):
+    os.kill(os.getpid(), number)
+"""
+    out = subprocess.run([sys.executable, "-c", begin + script], capture_output=True, text=True)
+    assert out.stderr == ""
+    return out.returncode, out.stdout.split()
+
+
+def test_under_nohup_the_end_of_the_terminal_is_not_heard_before_or_after_another():
+    script = """
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it to what it starts
+with Stop() as stop:
+    send(signal.SIGHUP)
+    print(stop.signal)
+    send(signal.SIGTERM)
+    print(int(stop.signal))
+    send(signal.SIGHUP)
+print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+"""
+    assert after(script) == (0, ["None", str(int(signal.SIGTERM)), "True"])
+
+
+def test_the_second_may_be_another_one():
+    script = """
+with Stop():
+    send(signal.SIGHUP)
+    send(signal.SIGTERM)
+    print("alive")
+"""
+    assert after(script) == (-signal.SIGTERM, [])
+
+
+def test_once_it_is_left_signals_are_what_they_were_also_where_one_came():
+    before = signal.getsignal(signal.SIGINT)
+    with Stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_how_to_go_on_is_a_command_that_a_shell_reads(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "experiments.toy", "--steps", "3"])
+    monkeypatch.setattr(sys, "argv", ["experiments/toy.py", "--steps", "3"])
+    command = again(pathlib.Path("runs") / "a run")
+    assert command == "python3 experiments/toy.py --workdir 'runs/a run'"

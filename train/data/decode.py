@@ -2,12 +2,31 @@
 
 import io
 import pathlib
+import stat
+import warnings
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from train.data import jpeg
 from train.refusal import Refused
+
+Image.init()
+FORMATS = tuple(
+    name
+    for name in ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+    if name in Image.OPEN  # not every Pillow has AVIF
+)
+"""Those that are read: pictures that people have, each decoded within the process. Pillow knows
+more, among them EPS, which is a program, and which it has Ghostscript run. Telephones write
+JPEGs with further ones behind them (MPO): these are JPEG here."""
+LARGEST = 2**30
+"""Bytes of a picture's file."""
+PIXELS: int | None = Image.MAX_IMAGE_PIXELS
+"""A picture of more is refused: a small file may hold very many, and they would take all memory.
+None: any number is read."""
+# Up to twice as many Pillow warns, and reads on; they are refused here.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,15 +65,16 @@ def decode(data: bytes) -> np.ndarray:
     CMYK is converted; transparency is left out, the colours beneath it kept.
 
     Args:
-        data: a whole file: JPEG, PNG, BMP, WebP, GIF (its first picture), TIFF.
+        data: a whole file of one of `FORMATS`; where it holds several pictures, the first is read.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        Exception: it is none of these, is damaged or ends early; of what type is the decoder's.
+        Exception: it is none of these, is damaged or ends early, or has more than `PIXELS`; of what
+            type is the decoder's.
     """
-    file = Image.open(io.BytesIO(data))
+    file = opened(data)
     if (pixels := jpeg.pixels(file, data)) is not None:
         return pixels
     image = upright(file)
@@ -66,6 +86,22 @@ def decode(data: bytes) -> np.ndarray:
     elif "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))
+
+
+def opened(data: bytes) -> ImageFile.ImageFile:
+    """A picture of one of `FORMATS`: its header is read, no pixel is decoded.
+
+    Raises:
+        Exception: as `decode`.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        large = PIXELS is not None and image.width * image.height > PIXELS
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        large = True
+    if large:
+        raise ValueError(f"it has more than {PIXELS:,} pixels")
+    return image
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -84,7 +120,7 @@ def size(data: bytes) -> tuple[int, int]:
     Raises:
         Exception: as `decode`.
     """
-    image = Image.open(io.BytesIO(data))
+    image = opened(data)
     if image.format == "PNG" and "exif" not in image.info:
         # Pillow would decode the pixels in search of EXIF behind them.
         exif = Image.Exif()
@@ -99,7 +135,7 @@ def picture(path: pathlib.Path, index: int) -> np.ndarray:
     """The picture in a file, as `decode` gives it, for example `index`.
 
     Raises:
-        Unreadable: there is no such file, or it cannot be decoded.
+        Unreadable: as `content`, or the file cannot be decoded.
         Refused: as `content`.
     """
     data = content(path, index)
@@ -115,14 +151,24 @@ def content(path: pathlib.Path, index: int) -> bytes:
     """A file's bytes, for example `index`.
 
     Raises:
-        Unreadable: there is no such file.
+        Unreadable: there is no such file, it is no file but a folder, a device or a pipe, which are
+            not opened, or it is larger than `LARGEST`.
         Refused: the system does not give it, whatever is in it: too many open files, no
             permission, a disk that fails. That is no fault of the example, and nothing to skip.
     """
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable(str(path), index, f"it is {_kind(found.st_mode)}, no file")
+        if found.st_size > LARGEST:
+            raise Unreadable(
+                str(path), index, f"it has {found.st_size:,} bytes, more than {LARGEST:,}"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise Unreadable(str(path), index, "the file does not exist") from None
+    except ValueError as error:  # a name with a zero byte
+        raise Unreadable(repr(str(path)), index, f"no name of a file: {error}") from None
     except OSError as error:
         raise Refused(f"{path}, example {index}: cannot be read: {error.strerror}") from error
 
@@ -130,8 +176,17 @@ def content(path: pathlib.Path, index: int) -> bytes:
 def reason(error: Exception) -> str:
     """What a decoder says, in one line that is the same in every process."""
     if isinstance(error, UnidentifiedImageError):  # its words hold an address
-        return "no picture of a known format"
+        return f"no picture of a format that is read: {', '.join(FORMATS)}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _kind(mode: int) -> str:
+    """What stands where a file is wanted."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return "a pipe or a socket"
+    return "a device"
 
 
 def _behind(png: bytes) -> bytes:

@@ -11,11 +11,17 @@ from train.refusal import Failed
 
 
 class LoaderFailed(Failed):
-    """No further batch can be had: a process that reads them has ended."""
+    """No further batch can be had, by no fault of an example: a process that reads them has ended.
+
+    One line, which says what happened. The state of the step is whole, and can be saved.
+    """
 
 
 class Payloads(Iterator[Any], Protocol):
-    """What crosses from the host, one item a step, read ahead, already on the mesh."""
+    """What crosses from the host, one item a step, read ahead, already on the mesh.
+
+    `next` raises `Refused` where an example can't be had, and `LoaderFailed`.
+    """
 
     def close(self) -> None: ...
 

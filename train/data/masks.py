@@ -1,14 +1,12 @@
 """Masks as files have them: a class a pixel, read as it is written and checked."""
 
-import io
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from train.data.batch import IGNORE
-from train.data.decode import Unreadable, content, reason, upright
+from train.data.decode import Unreadable, content, opened, reason, upright
 from train.data.source import About
 from train.refusal import Refused
 
@@ -34,7 +32,7 @@ def indices(data: bytes) -> np.ndarray:
         ValueError: it has several channels, or more than 8 bits.
         Exception: it cannot be decoded; of what type is the decoder's.
     """
-    image = upright(Image.open(io.BytesIO(data)))
+    image = upright(opened(data))
     if image.mode not in ("L", "P", "1"):
         raise ValueError(f"it is of mode {image.mode}; wanted: one channel of 8 bits, or a palette")
     found = np.array(image, np.uint8)

@@ -1,19 +1,15 @@
 """Streaming: batches are decoded on the host, ahead of use, and cross to the device whole."""
 
+import atexit
 import contextlib
 import dataclasses
-import os
-import signal
 import sys
-import threading
-import time
+import weakref
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import grain
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh, NamedSharding
 
 from train.data.batch import KEYS, Batch, Transform
@@ -24,7 +20,7 @@ from train.data.order import Order, position, shuffled
 from train.data.pipeline import Pipeline
 from train.data.ragged import Capacity
 from train.data.source import Source
-from train.memory import keep_pages
+from train.data.workers import Workers
 from train.refusal import Refused
 
 AHEAD = 2
@@ -99,9 +95,19 @@ class Streaming(Pipeline):
         self.threads = threads
 
     def payloads(self, start: int) -> Generator[Any, None, None]:
-        """From step `start` on: decoded batches, with a leading axis N in a run of N seeds."""
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
+        """From step `start` on: decoded batches, with a leading axis N in a run of N seeds.
+
+        Raises:
+            Refused: an example can't be used; from `next`, as what follows.
+            LoaderFailed: a worker process has ended, or can't be started.
+        """
+        payloads = self._payloads(start)
+        _OPEN.add(payloads)
+        return payloads
+
+    def _payloads(self, start: int) -> Generator[Any, None, None]:
+        import grain
+
         sharding = self.sharding("data")
         extent = (*self.lead, self.batch_size)
         local = _local(sharding, extent)
@@ -116,15 +122,14 @@ class Streaming(Pipeline):
             range(start, last),
             replace=self.steps is None,
         )
-        reading = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads)
-        batches = grain.MapDataset.source(decoded).to_iter_dataset(reading)
-        if self.workers:
-            batches = batches.mp_prefetch(
-                grain.MultiprocessingOptions(
-                    num_workers=self.workers, per_worker_buffer_size=AHEAD
-                ),
-                worker_init_fn=_begin_work,
-            )
+        workers = Workers(decoded, self.workers, max(1, self.threads)) if self.workers else None
+        threads, ahead = self.threads, self.threads
+        if workers is not None:  # a thread of this process waits for each of theirs
+            threads = self.workers * max(1, self.threads)
+            ahead = threads + self.workers * AHEAD
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+        source = grain.MapDataset.source(decoded if workers is None else workers)
+        batches = source.to_iter_dataset(reading)
 
         def place(decoded: tuple[Batch, dict[int, str]]) -> tuple[Batch, dict[int, str]]:
             batch, found = decoded
@@ -135,11 +140,14 @@ class Streaming(Pipeline):
                 for k, v in batch.items()
             }, found
 
-        ahead = grain.experimental.ThreadPrefetchIterDataset(
+        placed = grain.experimental.ThreadPrefetchIterDataset(
             batches.map(place), prefetch_buffer_size=AHEAD
         )
-        with contextlib.closing(iter(ahead)) as payloads:
+        # The workers end first: the threads wait for them.
+        with contextlib.closing(iter(placed)) as payloads, workers or contextlib.nullcontext():
             for payload, found in payloads:
+                if workers is not None:
+                    workers.check()
                 self.note(found)
                 yield payload
 
@@ -206,23 +214,16 @@ class _Decoded:
         return batch, self.examples.words(sorted(passed))
 
 
-def _begin_work(worker: int, workers: int) -> None:
-    """What each worker process does first.
-
-    A terminal sends Ctrl-C to every process; the training process ends the workers itself. Pictures
-    are blocks of memory that would be mapped and cleared anew for each, a third of the time.
-    """
-    del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    keep_pages()
+_OPEN: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+"""Payloads that nobody has closed yet."""
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent has been killed, which could not end it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+@atexit.register
+def _close() -> None:
+    """Python would close them when the modules that Grain needs to end its threads are gone."""
+    for payloads in list(_OPEN):
+        with contextlib.suppress(ValueError):  # another thread is in it
+            payloads.close()
 
 
 def _local(sharding: NamedSharding, extent: tuple[int, ...]) -> list[np.ndarray]:

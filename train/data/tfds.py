@@ -8,7 +8,6 @@ A set is prepared where its array_record files lie whole under TFDS_DATA_DIR (by
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
 from train.data import jpeg
 from train.data.batch import IGNORE
-from train.data.decode import Unreadable, reason, upright
+from train.data.decode import Unreadable, opened, reason, upright
 from train.data.features import MODES, Layout, Masks, layout
 from train.data.places import data_dir
 from train.data.source import Example
@@ -285,7 +283,7 @@ def _fingerprint(builder: tfds.core.DatasetBuilder, split: str, classes: tuple[s
 
 def _decode(encoded: bytes, channels: int) -> np.ndarray:
     """(H, W, channels) uint8 of a PNG or JPEG, upright."""
-    file = Image.open(io.BytesIO(encoded))
+    file = opened(encoded)
     if channels == 3 and (fast := jpeg.pixels(file, encoded)) is not None:
         return fast
     image = upright(file)

@@ -165,7 +165,7 @@ class Boxes(_Voc):
     def _truth(self, i: int, shape: tuple[int, ...] | None) -> dict[str, np.ndarray]:
         path = self._annotated(self._name(i))
         try:
-            root = ET.fromstring(path.read_bytes())
+            root = ET.fromstring(decode.content(path, i))
             height, width = (int(_text(root, f"size/{key}")) for key in ("height", "width"))
             if shape is not None and shape != (height, width):
                 raise ValueError(
@@ -180,9 +180,7 @@ class Boxes(_Voc):
                     [one.findtext("difficult", "0").strip() == "1" for one in objects], np.bool_
                 ),
             }
-        except FileNotFoundError:
-            raise Unreadable(str(path), i, "the file does not exist") from None
-        except (ET.ParseError, ValueError, OSError) as error:
+        except (ET.ParseError, ValueError) as error:
             raise Unreadable(str(path), i, str(error)) from error
 
     def _label(self, one: ET.Element) -> int:
@@ -202,10 +200,13 @@ class Masks(_Voc):
     def truth(self, i: int) -> dict[str, Any]:
         """The mask of example i; of its image the header is read."""
         path = self._image(self._name(i))
+        data = decode.content(path, i)
         try:
-            shape = decode.size(path.read_bytes())
+            shape = decode.size(data)
+        except MemoryError:
+            raise
         except Exception as error:
-            raise Unreadable(str(path), i, f"has no size: {error}") from error
+            raise Unreadable(str(path), i, f"has no size: {decode.reason(error)}") from error
         return {"mask": self._mask(i, shape)}
 
     def _annotated(self, name: str) -> pathlib.Path:

@@ -48,7 +48,7 @@ def write_report(
             it, as far as they are there.
         title: what was trained, in words.
         summary: of the evaluation that the page is about; None for a run that stopped before it,
-            whose page says so and has its curves and records, but no result and no sections.
+            whose page says so and has its curves and tables, but no result and no sections.
         about: the data that it was measured on, or was to be.
         source: the same data; pictures are read from it.
         sections: of the task.

@@ -22,7 +22,7 @@ from train.metrics.confusion import (
     recall,
 )
 from train.metrics.ranking import roc_auc
-from train.tasks.fit import Fit, as_it_is
+from train.tasks.adapt import Adapt, as_it_is
 from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task, means
 
 
@@ -32,7 +32,7 @@ def classification(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
-    fit: Fit = as_it_is,
+    adapt: Adapt = as_it_is,
     label_smoothing: float = 0.0,
     auxiliary_weight: float = 0.3,
 ) -> Task:
@@ -43,8 +43,8 @@ def classification(
             `WithAuxiliary`, those of auxiliary heads beside them.
         num_classes: of the data.
         mean, std: per channel, of pixels 0..255; the network's input is (image - mean) / std.
-        fit: brings images to the size and the channels that the network takes, before they are
-            normalised, see `train.tasks.fit`.
+        adapt: brings images to the size and the channels that the network takes, before they are
+            normalised, see `train.tasks.adapt`.
         label_smoothing: in the training loss, of the target that is spread evenly over all classes
             (Szegedy et al. 2015, section 7). The loss that is measured is without.
         auxiliary_weight: of the sum of the auxiliary heads' cross-entropies, which the training
@@ -64,7 +64,7 @@ def classification(
     shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
     def inputs(batch: dict) -> jax.Array:
-        x = fit(batch["image"].astype(jnp.float32))
+        x = adapt(batch["image"].astype(jnp.float32))
         return (x - shift.reshape(1, 1, 1, -1)) / scale.reshape(1, 1, 1, -1)
 
     def loss(variables: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, Aux]:

@@ -1,5 +1,7 @@
 """Pictures go into a network as torchvision's presets make them, to the byte."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,12 @@ def test_other_modes_are_converted_as_pil_does(inputs, mode):
     image = Image.fromarray(inputs.picture(30, 41)).convert(mode)
     expected = resize_and_crop(np.array(image.convert("RGB")), Sizes(20, 16))
     np.testing.assert_array_equal(resize_and_crop(image, Sizes(20, 16)), expected)
+
+
+def test_a_picture_that_is_a_program_is_refused():
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ValueError, match="format EPS: expected pixels"):
+        resize_and_crop(Image.open(io.BytesIO(eps)))
 
 
 def test_grey_is_repeated_and_alpha_is_dropped(inputs):

@@ -1,15 +1,19 @@
 import io
+import os
 import pathlib
 import pickle
+import socket
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
 from image_files import encoded, pixels, save
-from PIL import Image
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from train.data.decode import Unreadable, decode, picture, size
+from train.data import decode as decoding
+from train.data.decode import FORMATS, Unreadable, content, decode, picture, size
 from train.data.masks import PNG, indices, mask_of
 from train.refusal import Refused
 
@@ -122,7 +126,7 @@ def test_too_little_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     save(path, pixels(3, 4))
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(Image, "open", refuse)
@@ -135,7 +139,9 @@ def test_what_is_said_of_junk_is_the_same_in_every_process(tmp_path):
     path.write_bytes(b"junk")
     with pytest.raises(Unreadable) as e:
         picture(path, 0)
-    assert e.value.reason == "cannot be decoded: no picture of a known format"
+    assert e.value.reason == (
+        f"cannot be decoded: no picture of a format that is read: {', '.join(FORMATS)}"
+    )
 
 
 @pytest.mark.parametrize(("bits", "row"), [(2, [0, 1, 2, 3]), (4, [0, 1, 7, 15])])
@@ -173,6 +179,139 @@ def test_exif_behind_a_pngs_pixels_counts_everywhere(tmp_path):
 def test_pixels_that_have_no_eight_bits_are_refused():
     with pytest.raises(ValueError, match="mode F; wanted: 8 or 16 bits"):
         decode(encoded(Image.fromarray(np.ones((2, 2), np.float32)), "tiff"))
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%EndComments
+showpage
+%%EOF
+"""
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """A file that is there once anybody has called Ghostscript."""
+    found = tmp_path / "called"
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {found}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # it has not been looked for
+    return found
+
+
+@pytest.mark.parametrize("end", ["jpg", "png", "eps"])
+def test_a_picture_starts_no_program(tmp_path, ghostscript, end):
+    path = tmp_path / f"a.{end}"
+    path.write_bytes(EPS)
+    for read in (picture, lambda path, i: mask_of(path, i, (8, 8), ("a",))):
+        with pytest.raises(Unreadable, match=r"a format that is read: .*JPEG, .*PNG"):
+            read(path, 0)
+    with pytest.raises(UnidentifiedImageError):
+        size(EPS)
+    assert not ghostscript.exists()
+    with Image.open(path) as open_to_all, pytest.raises(OSError, match=r".*"):
+        open_to_all.load()  # the trap works
+    assert ghostscript.exists()
+
+
+def test_pictures_are_opened_in_one_place():
+    root = pathlib.Path(__file__).parents[3]
+    files = [
+        file
+        for floor in ("train", "models", "experiments")
+        for file in (root / floor).rglob("*.py")
+    ]
+    opening = [file.name for file in files if "Image.open(" in file.read_text()]
+    assert opening == ["decode.py"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"), [("TIFF", "tiff"), ("PPM", "ppm"), ("JPEG2000", "jpeg2000")]
+)
+def test_formats_of_cameras_and_programs_are_read(kind, made):
+    assert kind in FORMATS
+    assert decode(encoded(Image.fromarray(WIDE), made)).shape == WIDE.shape
+
+
+def test_of_several_pictures_the_first_is_read():
+    first, second = (Image.fromarray(pixels(8, 8, seed)) for seed in (1, 2))
+    data = encoded(first, "mpo", save_all=True, append_images=[second], quality=95)
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    np.testing.assert_array_equal(decode(data), decode(encoded(first, "jpeg", quality=95)))
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (pathlib.Path.mkdir, "it is a folder"),
+        (a_pipe, "it is a pipe or a socket"),
+        (a_socket, "it is a pipe or a socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+        (lambda path: path.symlink_to(path.parent / "gone"), "does not exist"),
+    ],
+)
+def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch, make, said):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    path = pathlib.Path("a.jpg")
+    make(path)
+    with pytest.raises(Unreadable, match=rf"a\.jpg, example 3: .*{said}"):
+        picture(path, 3)
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(Unreadable, match="example 3: no name of a file"):
+        picture(pathlib.Path("a\0.jpg"), 3)
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(decoding.LARGEST)  # it takes no room on the disk
+    os.truncate(tmp_path / "a.jpg", decoding.LARGEST + 1)
+    with pytest.raises(Unreadable, match=r"a\.jpg, .* 1,073,741,825 bytes, more than"):
+        content(tmp_path / "a.jpg", 0)
+
+
+def claiming(width, height):
+    """A PNG that says so, and holds no pixel."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    return PNG + b"".join(chunk(*one) for one in chunks)
+
+
+@pytest.mark.parametrize("how", ["error", "default"])
+@pytest.mark.parametrize("width", [10_000, 16_000, 60_000])
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path, how, width):
+    """In Pillow's sight good for a warning, and for an error; here they are alike, and said."""
+    data = claiming(width, 9_000)
+    (tmp_path / "a.png").write_bytes(data)
+    with warnings.catch_warnings(record=how == "default") as warned:
+        warnings.simplefilter(how)
+        with pytest.raises(Unreadable, match=r"decoded: it has more than 89,478,485 pixels$"):
+            picture(tmp_path / "a.png", 0)
+        with pytest.raises(ValueError, match="more than 89,478,485 pixels"):
+            size(data)
+    del warned
+
+
+def test_the_most_pixels_are_read(monkeypatch):
+    data = encoded(Image.fromarray(WIDE), "png")
+    monkeypatch.setattr(decoding, "PIXELS", WIDE.shape[0] * WIDE.shape[1])
+    np.testing.assert_array_equal(decode(data), WIDE)
+    monkeypatch.setattr(decoding, "PIXELS", decoding.PIXELS - 1)
+    with pytest.raises(ValueError, match="more than 799 pixels"):
+        decode(data)
 
 
 def test_it_crosses_processes():

@@ -411,7 +411,7 @@ def test_a_mask_that_is_none_does_not_keep_a_set_from_being_opened(root, monkeyp
     source = masked(root, "unnamed", [MASK, MASK, MASK])
     assert source.about.mask_classes == ("0", "1", "2", "3")
     monkeypatch.setattr(masks, "indices", lambda data: Image.open(io.BytesIO(b"junk")))
-    with pytest.raises(Unreadable, match="example 1: no picture of a known format"):
+    with pytest.raises(Unreadable, match="example 1: no picture of a format that is read"):
         source[1]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.tasks.fit import both, coloured, padded, resized
+from train.tasks.adapt import both, coloured, padded, resized
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (2, 28, 31, 3)).astype(np.float32)

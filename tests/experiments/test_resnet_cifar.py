@@ -338,7 +338,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
         (["--steps", "-3"], ["steps=-3"]),
         (["--seed", str(2**32)], ["seed=4294967296"]),
         (["--batch-size", "0"], ["batch_size=0"]),
-        (["--batch-size", "1263"], ["batch_size=1263", "1262"]),
+        (["--batch-size", "1264"], ["batch_size=1264", "1262"]),
         (["--learning-rate", "-1"], ["learning_rate=-1.0"]),
         (["--momentum", "1"], ["momentum=1.0"]),
         (["--devices", "99"], ["devices=99"]),

@@ -4,7 +4,7 @@
 |---|---|---|
 | `onednn` | oneDNN's, through a compiled extension | one CPU device, Linux on x86-64 |
 | `jax` | XLA's, with the gradients that it is slow at as matrix products | CPUs |
-| `xla` | `jax.lax.conv_general_dilated`, cropped for it where its padding is negative | GPUs, TPUs, export, and on request |
+| `xla` | JAX's own, on a CPU without negative padding | GPUs, TPUs, export, and on request |
 
 backend = backends.choose("auto", jax.devices())
 network = models.create("resnet20", num_classes=10, **backend.fields)

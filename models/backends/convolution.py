@@ -200,9 +200,9 @@ def conv_general_dilated(
             pad_width(*axis)
             for axis in zip(size, kernel, strides, [padding] * rank, dilations, strict=True)
         ]
-    if len(padding) != rank:
+    pads = xla.pairs(padding)
+    if pads is None or len(pads) != rank:
         return stock()
-    pads = tuple((int(before), int(after)) for before, after in padding)
     if spread == ones:
         if min(map(min, pads)) < 0:
             return stock()

@@ -1,22 +1,22 @@
-"""`jax.lax.conv_general_dilated`, with what XLA gets wrong on a CPU cropped beforehand.
+"""`jax.lax.conv_general_dilated`, its input sliced where padding is negative, on a CPU.
 
-Where padding is negative on one side of an axis and positive on the other, XLA's convolution on a
-CPU may read beyond its input (jax 0.10). Such padding need not be asked for: the derivatives of a
-convolution are convolutions, whose padding is negative where this one's is beyond the reach of the
-kernel, or where a stride leaves positions over. Here the input is sliced before XLA sees it.
+There XLA's convolution with negative padding may read beyond its input (jax 0.10): a value may be
+off by anything. Such padding need not be asked for. The derivatives of a convolution are
+convolutions, and their padding is negative where this one's is beyond the reach of the kernel, or
+where a stride leaves positions over.
 
 A convolution none of whose derivatives has negative padding is JAX's own, as it is. Any other is a
-primitive of the same name and parameters and, but for the slices, of the same program, so that its
-derivatives, of any order, come by here again.
+primitive of the same name and parameters, and of the same program but for the slices, so that its
+derivatives, of any order, come by here again. On other platforms its program is JAX's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import index
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -50,15 +50,19 @@ def conv_general_dilated(
         "precision": precision,
         "preferred_element_type": preferred_element_type,
     }
-    plain = partial(lax.conv_general_dilated, **how, **other)
+    plain: Callable[..., jax.Array] = partial(lax.conv_general_dilated, **how, **other)
     rank = lhs.ndim - 2
     strides, spread, dilations = (
-        tuple(each or (1,) * rank) for each in (window_strides, lhs_dilation, rhs_dilation)
+        (1,) * rank if each is None else tuple(each)
+        for each in (window_strides, lhs_dilation, rhs_dilation)
     )
-    usual = rhs.ndim == lhs.ndim and all(
-        len(v) == rank and min(v, default=0) > 0 for v in (strides, spread, dilations)
+    known = (
+        rhs.ndim == lhs.ndim
+        and 0 not in lhs.shape + rhs.shape
+        and all(len(v) == rank and min(v, default=0) > 0 for v in (strides, spread, dilations))
+        and not any(value is not None for value in other.values())
     )
-    if not usual or any(value is not None for value in other.values()):
+    if not known:
         return plain(lhs, rhs)
     spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     size = [lhs.shape[axis] for axis in spec.lhs_spec[2:]]
@@ -66,13 +70,13 @@ def conv_general_dilated(
     if not all(isinstance(n, int) for n in (*size, *kernel)):  # but symbols, of an export
         return plain(lhs, rhs)
     if isinstance(padding, str):
-        if padding not in ("SAME", "SAME_LOWER", "VALID") or set(spread) != {1}:
+        if padding.upper() not in ("SAME", "SAME_LOWER", "VALID") or set(spread) != {1}:
             return plain(lhs, rhs)
         window = [dilated(k, d) for k, d in zip(kernel, dilations, strict=True)]
         padding = lax.padtype_to_pads(size, window, strides, padding)
-    if len(padding) != rank:
+    pads = pairs(padding)
+    if pads is None or len(pads) != rank:
         return plain(lhs, rhs)
-    pads = tuple((int(before), int(after)) for before, after in padding)
     moves = zip(size, kernel, strides, pads, spread, dilations, strict=True)
     if all(never_negative(*axis) for axis in moves):
         return plain(lhs, rhs)
@@ -89,9 +93,17 @@ def conv_general_dilated(
     return CONVOLUTION.bind(jnp.asarray(lhs), jnp.asarray(rhs), **params)
 
 
+def pairs(padding: Sequence[Any]) -> tuple[Pair, ...] | None:
+    """As whole numbers; None where it is something else."""
+    try:
+        return tuple((index(before), index(after)) for before, after in padding)
+    except (TypeError, ValueError):
+        return None
+
+
 def dilated(size: int, dilation: int) -> int:
     """From the first of `size` positions that far apart to the last."""
-    return (size - 1) * dilation + 1 if size else 0
+    return (size - 1) * dilation + 1
 
 
 def never_negative(
@@ -106,7 +118,7 @@ def never_negative(
     before, after = pads
     reach = dilation * (kernel - 1)
     left = dilated(size, spread) + before + after - reach - 1
-    if left < 0 or not size or not kernel:
+    if left < 0:  # not one window
         return False
     rest = left % stride
     most = min(reach, left - rest)
@@ -116,7 +128,7 @@ def never_negative(
 def cropped(lhs: jax.Array, rhs: jax.Array, *, padding: tuple[Pair, ...], **how: Any) -> jax.Array:
     """The convolution, of the part of the input that it reads."""
     axes = how["dimension_numbers"].lhs_spec[2:]
-    whole = partial(lax.conv_general_dilated, padding=padding, **how)
+    whole: Callable[..., jax.Array] = partial(lax.conv_general_dilated, padding=padding, **how)
     result = jax.eval_shape(whole, lhs, rhs)
     starts, stops, pads = [0] * lhs.ndim, list(lhs.shape), []
     for axis, sides, spread in zip(axes, padding, how["lhs_dilation"], strict=True):
@@ -135,6 +147,8 @@ def cropped(lhs: jax.Array, rhs: jax.Array, *, padding: tuple[Pair, ...], **how:
 
 def of_input(ct: jax.Array, lhs: Any, rhs: jax.Array, **how: Any) -> jax.Array:
     """The transpose in the first operand: a convolution by the mirrored kernel."""
+    if ct.size == 0:
+        return jnp.zeros(lhs.aval.shape, lhs.aval.dtype)
     spec, batches = how["dimension_numbers"], how["batch_group_count"]
     groups = how["feature_group_count"] * batches
     outputs, inputs, *spatial = spec.rhs_spec
@@ -162,7 +176,7 @@ def of_input(ct: jax.Array, lhs: Any, rhs: jax.Array, **how: Any) -> jax.Array:
 
 def of_kernel(ct: jax.Array, lhs: jax.Array, rhs: Any, **how: Any) -> jax.Array:
     """The transpose in the second operand: a convolution of the input by the cotangent."""
-    if ct.size == 0:  # which is no kernel
+    if ct.size == 0:
         return jnp.zeros(rhs.aval.shape, rhs.aval.dtype)
     spec = how["dimension_numbers"]
     operands = spec.lhs_spec, spec.out_spec, spec.rhs_spec
@@ -214,7 +228,8 @@ def joined(x: jax.Array, source: int, target: int) -> jax.Array:
 
 def like(x: jax.Array, dim: int | None) -> jax.ShapeDtypeStruct:
     """One of those along a mapped axis."""
-    return jax.ShapeDtypeStruct(x.shape if dim is None else np.delete(x.shape, dim), x.dtype)
+    shape = x.shape if dim is None else (*x.shape[:dim], *x.shape[dim + 1 :])
+    return jax.ShapeDtypeStruct(shape, x.dtype)
 
 
 def batched(operands: Any, dims: Any, **how: Any) -> tuple[jax.Array, int]:

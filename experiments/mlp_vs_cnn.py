@@ -186,7 +186,8 @@ def main(config: Config) -> Summary | Findings:
     if config.model != ALL:
         return run(this, config)
     with place(this, config) as claim:
-        splits(config)  # what it refuses is refused before a directory is made
+        # What is refused is refused before a directory is made, which would hold on to the config.
+        prepare(this, replace(config, model=next(iter(TRAININGS))))
         if not config.seeds:
             return whole(config, claim())
         with study(this, config, claim()) as runs:

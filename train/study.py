@@ -116,7 +116,7 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
         Refused: as `prepare` and `train.session.place`.
     """
     with place(module, config) as claim:
-        prepared = prepare(module, dataclasses.replace(config, seeds=(), seed=config.seeds[0]))
+        prepared = prepare(module, config)
         with study(module, config, claim()) as runs:
             each = {seed: prepared.with_seed(seed) for seed in config.seeds}
             found = {

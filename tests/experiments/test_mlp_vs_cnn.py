@@ -300,6 +300,18 @@ def test_what_is_finished_is_not_trained_again(without_work, tmp_path):
         mlp_vs_cnn.main(dataclasses.replace(config, steps=401))
 
 
+def test_what_a_training_refuses_leaves_no_directory(without_work, tmp_path):
+    for change, words in (
+        ({"batch_size": 63, "accumulation": 2}, "do not divide batch_size=63"),
+        ({"corrupt_limit": 0.5}, "corrupt_limit=0.5 has no effect"),
+        ({"seed": 3, "seeds": (0, 1)}, "seed=3 has no effect"),
+    ):
+        new = tmp_path / "new"
+        with pytest.raises(Refused, match=words):
+            mlp_vs_cnn.main(dataclasses.replace(DIGITS, workdir=new, **change))
+        assert not new.exists()
+
+
 def test_one_training_alone(without_work, monkeypatch, tmp_path):
     alone = []
     monkeypatch.setattr(mlp_vs_cnn, "run", lambda module, config: alone.append((module, config)))

@@ -192,4 +192,6 @@ def test_what_is_refused_leaves_no_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match="batch_size=1000 is larger than the data"):
         run(toy_detector, replace(SHORT, batch_size=1000, seeds=(0, 1)))
+    with pytest.raises(Refused, match=r"seed=3 has no effect: the runs are of seeds=\(0, 1\)"):
+        run(toy_detector, replace(SHORT, seed=3, seeds=(0, 1)))
     assert list(pathlib.Path().iterdir()) == []

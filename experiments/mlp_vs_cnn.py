@@ -43,7 +43,7 @@ from train.report.classification import classification_part
 from train.report.figures import png
 from train.run import complete, run
 from train.session import place
-from train.study import study, together
+from train.study import DIVERGED, Diverged, study, together
 from train.tasks import adapt
 from train.tasks.task import Summary
 from train.trained import Trained, descent
@@ -166,11 +166,19 @@ def drawn(found: Findings) -> Any:
 
 
 def whole(config: Config, path: Path) -> Findings:
-    """The study of one seed: its trainings, what is measured of them, a figure and tables."""
+    """The study of one seed: its trainings, what is measured of them, a figure and tables.
+
+    Raises:
+        Diverged: a training did; nothing is measured, but the others are made.
+    """
     this = sys.modules[__name__]
     with study(this, config, path) as runs:
-        for name in TRAININGS:
-            runs.run(name, replace(config, model=name), partial(train, config, name))
+        made = {
+            name: runs.run(name, replace(config, model=name), partial(train, config, name))
+            for name in TRAININGS
+        }
+        if lost := [name for name, summary in made.items() if "error" in summary]:
+            raise Diverged(f"{path}: nothing is measured, since {', '.join(lost)} diverged")
         runs.console.rule("test images shifted, rotated, flipped, resized")
         found = probes.measure(config, splits(config).test, path)
     directory.write(path / "findings.json", found)
@@ -201,7 +209,11 @@ def main(config: Config) -> Summary | Findings:
 
 def one_seed(config: Config, path: Path) -> None:
     """The study of one of several seeds, and its figures as a run's summary has them."""
-    found = whole(replace(config, workdir=path), path)
+    try:
+        found = whole(replace(config, workdir=path), path)
+    except Diverged as error:
+        directory.write(path / DIVERGED, {"error": str(error)})
+        raise
     directory.write(path / directory.SUMMARY, {"seed": config.seed, **found.scalars})
 
 

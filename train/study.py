@@ -18,6 +18,7 @@ from train.loop import NonFinite
 from train.metrics.quantities import ordered, readable, show
 from train.metrics.spread import spread
 from train.prepared import Prepared, prepare
+from train.refusal import Failed
 from train.report.page import REPORT
 from train.report.study import write_study
 from train.session import place, refuse_other
@@ -26,6 +27,10 @@ from train.tasks.task import Summary
 
 DIVERGED = "diverged.json"
 """Of a run that diverged: the step, and what was said."""
+
+
+class Diverged(Failed):
+    """A run that others need diverged, and so what is made of them can't be."""
 
 
 class Complete(Protocol):
@@ -54,7 +59,8 @@ class Study:
         Args:
             name: of its directory.
             config: of this run.
-            make: runs it in the directory that it is given, which is locked.
+            make: runs it in the directory that it is given, which is locked. It leaves one of the
+                files below; where it raises `Diverged`, the second.
 
         Returns:
             What its `summary.json` says; or, of a run that diverged, its `diverged.json`: that is
@@ -73,7 +79,7 @@ class Study:
         with locked(path):
             try:
                 make(path)
-            except NonFinite as error:
+            except (NonFinite, Diverged) as error:
                 self.console.print(f"{name}: {error}.", soft_wrap=True)
         found = workdir.read(path, workdir.SUMMARY) or workdir.read(path, DIVERGED)
         assert found is not None, f"{path} ended without a result"

@@ -27,6 +27,7 @@ from train.data.source import About
 from train.mesh import make_mesh
 from train.refusal import Refused
 from train.stop import Stop, Stopped
+from train.study import Diverged
 from train.tasks import adapt
 
 ABOUT = About(
@@ -310,6 +311,28 @@ def test_what_a_training_refuses_leaves_no_directory(without_work, tmp_path):
         with pytest.raises(Refused, match=words):
             mlp_vs_cnn.main(dataclasses.replace(DIGITS, workdir=new, **change))
         assert not new.exists()
+
+
+def test_a_training_that_diverges_is_not_measured(without_work, monkeypatch, tmp_path):
+    """Its best weights before that would pass for trained ones."""
+
+    def diverges(config, name, path):
+        without_work.append((name, path))
+        said = "diverged" if name == "cnn" and config.seed == 3 else "summary"
+        (path / f"{said}.json").write_text(
+            '{"error": "not finite"}' if said == "diverged" else '{"seed": 0}'
+        )
+
+    monkeypatch.setattr(mlp_vs_cnn, "train", diverges)
+    for _ in range(2):  # made, and found
+        with pytest.raises(Diverged, match="nothing is measured, since cnn diverged"):
+            mlp_vs_cnn.main(dataclasses.replace(DIGITS, seed=3, workdir=tmp_path / "one"))
+    assert len(without_work) == len(mlp_vs_cnn.TRAININGS)
+    several = tmp_path / "several"
+    summary = mlp_vs_cnn.main(dataclasses.replace(DIGITS, seeds=(3, 4), workdir=several))
+    assert summary.tables["seeds"][3] == {}
+    assert summary.scalars["accuracy (mlp, shift 1)"] == 0.5
+    assert json.loads((several / "summary.json").read_text())["diverged"] == [3]
 
 
 def test_one_training_alone(without_work, monkeypatch, tmp_path):

@@ -91,13 +91,14 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
     """Begin a study in a directory that the caller has locked, or go on with it.
 
     Raises:
-        Stopped: a signal ended one of its runs; how to go on with the study is said.
+        Stopped, KeyboardInterrupt: a signal ended one of its runs, or came between two; how to go
+            on with the study is said.
     """
     console = Console()
     workdir.write_config(path, module.__name__, config)
     try:
         yield Study(module, path, console)
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):  # the second between two runs
         console.print(f"To go on with all runs:\n  {again(path)}", soft_wrap=True)
         raise
 

@@ -133,7 +133,7 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Kind]) -> Kind |
         raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
     try:
         return encoding.decoded(kind, {**values, "workdir": str(path)})
-    except encoding.Wrong as error:
+    except (encoding.Wrong, Refused) as error:
         raise Refused(f"workdir={str(path)!r}: {CONFIG} holds a wrong value: {error}") from None
 
 

@@ -357,12 +357,13 @@ def test_the_study_of_two_seeds(without_work, tmp_path):
     assert summary.scalars["accuracy (flatten, upside down)"] == 1.0
 
 
-def test_a_stopped_study_says_how_to_go_on(without_work, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("error", [Stopped(15), KeyboardInterrupt()])
+def test_a_stopped_study_says_how_to_go_on(without_work, monkeypatch, tmp_path, capsys, error):
     def stopped(config, name, path):
-        raise Stopped(15)
+        raise error
 
     monkeypatch.setattr(mlp_vs_cnn, "train", stopped)
-    with pytest.raises(Stopped):
+    with pytest.raises(type(error)):
         mlp_vs_cnn.main(dataclasses.replace(DIGITS, workdir=tmp_path))
     assert f"--workdir {tmp_path}\n" in capsys.readouterr().out
 

@@ -279,7 +279,7 @@ def test_a_new_directory_begins_a_run(experiment, tmp_path):
     [
         ({"experiment": "experiments.other"}, "belongs to experiments.other, not to " + NAME),
         ({"steps": "many"}, "config.json holds a wrong value: steps='many'"),
-        ({"steps": 0}, "steps=0 must be above 0"),
+        ({"steps": 0}, "config.json holds a wrong value: steps=0 must be above 0"),
         ({"bogus": 1}, "unknown fields: bogus"),
     ],
 )

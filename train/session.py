@@ -95,7 +95,7 @@ def session(
         began: `time.monotonic()` when this process began to work on the run.
 
     Raises:
-        Refused: the directory can't be written, or holds another run.
+        Refused: the directory can't be written, or the run there began with other data.
     """
     workdir.make(path)
     config, data = prepared.config, prepared.data

@@ -43,7 +43,7 @@ from train.report.classification import classification_part
 from train.report.figures import png
 from train.run import complete, run
 from train.session import place
-from train.study import study, together
+from train.study import DIVERGED, Diverged, study, together
 from train.tasks import adapt
 from train.tasks.task import Summary
 from train.trained import Trained, descent
@@ -166,11 +166,19 @@ def drawn(found: Findings) -> Any:
 
 
 def whole(config: Config, path: Path) -> Findings:
-    """The study of one seed: its trainings, what is measured of them, a figure and tables."""
+    """The study of one seed: its trainings, what is measured of them, a figure and tables.
+
+    Raises:
+        Diverged: a training did; nothing is measured, but the others are made.
+    """
     this = sys.modules[__name__]
     with study(this, config, path) as runs:
-        for name in TRAININGS:
-            runs.run(name, partial(train, config, name))
+        made = {
+            name: runs.run(name, replace(config, model=name), partial(train, config, name))
+            for name in TRAININGS
+        }
+        if lost := [name for name, summary in made.items() if "error" in summary]:
+            raise Diverged(f"{path}: nothing is measured, since {', '.join(lost)} diverged")
         runs.console.rule("test images shifted, rotated, flipped, resized")
         found = probes.measure(config, splits(config).test, path)
     directory.write(path / "findings.json", found)
@@ -186,21 +194,27 @@ def main(config: Config) -> Summary | Findings:
     if config.model != ALL:
         return run(this, config)
     with place(this, config) as claim:
-        splits(config)  # what it refuses is refused before a directory is made
+        # What is refused is refused before a directory is made, which would hold on to the config.
+        prepare(this, replace(config, model=next(iter(TRAININGS))))
         if not config.seeds:
             return whole(config, claim())
         with study(this, config, claim()) as runs:
+            each = {seed: replace(config, seed=seed, seeds=()) for seed in config.seeds}
             found = {
-                seed: runs.run(f"seed_{seed}", partial(one_seed, config, seed))
-                for seed in config.seeds
+                seed: runs.run(f"seed_{seed}", its, partial(one_seed, its))
+                for seed, its in each.items()
             }
             return together(runs, config, found)
 
 
-def one_seed(config: Config, seed: int, path: Path) -> None:
+def one_seed(config: Config, path: Path) -> None:
     """The study of one of several seeds, and its figures as a run's summary has them."""
-    found = whole(replace(config, seed=seed, seeds=(), workdir=path), path)
-    directory.write(path / directory.SUMMARY, {"seed": seed, **found.scalars})
+    try:
+        found = whole(replace(config, workdir=path), path)
+    except Diverged as error:
+        directory.write(path / DIVERGED, {"error": str(error)})
+        raise
+    directory.write(path / directory.SUMMARY, {"seed": config.seed, **found.scalars})
 
 
 if __name__ == "__main__":

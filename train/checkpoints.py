@@ -190,7 +190,10 @@ class Checkpoints:
             try:
                 metric = self._metric(step)
             except Damaged as error:
-                damaged(error)
+                # A reader may meet one that the run is about to delete, and is not damaged.
+                time.sleep(0.05)
+                if step in self.steps():
+                    damaged(error)
             else:
                 if metric is not None:
                     ranked.append((metric, step))

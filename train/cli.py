@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import inspect
+import os
 import pathlib
 import signal
 import sys
@@ -57,7 +58,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     if path == "":
         raise Refused("workdir='' names no directory")
     if path is not None:
-        earlier = workdir.read_config(pathlib.Path(path), module.__name__, module.Config)
+        earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
     default = module.recipe(**chosen) if earlier is None else earlier
     config = tyro.cli(
         module.Config,
@@ -68,7 +69,14 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     )
     if config.data == "auto":
         config = dataclasses.replace(config, data=default.data)
+    if config.workdir is not None:
+        config = dataclasses.replace(config, workdir=at_home(config.workdir))
     return config
+
+
+def at_home(path: str | pathlib.Path) -> pathlib.Path:
+    """A path that may begin with "~", which no shell reads in `--workdir=~/run`."""
+    return pathlib.Path(os.path.expanduser(path))
 
 
 def first_look(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:

@@ -152,9 +152,12 @@ class Recipe(Runtime):
         A field that turns something off is none of them where there is nothing to turn off.
         """
         del about
+        found = {}
+        if self.seeds:
+            found["seed"] = f"the runs are of seeds={self.seeds}"
         if self.on_corrupt == "stop":
-            return {"corrupt_limit": "on_corrupt='stop' ends the run at the first"}
-        return {}
+            found["corrupt_limit"] = "on_corrupt='stop' ends the run at the first"
+        return found
 
 
 def refuse_idle(module: ModuleType, config: Recipe, about: About) -> None:

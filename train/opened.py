@@ -1,6 +1,7 @@
 """Opened: a run of any experiment, read again from its directory, without its data."""
 
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ def opened(
         Refused: there is no run, or it can't be read by this version.
         Failed: its checkpoint is damaged.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     module = experiment(path)
     config = workdir.read_config(path, module.__name__, module.Config)
     assert config is not None
@@ -71,7 +72,7 @@ def opened(
     parts = module.build(config, about, conv=made.conv_general_dilated, norm=made.norm)
     with Checkpoints(path / "checkpoints") as checkpoints:
         step = judged_step(path, checkpoints) if step is None else step
-        if step not in checkpoints.steps():
+        if type(step) is not int or step not in checkpoints.steps():
             raise Refused(
                 f"workdir={str(path)!r} has no checkpoint of step {step}; there are "
                 f"{checkpoints.steps()}"
@@ -90,7 +91,7 @@ def experiment(path: Path) -> ModuleType:
     name = workdir.experiment_of(path)
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # no module, or no name of one
         raise Refused(
             f"workdir={str(path)!r} is a run of {name}, which can't be imported: {error}"
         ) from None

@@ -17,7 +17,7 @@ from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared, prepare
 from train.session import Session, place, session
 from train.state import State
-from train.stop import Interrupted
+from train.stop import Interrupted, Stopped
 from train.tasks.task import Summary
 
 
@@ -56,7 +56,16 @@ def complete(prepared: Prepared, path: Path, *, note: str = "") -> Summary:
     began = time.monotonic()
     weights = starting_weights(prepared, path)
     with session(prepared, path, weights=weights, note=note, began=began) as here:
-        return judge(prepared, here, train(prepared, here))
+        try:
+            summary = judge(prepared, here, train(prepared, here))
+        except NonFinite:
+            if here.stop.signal is not None:
+                raise Stopped(here.stop.signal) from None
+            raise
+        # One that came while the last files were written is for the runs that would follow.
+        if here.stop.signal is not None:
+            raise Stopped(here.stop.signal)
+        return summary
 
 
 def train(prepared: Prepared, here: Session) -> State:
@@ -98,7 +107,8 @@ def train(prepared: Prepared, here: Session) -> State:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
         try:
             where = here.report(prepared, None, f"{here.note} Stopped: {error}.".strip())
-            here.logs.say(f"The last good checkpoint stays. The curves:\n  {where}")
+            stays = "The last good checkpoint stays. " if here.checkpoints.begun() else ""
+            here.logs.say(f"{stays}The curves:\n  {where}")
         except WriteFailed as failed:
             here.logs.say(str(failed))  # not in place of the error that ends the run
         raise

@@ -95,7 +95,7 @@ def session(
         began: `time.monotonic()` when this process began to work on the run.
 
     Raises:
-        Refused: the directory can't be written, or holds another run.
+        Refused: the directory can't be written, or the run there began with other data.
     """
     workdir.make(path)
     config, data = prepared.config, prepared.data
@@ -108,9 +108,11 @@ def session(
         devices=devices,
         weights=None if weights is None else digest_of(weights),
     )
-    workdir.write_provenance(path, record)
+    written = workdir.joined(path, record)  # refuses other data before anything changes
+    # The configuration first: without it what a killed process leaves could not be gone on with.
     workdir.write_config(path, prepared.experiment, config)
     workdir.write(path / workdir.ABOUT, prepared.about)
+    workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
     for line in (note, missing(prepared.about), describe(prepared, record["cpu"])):
@@ -169,6 +171,7 @@ def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
             made = workdir.claim(module.__name__, config.data) if path is None else path
             workdir.make(made)
             held.enter_context(locked(made))
+            refuse_other(made, module, config)  # begun by another process meanwhile
             return made
 
         yield claim

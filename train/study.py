@@ -18,14 +18,19 @@ from train.loop import NonFinite
 from train.metrics.quantities import ordered, readable, show
 from train.metrics.spread import spread
 from train.prepared import Prepared, prepare
+from train.refusal import Failed
 from train.report.page import REPORT
 from train.report.study import write_study
-from train.session import place
+from train.session import place, refuse_other
 from train.stop import Stopped, again
 from train.tasks.task import Summary
 
 DIVERGED = "diverged.json"
 """Of a run that diverged: the step, and what was said."""
+
+
+class Diverged(Failed):
+    """A run that others need diverged, and so what is made of them can't be."""
 
 
 class Complete(Protocol):
@@ -39,32 +44,43 @@ class Study:
     """A directory of runs, each in one of its own.
 
     Attributes:
+        module: the experiment's.
         path: the directory.
         console: to print to.
     """
 
+    module: ModuleType
     path: Path
     console: Console
 
-    def run(self, name: str, make: Callable[[Path], Any]) -> dict[str, Any]:
+    def run(self, name: str, config: Any, make: Callable[[Path], Any]) -> dict[str, Any]:
         """One run: made, or gone on with, unless it is finished.
 
         Args:
             name: of its directory.
-            make: runs it in the directory that it is given, which is locked.
+            config: of this run.
+            make: runs it in the directory that it is given, which is locked. It leaves one of the
+                files below; where it raises `Diverged`, the second.
 
         Returns:
             What its `summary.json` says; or, of a run that diverged, its `diverged.json`: that is
             a result, and the others go on.
+
+        Raises:
+            Refused: another run lives in that directory, or another process is at work there.
         """
         path = self.path / name
+        refuse_other(path, self.module, config)
         for file in (workdir.SUMMARY, DIVERGED):
             if (found := workdir.read(path, file)) is not None:
                 return found
         self.console.rule(name)
         workdir.make(path)
-        with locked(path), contextlib.suppress(NonFinite):
-            make(path)
+        with locked(path):
+            try:
+                make(path)
+            except (NonFinite, Diverged) as error:
+                self.console.print(f"{name}: {error}.", soft_wrap=True)
         found = workdir.read(path, workdir.SUMMARY) or workdir.read(path, DIVERGED)
         assert found is not None, f"{path} ended without a result"
         return found
@@ -75,13 +91,14 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
     """Begin a study in a directory that the caller has locked, or go on with it.
 
     Raises:
-        Stopped: a signal ended one of its runs; how to go on with the study is said.
+        Stopped, KeyboardInterrupt: a signal ended one of its runs, or came between two; how to go
+            on with the study is said.
     """
     console = Console()
     workdir.write_config(path, module.__name__, config)
     try:
-        yield Study(path, console)
-    except Stopped:
+        yield Study(module, path, console)
+    except (Stopped, KeyboardInterrupt):  # the second between two runs
         console.print(f"To go on with all runs:\n  {again(path)}", soft_wrap=True)
         raise
 
@@ -106,11 +123,12 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
         Refused: as `prepare` and `train.session.place`.
     """
     with place(module, config) as claim:
-        prepared = prepare(module, dataclasses.replace(config, seeds=(), seed=config.seeds[0]))
+        prepared = prepare(module, config)
         with study(module, config, claim()) as runs:
+            each = {seed: prepared.with_seed(seed) for seed in config.seeds}
             found = {
-                seed: runs.run(f"seed_{seed}", partial(one, prepared.with_seed(seed)))
-                for seed in config.seeds
+                seed: runs.run(f"seed_{seed}", its.config, partial(one, its))
+                for seed, its in each.items()
             }
             return together(runs, config, found)
 
@@ -118,6 +136,7 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
 def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> Summary:
     """Write what the runs of several seeds have in common, and say it."""
     scalars = {seed: scalars_of(summary) for seed, summary in found.items()}
+    diverged = [seed for seed, each in scalars.items() if not each]
     names = list(dict.fromkeys(name for each in scalars.values() for name in each))
     values = {name: [each.get(name) for each in scalars.values()] for name in names}
     spreads = {name: spread(each) for name, each in values.items()}
@@ -128,7 +147,7 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             "model": config.model,
             "seeds": list(found),
             "steps": config.steps,
-            "diverged": [seed for seed, each in scalars.items() if not each],
+            "diverged": diverged,
             **{
                 f"test/{name}": {
                     "mean": finite(spreads[name].mean),
@@ -150,6 +169,8 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
         },
     )
     runs.console.rule(f"{len(found)} seeds")
+    if diverged:
+        runs.console.print(f"Diverged: {', '.join(map(str, diverged))}")
     for name in ordered(names):
         of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
         runs.console.print(

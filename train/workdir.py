@@ -133,7 +133,7 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Kind]) -> Kind |
         raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
     try:
         return encoding.decoded(kind, {**values, "workdir": str(path)})
-    except encoding.Wrong as error:
+    except (encoding.Wrong, Refused) as error:
         raise Refused(f"workdir={str(path)!r}: {CONFIG} holds a wrong value: {error}") from None
 
 
@@ -143,8 +143,8 @@ def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     write(path / CONFIG, {"experiment": experiment, **values})
 
 
-def write_provenance(path: pathlib.Path, provenance: dict[str, Any]) -> None:
-    """What the run was made of; of a run that goes on, under `resumed`, beside what it began as.
+def joined(path: pathlib.Path, provenance: dict[str, Any]) -> dict[str, Any]:
+    """What the run is made of; of a run that goes on, under `resumed`, beside what it began as.
 
     Raises:
         Refused: it goes on with other data: a fingerprint is not the recorded one.
@@ -164,7 +164,7 @@ def write_provenance(path: pathlib.Path, provenance: dict[str, Any]) -> None:
         resumed = first.get("resumed", [])
         resumed = resumed if isinstance(resumed, list) else []
         provenance = {**first, "resumed": [*resumed, provenance]}
-    write(path / PROVENANCE, provenance)
+    return provenance
 
 
 def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Collection[str]) -> None:

@@ -27,6 +27,7 @@ from train.data.source import About
 from train.mesh import make_mesh
 from train.refusal import Refused
 from train.stop import Stop, Stopped
+from train.study import Diverged
 from train.tasks import adapt
 
 ABOUT = About(
@@ -300,6 +301,40 @@ def test_what_is_finished_is_not_trained_again(without_work, tmp_path):
         mlp_vs_cnn.main(dataclasses.replace(config, steps=401))
 
 
+def test_what_a_training_refuses_leaves_no_directory(without_work, tmp_path):
+    for change, words in (
+        ({"batch_size": 63, "accumulation": 2}, "do not divide batch_size=63"),
+        ({"corrupt_limit": 0.5}, "corrupt_limit=0.5 has no effect"),
+        ({"seed": 3, "seeds": (0, 1)}, "seed=3 has no effect"),
+    ):
+        new = tmp_path / "new"
+        with pytest.raises(Refused, match=words):
+            mlp_vs_cnn.main(dataclasses.replace(DIGITS, workdir=new, **change))
+        assert not new.exists()
+
+
+def test_a_training_that_diverges_is_not_measured(without_work, monkeypatch, tmp_path):
+    """Its best weights before that would pass for trained ones."""
+
+    def diverges(config, name, path):
+        without_work.append((name, path))
+        said = "diverged" if name == "cnn" and config.seed == 3 else "summary"
+        (path / f"{said}.json").write_text(
+            '{"error": "not finite"}' if said == "diverged" else '{"seed": 0}'
+        )
+
+    monkeypatch.setattr(mlp_vs_cnn, "train", diverges)
+    for _ in range(2):  # made, and found
+        with pytest.raises(Diverged, match="nothing is measured, since cnn diverged"):
+            mlp_vs_cnn.main(dataclasses.replace(DIGITS, seed=3, workdir=tmp_path / "one"))
+    assert len(without_work) == len(mlp_vs_cnn.TRAININGS)
+    several = tmp_path / "several"
+    summary = mlp_vs_cnn.main(dataclasses.replace(DIGITS, seeds=(3, 4), workdir=several))
+    assert summary.tables["seeds"][3] == {}
+    assert summary.scalars["accuracy (mlp, shift 1)"] == 0.5
+    assert json.loads((several / "summary.json").read_text())["diverged"] == [3]
+
+
 def test_one_training_alone(without_work, monkeypatch, tmp_path):
     alone = []
     monkeypatch.setattr(mlp_vs_cnn, "run", lambda module, config: alone.append((module, config)))
@@ -318,16 +353,17 @@ def test_the_study_of_two_seeds(without_work, tmp_path):
     found = json.loads((tmp_path / "seed_4" / "summary.json").read_text())
     assert found["test/accuracy (flatten, upside down)"] == 1.0
     assert found["test/accuracy (mlp, shift 1)"] == 0.5
-    assert found["test/accuracy (mlp, size 28)"] is None
+    assert "test/accuracy (mlp, size 28)" not in found  # refused
     assert summary.scalars["accuracy (flatten, upside down)"] == 1.0
 
 
-def test_a_stopped_study_says_how_to_go_on(without_work, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("error", [Stopped(15), KeyboardInterrupt()])
+def test_a_stopped_study_says_how_to_go_on(without_work, monkeypatch, tmp_path, capsys, error):
     def stopped(config, name, path):
-        raise Stopped(15)
+        raise error
 
     monkeypatch.setattr(mlp_vs_cnn, "train", stopped)
-    with pytest.raises(Stopped):
+    with pytest.raises(type(error)):
         mlp_vs_cnn.main(dataclasses.replace(DIGITS, workdir=tmp_path))
     assert f"--workdir {tmp_path}\n" in capsys.readouterr().out
 

@@ -194,6 +194,22 @@ def test_a_rank_that_was_changed(checkpoints, said):
     assert checkpoints.restore(make_state()).step == 20
 
 
+def test_a_step_that_the_run_deletes_meanwhile_is_not_damaged(checkpoints, said, monkeypatch):
+    save(checkpoints, 10, 0.5)
+    save(checkpoints, 20, 0.4)
+    original = Checkpoints._metric
+
+    def deleted_first(self, step):
+        if step == 10:
+            shutil.rmtree(self.directory / "10")
+        return original(self, step)
+
+    with Checkpoints(checkpoints.directory, say=said.append) as reader:
+        monkeypatch.setattr(Checkpoints, "_metric", deleted_first)
+        assert reader.best() == 20
+    assert said == []
+
+
 STRANGE = ("007", "٣٥", "3.orbax-checkpoint-tmp", "12a", "-1", "¹")
 
 

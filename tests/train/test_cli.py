@@ -262,6 +262,12 @@ def test_the_recipe_does_not_matter_to_a_run_that_goes_on(experiment, path):
     assert made(experiment, "--workdir", path, "--model", "small").model == "small"
 
 
+def test_the_home_directory_is_found(experiment, path, monkeypatch):
+    monkeypatch.setenv("HOME", str(path.parent))
+    again = made(experiment, f"--workdir=~/{path.name}")
+    assert again == dataclasses.replace(EARLIER, workdir=path)
+
+
 def test_a_new_directory_begins_a_run(experiment, tmp_path):
     new = tmp_path / "new"
     assert made(experiment, "--workdir", new, "--model", "large").steps == 500
@@ -273,7 +279,7 @@ def test_a_new_directory_begins_a_run(experiment, tmp_path):
     [
         ({"experiment": "experiments.other"}, "belongs to experiments.other, not to " + NAME),
         ({"steps": "many"}, "config.json holds a wrong value: steps='many'"),
-        ({"steps": 0}, "steps=0 must be above 0"),
+        ({"steps": 0}, "config.json holds a wrong value: steps=0 must be above 0"),
         ({"bogus": 1}, "unknown fields: bogus"),
     ],
 )

@@ -77,6 +77,8 @@ def test_what_is_no_run_is_refused(toy, tmp_path):
     shutil.copytree(path, copy)
     for change, words in (
         ({"experiment": "no.such.module"}, "a run of no.such.module, which can't be imported"),
+        ({"experiment": ""}, "a run of , which can't be imported"),
+        ({"experiment": "."}, "a run of ., which can't be imported"),
         ({"experiment": "json"}, "a run of json, which has no Config and no build"),
         ({"experiment": "toy_detector", "steps": "ten"}, "steps='ten': expected `int`"),
         ({"experiment": "toy_detector", "seeds": [0, 1]}, "holds several runs; .* seed_0, seed_1"),
@@ -86,6 +88,12 @@ def test_what_is_no_run_is_refused(toy, tmp_path):
         with pytest.raises(Refused, match=words):
             opened(copy)
     shutil.copy(path / "config.json", copy)
+    summary = json.loads((path / "summary.json").read_text())
+    (copy / "summary.json").write_text(json.dumps({**summary, "evaluated_step": 60.0}))
+    with pytest.raises(Refused, match=r"no checkpoint of step 60\.0; there are \[.*60\]"):
+        opened(copy)
+    with pytest.raises(Refused, match="holds no run"):
+        opened("~nobody-of-this-name/run")
     (copy / "about.json").unlink()
     with pytest.raises(Refused, match=r"holds no run: it has no about\.json"):
         opened(copy)

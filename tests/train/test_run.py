@@ -25,7 +25,7 @@ from train.prepared import prepare
 from train.refusal import Refused
 from train.run import judge, run, train
 from train.seal import digest_of
-from train.session import session
+from train.session import place, session
 from train.stop import Stopped
 from train.tasks.task import Summary
 
@@ -127,6 +127,34 @@ def test_a_second_run_in_the_directory_is_refused_before_it_touches_anything(tmp
     assert first.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in said
     assert f"saved at step {Checkpoints(tmp_path / 'checkpoints').latest()}" in said
+
+
+def test_a_run_that_another_process_began_and_left_meanwhile_is_no_new_one(plain, tmp_path):
+    new = tmp_path / "new"
+    with place(toy_detector, replace(ONE, steps=20, workdir=new)) as claim:
+        shutil.copytree(plain, new)
+        with pytest.raises(Refused, match="steps: 40 there, 20 asked"):
+            claim()
+
+
+def test_a_run_killed_among_its_first_files_can_be_begun_again(tmp_path, monkeypatch):
+    """After each of them; the last is the first one of the checkpoints."""
+    original, count = workdir.write, 3
+
+    def write(path, value):
+        original(path, value)
+        written.append(path.name)
+        if len(written) == killed:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workdir, "write", write)
+    for killed in range(1, count + 1):
+        written = []
+        with pytest.raises(KeyboardInterrupt):
+            run(toy_detector, replace(ONE, workdir=tmp_path / str(killed)))
+        assert len(written) == killed
+        with place(toy_detector, replace(ONE, workdir=tmp_path / str(killed))) as claim:
+            assert claim() == tmp_path / str(killed)
 
 
 def interrupted(split):

@@ -1,6 +1,7 @@
 """Several runs in one directory: each as if run alone, together in a summary and on a page."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -20,6 +21,7 @@ from train.opened import opened
 from train.prepared import prepare
 from train.refusal import Refused
 from train.run import run
+from train.session import Session
 from train.stop import Stopped
 
 SHORT = Config(steps=20, devices=1, evaluate_every=10)
@@ -98,10 +100,10 @@ def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypa
 
     original = study.Study.run
 
-    def first_then_stop(self, name, make):
+    def first_then_stop(self, name, *how):
         if name == "seed_7":
             raise Stopped(signal.SIGTERM)
-        return original(self, name, make)
+        return original(self, name, *how)
 
     monkeypatch.setattr(study.Study, "run", first_then_stop)
     with pytest.raises(Stopped):
@@ -118,7 +120,7 @@ def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypa
         run(toy_detector, config)
 
 
-def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeypatch):
+def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     original = study.prepare
 
     def preparing(*arguments):
@@ -135,6 +137,10 @@ def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeyp
     monkeypatch.setattr(study, "prepare", preparing)
     config = replace(SHORT, seeds=(0, 7), workdir=tmp_path)
     found = run(toy_detector, config)
+    said = capsys.readouterr().out
+    assert "seed_0: loss, gradient or weights are not finite at step 1." in said
+    assert "Diverged: 0" in said
+    assert "checkpoint stays" not in said  # there is none
     assert found.tables["seeds"][0] == {}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["diverged"] == [0]
@@ -161,8 +167,31 @@ def test_one_run_and_several_are_not_taken_for_each_other(alone, tmp_path):
         run(toy_detector, replace(SHORT, seed=7, workdir=tmp_path / "several"))
 
 
+def test_a_run_of_another_recipe_is_no_result_of_a_seed(alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "seed_7")
+    config = replace(SHORT, seeds=(7,), learning_rate=0.1, workdir=tmp_path)
+    with pytest.raises(Refused, match=r"seed_7' holds a run .* learning_rate: 0\.02 there, 0\.1"):
+        run(toy_detector, config)
+
+
+def test_a_signal_while_the_page_is_written_ends_the_runs_that_follow(tmp_path, monkeypatch):
+    original = Session.report
+
+    def report(self, *how):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *how)
+
+    monkeypatch.setattr(Session, "report", report)
+    with pytest.raises(Stopped):
+        run(toy_detector, replace(SHORT, seeds=(0, 7), workdir=tmp_path))
+    assert (tmp_path / "seed_0" / "summary.json").exists()
+    assert not (tmp_path / "seed_7").exists()
+
+
 def test_what_is_refused_leaves_no_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match="batch_size=1000 is larger than the data"):
         run(toy_detector, replace(SHORT, batch_size=1000, seeds=(0, 1)))
+    with pytest.raises(Refused, match=r"seed=3 has no effect: the runs are of seeds=\(0, 1\)"):
+        run(toy_detector, replace(SHORT, seed=3, seeds=(0, 1)))
     assert list(pathlib.Path().iterdir()) == []

@@ -81,14 +81,13 @@ def test_a_run_may_change_its_runtime_fields_alone(tmp_path):
 
 
 def test_a_run_goes_on_with_its_data_alone(tmp_path):
-    workdir.write_provenance(tmp_path, {"data": {"train": "a"}, "started": 1})
-    workdir.write_provenance(tmp_path, {"data": {"train": "a"}, "started": 2})
-    workdir.write_provenance(tmp_path, {"data": {"train": "a"}, "started": 3})
-    record = json.loads((tmp_path / "provenance.json").read_text())
+    for started in (1, 2, 3):
+        record = workdir.joined(tmp_path, {"data": {"train": "a"}, "started": started})
+        workdir.write(tmp_path / workdir.PROVENANCE, record)
     assert record["started"] == 1
     assert [one["started"] for one in record["resumed"]] == [2, 3]
     with pytest.raises(Refused, match="began with other data"):
-        workdir.write_provenance(tmp_path, {"data": {"train": "b"}})
+        workdir.joined(tmp_path, {"data": {"train": "b"}})
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -16,6 +16,7 @@ NO_ROOM = (
     errno.ENFILE,
     errno.EROFS,
     errno.EIO,
+    errno.EPIPE,
 )
 """The system's or its administrator's part: disk full, file too large, quota, descriptors, …"""
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from train import workdir
-from train.checkpoints import Checkpoints
+from train.checkpoints import Checkpoints, Damaged
 from train.data.source import About
 from train.experiment import Parts
 from train.prepared import chosen
@@ -71,15 +71,33 @@ def opened(
     made = chosen(backend, [device])
     parts = module.build(config, about, conv=made.conv_general_dilated, norm=made.norm)
     with Checkpoints(path / "checkpoints") as checkpoints:
-        step = judged_step(path, checkpoints) if step is None else step
-        if type(step) is not int or step not in checkpoints.steps():
-            raise Refused(
-                f"workdir={str(path)!r} has no checkpoint of step {step}; there are "
-                f"{checkpoints.steps()}"
-            )
-        target = target_of(checkpoints.written(step), device)
-        variables = checkpoints.restore_variables(target, step=step)
-    return Opened(module, config, about, parts, variables, step)
+        while True:
+            which = judged_step(path, checkpoints) if step is None else step
+            try:
+                variables = variables_of(path, checkpoints, which, device)
+            except (Damaged, FileNotFoundError):
+                if step is not None or which in checkpoints.steps():
+                    raise
+                continue  # the run goes on meanwhile, and has deleted it
+            return Opened(module, config, about, parts, variables, which)
+
+
+def variables_of(
+    path: Path, checkpoints: Checkpoints, step: int, device: jax.Device
+) -> dict[str, Any]:
+    """The evaluated variables of a step.
+
+    Raises:
+        Refused: there is no such checkpoint.
+        Damaged: it is, or it was deleted as it was read.
+    """
+    if type(step) is not int or step not in checkpoints.steps():
+        raise Refused(
+            f"workdir={str(path)!r} has no checkpoint of step {step}; there are "
+            f"{checkpoints.steps()}"
+        )
+    target = target_of(checkpoints.written(step), device)
+    return checkpoints.restore_variables(target, step=step)
 
 
 def experiment(path: Path) -> ModuleType:

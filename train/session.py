@@ -108,7 +108,9 @@ def session(
         devices=devices,
         weights=None if weights is None else digest_of(weights),
     )
-    written = workdir.joined(path, record)  # refuses other data before anything changes
+    # Refuses other data before anything changes.
+    goes_on = Checkpoints(path / "checkpoints").begun()
+    written = workdir.joined(path, record, goes_on=goes_on)
     # The configuration first: without it what a killed process leaves could not be gone on with.
     workdir.write_config(path, prepared.experiment, config)
     workdir.write(path / workdir.ABOUT, prepared.about)

@@ -121,6 +121,7 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
 
     Raises:
         Refused: as `prepare` and `train.session.place`.
+        Diverged: every seed did.
     """
     with place(module, config) as claim:
         prepared = prepare(module, config)
@@ -134,7 +135,11 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
 
 
 def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> Summary:
-    """Write what the runs of several seeds have in common, and say it."""
+    """Write what the runs of several seeds have in common, and say it.
+
+    Raises:
+        Diverged: every seed did.
+    """
     scalars = {seed: scalars_of(summary) for seed, summary in found.items()}
     diverged = [seed for seed, each in scalars.items() if not each]
     names = list(dict.fromkeys(name for each in scalars.values() for name in each))
@@ -160,7 +165,7 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
     )
     page = write_study(
         runs.path,
-        f"{config.model} on {config.data}, {len(found)} seeds",
+        f"{config.model} on {config.data}, {counted(len(found), 'seed')}",
         {f"seed {seed}": each for seed, each in scalars.items()},
         links={
             f"seed {seed}": f"seed_{seed}/{REPORT}"
@@ -168,7 +173,7 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             if (runs.path / f"seed_{seed}" / REPORT).exists()
         },
     )
-    runs.console.rule(f"{len(found)} seeds")
+    runs.console.rule(counted(len(found), "seed"))
     if diverged:
         runs.console.print(f"Diverged: {', '.join(map(str, diverged))}")
     for name in ordered(names):
@@ -177,7 +182,14 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}"
         )
     runs.console.print(f"  {page}", soft_wrap=True)
+    if len(diverged) == len(found):
+        raise Diverged(f"every seed diverged: {', '.join(map(str, diverged))}")
     return Summary({name: one.mean for name, one in spreads.items()}, {"seeds": scalars})
+
+
+def counted(count: int, word: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def finite_of(values: Sequence[float | None]) -> list[float]:

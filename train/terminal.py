@@ -1,6 +1,7 @@
 """What a person sees of a run: one live line where there is a terminal, plain lines elsewhere."""
 
 import contextlib
+import errno
 import math
 import os
 import time
@@ -100,6 +101,9 @@ class Terminal:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._console.file.fileno())
             raise WriteFailed("the output", error) from error
+        except SystemExit as error:  # what rich makes of a closed pipe
+            closed = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            raise WriteFailed("the output", closed) from error
 
     def _pieces(
         self, step: int, values: Mapping[str, Value], epoch: float, now: float

@@ -143,8 +143,15 @@ def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     write(path / CONFIG, {"experiment": experiment, **values})
 
 
-def joined(path: pathlib.Path, provenance: dict[str, Any]) -> dict[str, Any]:
+def joined(
+    path: pathlib.Path, provenance: dict[str, Any], *, goes_on: bool = True
+) -> dict[str, Any]:
     """What the run is made of; of a run that goes on, under `resumed`, beside what it began as.
+
+    Args:
+        path: where a run may live.
+        provenance: of this process.
+        goes_on: whether the run has a checkpoint; else it begins again.
 
     Raises:
         Refused: it goes on with other data: a fingerprint is not the recorded one.
@@ -161,6 +168,8 @@ def joined(path: pathlib.Path, provenance: dict[str, Any]) -> dict[str, Any]:
                 f"workdir={str(path)!r} began with other data: "
                 f"{began} there, {provenance['data']} here"
             )
+        if not goes_on:
+            return provenance
         resumed = first.get("resumed", [])
         resumed = resumed if isinstance(resumed, list) else []
         provenance = {**first, "resumed": [*resumed, provenance]}

@@ -324,3 +324,34 @@ def test_a_metrics_file_with_nuls_and_foreign_lines(plain, tmp_path):
 def test_a_seed_of_its_own_in_every_run(plain, tmp_path):
     whole(tmp_path, replace(ONE, seed=1))
     assert state_of(tmp_path, 40) != state_of(plain, 40)
+
+
+def test_a_closed_pipe_ends_the_run_in_a_line(tmp_path):
+    run = subprocess.Popen(
+        command("--steps", 1_000_000, "--log-every", 1, "--workdir", tmp_path),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        run.stdout.readline()
+        run.stdout.close()  # as `| head -1` does
+        error = run.stderr.read()
+        assert run.wait(200) == 1
+    finally:
+        run.kill()
+        run.stderr.close()
+    assert error == "error: the output could not be written: Broken pipe\n"
+
+
+def test_a_run_that_begins_again_has_the_provenance_of_its_own_weights(tmp_path):
+    """Killed before its first save, and started again from other weights."""
+    first = {"data": {"train": "a"}, "weights": "old"}
+    workdir.write(tmp_path / "provenance.json", first)
+    new = {"data": {"train": "a"}, "weights": "new"}
+    assert workdir.joined(tmp_path, new, goes_on=False) == new
+    assert workdir.joined(tmp_path, new) == {**first, "resumed": [new]}
+    with pytest.raises(Refused, match="began with other data"):
+        workdir.joined(tmp_path, {"data": {"train": "b"}}, goes_on=False)

@@ -120,7 +120,8 @@ def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypa
         run(toy_detector, config)
 
 
-def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+def losing(monkeypatch, *seeds):
+    """Runs of these seeds diverge at once."""
     original = study.prepare
 
     def preparing(*arguments):
@@ -128,13 +129,25 @@ def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeyp
 
         def start(seed):
             state = prepared.start(seed)
-            if int(seed) == 0:
+            if int(seed) in seeds:
                 state = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
             return state
 
         return replace(prepared, start=start)
 
     monkeypatch.setattr(study, "prepare", preparing)
+
+
+def test_where_every_seed_diverges_the_study_has_failed(tmp_path, monkeypatch):
+    losing(monkeypatch, 0, 7)
+    with pytest.raises(study.Diverged, match="every seed diverged: 0, 7"):
+        run(toy_detector, replace(SHORT, seeds=(0, 7), workdir=tmp_path))
+    assert json.loads((tmp_path / "summary.json").read_text())["diverged"] == [0, 7]
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_seed_that_diverges_is_a_result_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    losing(monkeypatch, 0)
     config = replace(SHORT, seeds=(0, 7), workdir=tmp_path)
     found = run(toy_detector, config)
     said = capsys.readouterr().out

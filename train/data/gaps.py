@@ -41,22 +41,21 @@ class Gaps:
         self._file: pathlib.Path | None = None
         self._say: Callable[[str], None] = lambda text: None
         self._said: set[int] = set()
-        if file is not None and file.exists():
-            try:
-                kept = json.loads(file.read_text(encoding="utf-8"))
-                self.found = {int(index): str(words) for index, words in kept.items()}
-            except (OSError, ValueError, AttributeError) as error:
-                raise Refused(f"{file} can't be read: {error}") from None
+        if file is not None:
+            self.found = _kept(file)
             self._said = set(self.found)
 
     def keep(self, file: pathlib.Path, say: Callable[[str], None]) -> None:
         """From now on what is found is written to `file` and said, once; what is known, now.
 
-        Another run's file holds none of it yet.
+        What the file holds already, of the same data, is known from here on.
+
+        Raises:
+            Refused: the file holds something else.
         """
-        if self._file not in (None, file):
-            self._said.clear()
-        self._file, self._say = file, say
+        kept = _kept(file)
+        self.found = dict(sorted({**self.found, **kept}.items()))
+        self._file, self._say, self._said = file, say, set(kept)
         self._tell()
 
     def add(self, found: Mapping[int, str]) -> None:
@@ -83,6 +82,17 @@ class Gaps:
         write(self._file, json.dumps(self.found, indent=1) + "\n")
         for index in new:
             self._say(f"Example {index} can't be read and is left out: {self.found[index]}")
+
+
+def _kept(file: pathlib.Path) -> dict[int, str]:
+    """Index -> name and reason, as an earlier run has kept them; {} where it kept none."""
+    if not file.exists():
+        return {}
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return {int(index): str(words) for index, words in kept.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise Refused(f"{file} can't be read: {error}") from None
 
 
 def exceeds(count: int, limit: float, length: int) -> bool:

@@ -59,7 +59,8 @@ class About:
 
 def classes_said(about: About) -> str:
     """How many classes there are, in words: "10 classes", "masks of 11 classes", "1 target"."""
-    said = [f"{len(about.classes)} classes"] if about.classes else []
+    count = len(about.classes)
+    said = [f"{count} {'class' if count == 1 else 'classes'}"] if count else []
     said += [f"masks of {len(about.mask_classes)} classes"] if about.mask_classes else []
     count = len(about.targets)
     said += [f"{count} {'target' if count == 1 else 'targets'}"] if count else []

@@ -214,3 +214,23 @@ def test_a_file_that_is_no_record_of_gaps_is_refused(tmp_path, text):
 def test_a_limit_is_a_share(limit):
     with pytest.raises(Refused, match="corrupt_limit="):
         Gaps(limit=limit)
+
+
+def test_runs_that_share_a_source_keep_a_file_each_and_read_it_again(tmp_path):
+    """As the runs of several seeds do."""
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    other.write_text(json.dumps({"3": "c: c"}))
+    gaps, said = Gaps(), []
+    gaps.keep(one, said.append)
+    gaps.add({7: "a: a"})
+    gaps.keep(other, said.append)  # that of a run which goes on
+    assert gaps.found == {3: "c: c", 7: "a: a"}
+    assert json.loads(one.read_text()) == {"7": "a: a"}
+    assert json.loads(other.read_text()) == {"3": "c: c", "7": "a: a"}
+    assert len(said) == 2  # 7, by each run; 3 was said by the earlier part
+    gaps.keep(one, said.append)
+    assert len(said) == 3
+    assert json.loads(one.read_text()) == {"3": "c: c", "7": "a: a"}
+    (tmp_path / "bad.json").write_text("[")
+    with pytest.raises(Refused, match=r"bad\.json can't be read"):
+        gaps.keep(tmp_path / "bad.json", said.append)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.decode import picture
+from train.data.decode import length, picture
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
@@ -117,7 +117,7 @@ class Folder:
         digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
         for path, label in zip(self._paths, self.labels, strict=True):
             name = _composed(pathlib.Path(path).as_posix()).encode(errors="surrogateescape")
-            size = (self._root / path).stat().st_size
+            size = length(self._root / path)
             digest.update(b"\0%b\0%d\0%d" % (name, size, label))
         return digest.hexdigest()
 
@@ -147,7 +147,10 @@ def _composed(name: str) -> str:
 
 
 def _shown(path: pathlib.Path) -> list[pathlib.Path]:
-    found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    try:
+        found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise Refused(f"folder={str(path)!r} can't be listed: {error.strerror}") from None
     return sorted(found, key=lambda entry: (_composed(entry.name), entry.name))
 
 

@@ -148,6 +148,7 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             for seed in found
             if (runs.path / f"seed_{seed}" / REPORT).exists()
         },
+        say=runs.console.print,
     )
     runs.console.rule(f"{len(found)} seeds")
     for name in ordered(names):

@@ -23,6 +23,7 @@ from train.report.study import write_study
 from train.session import place
 from train.stop import Stopped, again
 from train.tasks.task import Summary
+from train.terminal import Terminal
 
 DIVERGED = "diverged.json"
 """Of a run that diverged: the step, and what was said."""
@@ -45,6 +46,10 @@ class Study:
 
     path: Path
     console: Console
+
+    def say(self, text: str) -> None:
+        """As a run says it: no character and no full disk ends the study in a traceback."""
+        Terminal(self.console, 0).say(text)
 
     def run(self, name: str, make: Callable[[Path], Any]) -> dict[str, Any]:
         """One run: made, or gone on with, unless it is finished.
@@ -77,12 +82,12 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
     Raises:
         Stopped: a signal ended one of its runs; how to go on with the study is said.
     """
-    console = Console()
     workdir.write_config(path, module.__name__, config)
+    runs = Study(path, Console(markup=False, emoji=False))  # brackets in a path are no colours
     try:
-        yield Study(path, console)
+        yield runs
     except Stopped:
-        console.print(f"To go on with all runs:\n  {again(path)}", soft_wrap=True)
+        runs.say(f"To go on with all runs:\n  {again(path)}")
         raise
 
 
@@ -148,15 +153,13 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             for seed in found
             if (runs.path / f"seed_{seed}" / REPORT).exists()
         },
-        say=runs.console.print,
+        say=runs.say,
     )
     runs.console.rule(f"{len(found)} seeds")
     for name in ordered(names):
         of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
-        runs.console.print(
-            f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}"
-        )
-    runs.console.print(f"  {page}", soft_wrap=True)
+        runs.say(f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}")
+    runs.say(f"  {page}")
     return Summary({name: one.mean for name, one in spreads.items()}, {"seeds": scalars})
 
 

@@ -47,7 +47,9 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) 
 
     Classes are the subfolders of the training split by Unicode code point (of the composed form,
     NFC), the same on every machine and for every split. Images are all files below a class that
-    `EXTENSIONS` names; hidden files and folders are left alone.
+    `EXTENSIONS` names; hidden files and folders are left alone. A link to nothing counts, and is
+    `Unreadable` when it is read, as a device or a pipe is: a part of the set must not be missing
+    without a word.
 
     Args:
         root: as `splits` takes it.
@@ -162,7 +164,7 @@ def _images(path: pathlib.Path) -> list[pathlib.Path]:
     return [
         entry
         for entry in _shown(path)
-        if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+        if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
     ]
 
 

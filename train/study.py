@@ -83,7 +83,7 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
         Stopped: a signal ended one of its runs; how to go on with the study is said.
     """
     workdir.write_config(path, module.__name__, config)
-    runs = Study(path, Console(markup=False, emoji=False))  # brackets in a path are no colours
+    runs = Study(path, Console(markup=False, emoji=False))  # a path is a path
     try:
         yield runs
     except Stopped:

@@ -64,12 +64,14 @@ class Findings:
         return found[0].accuracy if found else None
 
     @property
-    def scalars(self) -> dict[str, float | None]:
-        """The accuracies as a run's `summary.json` has its scalars."""
+    def scalars(self) -> dict[str, float]:
+        """The accuracies as a run's `summary.json` has its scalars; what is refused has none."""
         found = {}
         for one in self.accuracies:
-            change = f"{one.change} {one.amount}" if one.amount else one.change
-            found[f"test/accuracy ({one.network}, {change})"] = one.accuracy
+            change = "clean" if one.change == CLEAN else one.change
+            change = f"{change} {one.amount}" if one.amount else change
+            if one.accuracy is not None:
+                found[f"test/accuracy ({one.network}, {change})"] = one.accuracy
         return found
 
     def amounts(self, change: str) -> list[int]:

@@ -144,6 +144,8 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Kind]) -> Kind |
             raise Refused(f"workdir={str(path)!r} holds a run whose {CONFIG} is missing")
         return None
     name = values.pop("experiment", None)
+    if name is None:
+        raise Refused(f"workdir={str(path)!r}: {CONFIG} can't be read: it names no experiment")
     if name != experiment:
         raise Refused(f"workdir={str(path)!r} belongs to {name}, not to {experiment}")
     try:

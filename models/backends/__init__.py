@@ -4,7 +4,7 @@
 |---|---|---|
 | `onednn` | oneDNN's, through a compiled extension | one CPU device, Linux on x86-64 |
 | `jax` | XLA's, with the gradients that it is slow at as matrix products | CPUs |
-| `xla` | `jax.lax.conv_general_dilated` as it is | GPUs, TPUs, export, and on request |
+| `xla` | JAX's own, on a CPU without negative padding | GPUs, TPUs, export, and on request |
 
 backend = backends.choose("auto", jax.devices())
 network = models.create("resnet20", num_classes=10, **backend.fields)
@@ -15,9 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax
 
-from models.backends import convolution, normalisation, pure
+from models.backends import convolution, normalisation, pure, xla
 from models.backends.normalisation import NormEngine
 from models.backends.onednn import engine as onednn
 from models.backends.onednn.engine import Missing
@@ -47,7 +46,7 @@ class Backend(NamedTuple):
         return {"conv_general_dilated": self.conv_general_dilated, "norm": self.norm}
 
 
-XLA = Backend("xla", lax.conv_general_dilated, BatchNorm)
+XLA = Backend("xla", xla.conv_general_dilated, BatchNorm)
 
 
 def choose(name: str, devices: Sequence[jax.Device]) -> Backend:

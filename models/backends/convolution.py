@@ -21,6 +21,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from models.backends import xla
 from models.layers.conv import output_size, pad_width
 
 Pair = tuple[int, int]
@@ -143,7 +144,7 @@ def conv_general_dilated(
     engine: Engine,
     **other: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` by an engine, or itself where the engine's three do not reach.
+    """`jax.lax.conv_general_dilated` by an engine, or XLA's where the engine's three do not reach.
 
     They reach channels-last convolutions in one and two dimensions of float32 and bfloat16,
     without a batch grouping or a negative padding; and those with a dilated input and no stride,
@@ -154,7 +155,7 @@ def conv_general_dilated(
     spread = tuple(lhs_dilation or ones)
     strides, dilations = tuple(window_strides), tuple(rhs_dilation or ones)
     stock = partial(
-        lax.conv_general_dilated,
+        xla.conv_general_dilated,
         lhs,
         rhs,
         strides,
@@ -199,11 +200,11 @@ def conv_general_dilated(
             pad_width(*axis)
             for axis in zip(size, kernel, strides, [padding] * rank, dilations, strict=True)
         ]
-    if len(padding) != rank:
+    pads = xla.pairs(padding)
+    if pads is None or len(pads) != rank:
         return stock()
-    pads = tuple((int(before), int(after)) for before, after in padding)
     if spread == ones:
-        if min(min(pads)) < 0:
+        if min(map(min, pads)) < 0:
             return stock()
         geometry = Geometry(
             lhs.shape[1:-1], kernel, strides, dilations, pads, int(feature_group_count)
@@ -215,7 +216,7 @@ def conv_general_dilated(
     reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
     cropped = tuple((r - b, r - a) for r, (b, a) in zip(reach, pads, strict=True))
     out = tuple(n + b + a - r for n, (b, a), r in zip(size, pads, reach, strict=True))
-    if min(min(cropped)) < 0 or min(out) < 1:
+    if min(map(min, cropped)) < 0 or min(out) < 1:
         return stock()
     geometry = Geometry(out, kernel, spread, dilations, cropped, int(feature_group_count))
     mirrored = swapped(jnp.flip(rhs, range(rank)), feature_group_count)

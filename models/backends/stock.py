@@ -1,8 +1,8 @@
 """XLA's own convolution and gradients, as an engine: what the others fall back to by shape."""
 
 import jax
-from jax import lax
 
+from models.backends import xla
 from models.backends.convolution import Engine, Geometry, mapped
 from models.layers.conv import CHANNELS_LAST
 
@@ -11,7 +11,7 @@ def forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """`Engine.forward`."""
 
     def one(x: jax.Array, w: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
+        return xla.conv_general_dilated(
             x,
             w,
             geometry.strides,

@@ -67,7 +67,7 @@ class FlattenClassifier(nn.Module):
         dropout = partial(nn.Dropout, deterministic=not train)
 
         y = adaptive_average_pool(last, (self.size, self.size))
-        y = y.reshape(len(y), math.prod(y.shape[1:]))
+        y = y.reshape(y.shape[0], math.prod(y.shape[1:]))
         for number, (width, rate) in enumerate(zip(self.widths, self.dropout, strict=False), 1):
             hidden = dense(
                 width, dtype=last.dtype, bias_init=self.hidden_bias_init, name=f"hidden{number}"

@@ -272,7 +272,7 @@ class AuxiliaryHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = self.layer(128, (1, 1), name="conv")(self.pool(x), train=train)
-        y = nn.relu(self.dense(1024, name="fc1")(y.reshape(len(y), 4 * 4 * 128)))
+        y = nn.relu(self.dense(1024, name="fc1")(y.reshape(y.shape[0], 4 * 4 * 128)))
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         return self.dense(self.num_classes, name="fc2")(y)
 

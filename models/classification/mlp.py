@@ -52,7 +52,7 @@ class MLP(nn.Module):
                 f"the first weights are for {first['kernel'].shape[0]}"
             )
         dtype = self.dtype or np.promote_types(x.dtype, self.param_dtype)
-        y = x.reshape(len(x), values).astype(dtype)
+        y = x.reshape(x.shape[0], values).astype(dtype)
         for number, width in enumerate(self.widths, 1):
             hidden = nn.Dense(
                 width,

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from train import workdir
-from train.experiment import Runtime
+from train.experiment import RUNTIME, Runtime
 from train.refusal import Refused
 
 
@@ -16,6 +16,12 @@ class Config(Runtime):
     data: str = "digits"
     steps: int = 10
     sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nested(Config):
+    shapes: tuple[tuple[int, int], ...] = ()
+    weights: pathlib.Path | None = None
 
 
 def test_a_config_is_read_back_as_it_was(tmp_path):
@@ -42,7 +48,7 @@ def test_there_is_no_config_in_an_empty_directory(tmp_path):
         ),
         ('{"steps": 1}', "config.json can't be read"),
         ('{"experiment": "experiments.other"}', "belongs to experiments.other"),
-        ('{"experiment": "experiments.toy", "width": 3}', "fields that differ: .*data, .*, width"),
+        ('{"experiment": "experiments.toy", "width": 3}', "unknown fields: width"),
     ],
 )
 def test_what_is_no_config_of_ours_is_refused(tmp_path, text, message):
@@ -51,13 +57,27 @@ def test_what_is_no_config_of_ours_is_refused(tmp_path, text, message):
         workdir.read_config(tmp_path, "experiments.toy", Config)
 
 
+def test_a_nested_tuple_and_a_path_are_read_back(tmp_path):
+    config = Nested(shapes=((1, 2), (3, 4)), weights=pathlib.Path("a/b"), workdir=tmp_path)
+    workdir.write_config(tmp_path, "experiments.toy", config)
+    again = workdir.read_config(tmp_path, "experiments.toy", Nested)
+    assert again == config
+    workdir.refuse_changes(tmp_path, again, config, RUNTIME)
+
+
+def test_a_field_that_was_added_since_is_as_it_was(tmp_path):
+    workdir.write_config(tmp_path, "experiments.toy", Config(steps=7, workdir=tmp_path))
+    again = workdir.read_config(tmp_path, "experiments.toy", Nested)
+    assert again == Nested(steps=7, workdir=tmp_path)
+
+
 def test_a_run_may_change_its_runtime_fields_alone(tmp_path):
     earlier = Config()
     workdir.refuse_changes(
-        tmp_path, earlier, Config(log_every=1, loader="streaming", workers=2, devices=1)
+        tmp_path, earlier, Config(log_every=1, loader="streaming", workers=2, devices=1), RUNTIME
     )
     with pytest.raises(Refused, match=r"steps: 10 there, 11 asked; sizes: \(1, 2\) there"):
-        workdir.refuse_changes(tmp_path, earlier, Config(steps=11, sizes=(3,)))
+        workdir.refuse_changes(tmp_path, earlier, Config(steps=11, sizes=(3,)), RUNTIME)
 
 
 def test_a_run_goes_on_with_its_data_alone(tmp_path):

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import jax
 import pytest
-from jax import lax
 
 from models import backends
-from models.backends import pure
+from models.backends import pure, xla
 from models.backends.onednn import build
 from models.backends.onednn import engine as onednn
 from models.layers.norm import BatchNorm
@@ -101,7 +100,7 @@ def test_xla_is_as_it_is(devices):
     backend = backends.choose("xla", jax.devices()[:devices])
     assert backend.name == "xla"
     assert backend.fields == {
-        "conv_general_dilated": lax.conv_general_dilated,
+        "conv_general_dilated": xla.conv_general_dilated,
         "norm": BatchNorm,
     }
 

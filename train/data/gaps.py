@@ -45,7 +45,7 @@ class Gaps:
             try:
                 kept = json.loads(file.read_text(encoding="utf-8"))
                 self.found = {int(index): str(words) for index, words in kept.items()}
-            except (OSError, ValueError, AttributeError) as error:
+            except (OSError, ValueError, AttributeError, RecursionError) as error:
                 raise Refused(f"{file} can't be read: {error}") from None
             self._said = set(self.found)
 

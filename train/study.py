@@ -24,6 +24,7 @@ from train.report.study import write_study
 from train.session import place, refuse_other
 from train.stop import Stopped, again
 from train.tasks.task import Summary
+from train.terminal import Terminal
 
 DIVERGED = "diverged.json"
 """Of a run that diverged: the step, and what was said."""
@@ -53,6 +54,10 @@ class Study:
     path: Path
     console: Console
 
+    def say(self, text: str) -> None:
+        """As a run says it: no character and no full disk ends the study in a traceback."""
+        Terminal(self.console, 0).say(text)
+
     def run(self, name: str, config: Any, make: Callable[[Path], Any]) -> dict[str, Any]:
         """One run: made, or gone on with, unless it is finished.
 
@@ -80,7 +85,7 @@ class Study:
             try:
                 make(path)
             except (NonFinite, Diverged) as error:
-                self.console.print(f"{name}: {error}.", soft_wrap=True)
+                self.say(f"{name}: {error}.")
         found = workdir.read(path, workdir.SUMMARY) or workdir.read(path, DIVERGED)
         assert found is not None, f"{path} ended without a result"
         return found
@@ -94,12 +99,12 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
         Stopped, KeyboardInterrupt: a signal ended one of its runs, or came between two; how to go
             on with the study is said.
     """
-    console = Console()
     workdir.write_config(path, module.__name__, config)
+    runs = Study(module, path, Console(markup=False, emoji=False))  # a path is a path
     try:
-        yield Study(module, path, console)
+        yield runs
     except (Stopped, KeyboardInterrupt):  # the second between two runs
-        console.print(f"To go on with all runs:\n  {again(path)}", soft_wrap=True)
+        runs.say(f"To go on with all runs:\n  {again(path)}")
         raise
 
 
@@ -172,16 +177,15 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             for seed in found
             if (runs.path / f"seed_{seed}" / REPORT).exists()
         },
+        say=runs.say,
     )
     runs.console.rule(counted(len(found), "seed"))
     if diverged:
-        runs.console.print(f"Diverged: {', '.join(map(str, diverged))}")
+        runs.say(f"Diverged: {', '.join(map(str, diverged))}")
     for name in ordered(names):
         of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
-        runs.console.print(
-            f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}"
-        )
-    runs.console.print(f"  {page}", soft_wrap=True)
+        runs.say(f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}")
+    runs.say(f"  {page}")
     if len(diverged) == len(found):
         raise Diverged(f"every seed diverged: {', '.join(map(str, diverged))}")
     return Summary({name: one.mean for name, one in spreads.items()}, {"seeds": scalars})

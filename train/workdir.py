@@ -24,6 +24,11 @@ CONFIG, ABOUT, PROVENANCE, SUMMARY = (
 """What a run leaves beside its checkpoints, logs and report."""
 
 
+PATTERN = "*?[\\"
+"""Orbax looks for the parts of a checkpoint by a pattern that begins with the directory. With one
+of these characters in its path it finds none, says nothing, and what it writes can't be read."""
+
+
 def claim(experiment: str, data: str) -> pathlib.Path:
     """Make runs/<experiment>/<time>-<data>, which is nobody else's.
 
@@ -35,6 +40,7 @@ def claim(experiment: str, data: str) -> pathlib.Path:
     for number in itertools.count(1):
         path = pathlib.Path("runs") / experiment.rpartition(".")[2] / name
         path = path if number == 1 else path.with_name(f"{name}-{number}")
+        refuse_pattern(path)
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -51,8 +57,9 @@ def make(path: pathlib.Path) -> None:
     """Create it, and see that it can be written.
 
     Raises:
-        Refused: it can't.
+        Refused: it can't, or no checkpoint in it could be read.
     """
+    refuse_pattern(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-{os.getpid()}"
@@ -60,6 +67,16 @@ def make(path: pathlib.Path) -> None:
         probe.unlink()
     except OSError as error:
         raise Refused(f"workdir={str(path)!r} can't be written: {error.strerror}") from None
+
+
+def refuse_pattern(path: pathlib.Path) -> None:
+    """Refuse a directory, or one above it, of a name in which no checkpoint could be read."""
+    odd = [c for c in str(path.absolute()) if c in PATTERN or "\ud800" <= c <= "\udfff"]
+    if odd:
+        raise Refused(
+            f"workdir={str(path)!r}: checkpoints can't be kept below a directory with {odd[0]!r} "
+            "in its name"
+        )
 
 
 def write(path: pathlib.Path, value: Any) -> None:

@@ -1,5 +1,6 @@
 """Several runs in one directory: each as if run alone, together in a summary and on a page."""
 
+import io
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import toy_detector
+from rich.console import Console
 from toy_detector import Config
 
 from train import study
@@ -208,3 +210,20 @@ def test_what_is_refused_leaves_no_directory(tmp_path, monkeypatch):
     with pytest.raises(Refused, match=r"seed=3 has no effect: the runs are of seeds=\(0, 1\)"):
         run(toy_detector, replace(SHORT, seed=3, seeds=(0, 1)))
     assert list(pathlib.Path().iterdir()) == []
+
+
+def test_a_directory_is_named_as_it_is(tmp_path, capsys):
+    """What stands between colons would be a picture."""
+    path = tmp_path / "a:smile: b"
+    path.mkdir()
+    with pytest.raises(Stopped), study.study(toy_detector, SHORT, path):
+        raise Stopped(signal.SIGTERM)
+    assert f"--workdir '{path}'\n" in capsys.readouterr().out
+
+
+def test_what_can_not_be_printed_ends_no_study(tmp_path):
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    runs = study.Study(tmp_path, Console(file=out))
+    study.together(runs, SHORT, {seed: {"test/accuracy": 0.5 + seed / 8} for seed in (0, 1)})
+    out.flush()
+    assert b"Test accuracy 56.25?8.84%: 50.00%, 62.50%" in out.buffer.getvalue()

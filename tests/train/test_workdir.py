@@ -101,6 +101,20 @@ def test_a_directory_is_made_and_left_clean(tmp_path):
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["a[b]", "a*", "a?", "a\\b", "a\udc80"])
+def test_where_no_checkpoint_could_be_read_nothing_is_made(tmp_path, monkeypatch, name):
+    """Orbax takes the path for a pattern, merges none of what it wrote, and says nothing."""
+    message = "checkpoints can't be kept below a directory with '.*' in its name"
+    with pytest.raises(Refused, match=message):
+        workdir.make(tmp_path / name / "run")
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(Refused, match=message):
+        workdir.claim("experiments.toy", "digits")
+    assert not [*(tmp_path / name).iterdir()]
+
+
 def test_default_names_say_the_data_and_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = workdir.claim("experiments.toy", "digits")

@@ -91,13 +91,24 @@ class Arrays:
 
 
 def _values(key: str, value: Any) -> annotations.Values:
-    """An array stays one; anything else becomes a list of one array an example."""
+    """An array stays one; anything else becomes a list of one array an example.
+
+    So does an array of objects, which holds addresses and no values.
+    """
     if isinstance(value, np.ndarray):
         if value.ndim == 0:
             raise Refused(f"{key}: an array without a leading axis of examples")
-        return value
+        if value.dtype.kind != "O":
+            return value
+        value = list(value)
     if not isinstance(value, Sequence):
         raise Refused(f"{key}: {type(value).__name__} is neither an array nor a sequence of them")
-    if all(np.ndim(part) == 0 for part in value):
-        return np.asarray(value)
-    return [np.asarray(part) for part in value]
+    parts = [_part(key, i, part) for i, part in enumerate(value)]
+    return parts if any(part.ndim for part in parts) else np.asarray(value)
+
+
+def _part(key: str, i: int, part: Any) -> np.ndarray:
+    try:
+        return np.asarray(part)
+    except ValueError:
+        raise Refused(f"{key}[{i}] has rows that differ in length; wanted: an array") from None

@@ -11,13 +11,24 @@ from typing import Any
 import numpy as np
 
 from train.data.boxes import boxes
-from train.data.decode import Unreadable, picture
+from train.data.decode import Unreadable, length, picture
 from train.data.folder import SPLITS
 from train.data.source import About, Example
 from train.refusal import Refused
 
 ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
 """Names of a file of annotations where a set is not split."""
+
+FAULTS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading such a file raises, if it is none."""
 
 
 def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
@@ -89,7 +100,7 @@ def coco(
         return Coco(given, path, pathlib.Path(images), digest, split, name, mirror)
     except FileNotFoundError:
         raise Refused(f"annotations={str(path)!r} does not exist") from None
-    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+    except FAULTS as error:
         field = f"no {error} in some entry" if isinstance(error, KeyError) else str(error)
         raise Refused(
             f"annotations={str(path)!r} is no JSON file of COCO's instances: {field}"
@@ -219,8 +230,7 @@ class Coco:
         """SHA-256 of the JSON file and of every image's size in bytes; -1 where it is missing."""
         digest = hashlib.sha256(self._digest.encode())
         for file in self._files:
-            path = self._images / file
-            digest.update(b"%d " % (path.stat().st_size if path.is_file() else -1))
+            digest.update(b"%d " % length(self._images / file))
         return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Pictures from bytes: one upright form whatever the file holds, and what cannot be read."""
 
+import errno
 import io
 import pathlib
 import stat
@@ -39,6 +40,10 @@ TURNS = {
 }
 """What makes a picture upright, by its EXIF orientation."""
 SIDEWAYS = frozenset(TURNS[i] for i in (5, 6, 7, 8))
+
+
+NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of a path at which there can be no file."""
 
 
 class Unreadable(Refused):
@@ -165,12 +170,32 @@ def content(path: pathlib.Path, index: int) -> bytes:
                 str(path), index, f"it has {found.st_size:,} bytes, more than {LARGEST:,}"
             )
         return path.read_bytes()
-    except FileNotFoundError:
-        raise Unreadable(str(path), index, "the file does not exist") from None
     except ValueError as error:  # a name with a zero byte
         raise Unreadable(repr(str(path)), index, f"no name of a file: {error}") from None
     except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise Unreadable(str(path), index, "the file does not exist") from None
+        if error.errno in NO_SUCH_FILE:
+            said = f"no name of a file: {error.strerror}"
+            raise Unreadable(str(path), index, said) from None
         raise Refused(f"{path}, example {index}: cannot be read: {error.strerror}") from error
+
+
+def length(path: pathlib.Path) -> int:
+    """Bytes of a file; -1 where there is none.
+
+    Raises:
+        Refused: the system does not say.
+    """
+    try:
+        found = path.stat()
+    except ValueError:  # a name with a zero byte
+        return -1
+    except OSError as error:
+        if error.errno in NO_SUCH_FILE:
+            return -1
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.decode import picture
+from train.data.decode import length, picture
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
@@ -47,7 +47,9 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) 
 
     Classes are the subfolders of the training split by Unicode code point (of the composed form,
     NFC), the same on every machine and for every split. Images are all files below a class that
-    `EXTENSIONS` names; hidden files and folders are left alone.
+    `EXTENSIONS` names; hidden files and folders are left alone. A link to nothing counts, and is
+    `Unreadable` when it is read, as a device or a pipe is: a part of the set must not be missing
+    without a word.
 
     Args:
         root: as `splits` takes it.
@@ -117,7 +119,7 @@ class Folder:
         digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
         for path, label in zip(self._paths, self.labels, strict=True):
             name = _composed(pathlib.Path(path).as_posix()).encode(errors="surrogateescape")
-            size = (self._root / path).stat().st_size
+            size = length(self._root / path)
             digest.update(b"\0%b\0%d\0%d" % (name, size, label))
         return digest.hexdigest()
 
@@ -147,7 +149,10 @@ def _composed(name: str) -> str:
 
 
 def _shown(path: pathlib.Path) -> list[pathlib.Path]:
-    found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    try:
+        found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise Refused(f"folder={str(path)!r} can't be listed: {error.strerror}") from None
     return sorted(found, key=lambda entry: (_composed(entry.name), entry.name))
 
 
@@ -159,7 +164,7 @@ def _images(path: pathlib.Path) -> list[pathlib.Path]:
     return [
         entry
         for entry in _shown(path)
-        if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+        if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
     ]
 
 

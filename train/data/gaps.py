@@ -91,7 +91,7 @@ def _kept(file: pathlib.Path) -> dict[int, str]:
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         return {int(index): str(words) for index, words in kept.items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise Refused(f"{file} can't be read: {error}") from None
 
 

@@ -185,8 +185,13 @@ EMBEDDED: dict[str, Callable[[str, str], Source]] = {
 
 
 def _existing(name: str, path: str) -> pathlib.Path:
-    found = pathlib.Path(path).expanduser()
-    if not path or not found.is_dir():
+    try:
+        found = pathlib.Path(path).expanduser()
+        there = bool(path) and found.is_dir()
+    except (OSError, RuntimeError) as error:  # too long a name, no permission, ~ of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise Refused(f"data={name!r} is no folder; {reason}") from None
+    if not there:
         hint = folder.nearest(found) if path else "a path follows the colon"
         raise Refused(f"data={name!r} is no folder; {hint}")
     return found

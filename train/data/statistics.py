@@ -10,6 +10,7 @@ from train.data.batch import IGNORE
 from train.data.gaps import Gaps
 from train.data.reading import sound
 from train.data.source import About, Example, Source
+from train.data.typed import fault
 from train.refusal import Refused
 
 PIXELS = 2**26
@@ -73,7 +74,7 @@ def _read(
         raise Refused(f"examples={examples} is less than 1")
     count = min(examples, len(source))
     indices = [i * len(source) // count for i in range(count)]
-    of_pixels, of_steps = _Pixels(), _Steps()
+    of_pixels, of_steps, channels = _Pixels(), _Steps(), 0
     classes = np.zeros(256, np.int64)
     together = _LARGE if about.shape is None else _TOGETHER
     for start in range(0, count, together):
@@ -81,10 +82,15 @@ def _read(
         examples_read, found = sound(source, some, None if gaps is None else gaps.found)
         if gaps is not None:
             gaps.add(found)
-        for example in examples_read:
+        for i, example in zip(some, examples_read, strict=True):
             if example is None:
                 continue
             values = _places(example, about)
+            channels = channels or values.shape[-1]
+            if values.shape[-1] != channels:
+                raise fault(
+                    source, i, f"has {values.shape[-1]} channels, the first read {channels}"
+                )
             (of_steps if values.dtype.kind == "f" else of_pixels).add(values)
             if "mask" in example:
                 classes += np.bincount(example["mask"].ravel(), minlength=256)

@@ -97,14 +97,28 @@ def labels(source: Source) -> np.ndarray:
         keys = _annotations(source)
         if "label" not in keys:
             raise Refused(f"data={source.about.name!r} has no label; its keys: {keys}")
-        known = [source.truth(i)["label"] for i in range(len(source))]
-    found = np.asarray(known)
-    if found.size and found.dtype.kind not in "iu":
+        known = [_label(source, i) for i in range(len(source))]
+    try:
+        found = np.asarray(known)
+    except ValueError:  # some are lists
+        found = np.asarray(known, object)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        every = found.tolist()
+        odd = next((one for one in every if type(one) is not int), every[0])
         raise Refused(
-            f"data={source.about.name!r} has labels of type {found.dtype}, such as "
-            f"{found.ravel()[0].item()!r}; wanted: integers, classes from 0"
+            f"data={source.about.name!r} has labels of type {found.dtype}, such as {odd!r}; "
+            "wanted: integers, classes from 0"
         )
     return found.astype(np.int32, copy=False)
+
+
+def _label(source: Source, i: int) -> Any:
+    truth = source.truth(i)
+    if "label" not in truth:
+        raise Refused(
+            f"example {i} of data={source.about.name!r} has no label; its keys: {[*truth]}"
+        )
+    return truth["label"]
 
 
 def _annotations(source: Source) -> list[str]:

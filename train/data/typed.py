@@ -45,19 +45,26 @@ def typed(source: Source, i: int, given: Example) -> Example:
             does not declare; names the example, its file where it has one, the key and the value.
         Unreadable: this example is at fault: NaN or infinity in it, or a signal without a step.
     """
-    example = {key: np.asarray(value) for key, value in given.items()}
-    for key, value in example.items():
-        if key in KEYS:
-            try:
-                example[key] = _as(key, KEYS[key], value, source)
-            except ValueError as error:
-                raise fault(source, i, f"has {error}") from None
+    example: Example = {}
+    for key, value in given.items():
+        try:
+            array = _array(key, value)
+            example[key] = _as(key, KEYS[key], array, source) if key in KEYS else array
+        except ValueError as error:
+            raise fault(source, i, f"has {error}") from None
     wrong = _broken(example)
     if wrong:
         raise Unreadable(file_of(source, i) or name(source), i, wrong)
     if "signal" in example and "length" in example:
         example["signal"] = _silent(example["signal"], int(example["length"]))
     return example
+
+
+def _array(key: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{key} whose rows differ in length, which is no array") from None
 
 
 def _as(key: str, row: Key, value: np.ndarray, source: Source) -> np.ndarray:
@@ -92,7 +99,7 @@ def _as(key: str, row: Key, value: np.ndarray, source: Source) -> np.ndarray:
 def _check_kind(key: str, dtype: Any, value: np.ndarray) -> None:
     kinds, said = WANTED[np.dtype(dtype).kind]
     if value.dtype.kind not in kinds and value.size:  # an empty list has a type by chance
-        first = value.ravel()[0].item()
+        first = value.ravel()[:1].tolist()[0]  # of an array of objects, as it is
         raise ValueError(f"{key} {first!r} of type {value.dtype}, wanted: {said}")
 
 

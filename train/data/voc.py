@@ -85,7 +85,10 @@ def voc(
     root = pathlib.Path(root)
     choose("split", split, lists(root, want))
     path = root / "ImageSets" / LISTS[want] / f"{split}.txt"
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"voc={str(path)!r} can't be read: {error}") from None
     names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise Refused(f"voc={str(path)!r} lists no image")
@@ -129,17 +132,14 @@ class _Voc:
         classes = (*self.about.classes, *self.about.mask_classes)
         digest = hashlib.sha256("\n".join(classes).encode())
         for name in self._names:
-            sizes = [
-                path.stat().st_size if path.is_file() else -1
-                for path in (self._image(name), self._annotated(name))
-            ]
+            sizes = [decode.length(path) for path in (self._image(name), self._annotated(name))]
             digest.update(f"\n{name} {sizes}".encode())
         return digest.hexdigest()
 
     def _image(self, name: str) -> pathlib.Path:
         folder = self._root / "JPEGImages"
         paths = [folder / f"{name}{end}" for end in (".jpg", ".jpeg", ".png")]
-        return next((path for path in paths if path.is_file()), paths[0])
+        return next((path for path in paths if decode.length(path) >= 0), paths[0])
 
     def _name(self, i: int) -> str:
         if not 0 <= i < len(self._names):
@@ -180,7 +180,7 @@ class Boxes(_Voc):
                     [one.findtext("difficult", "0").strip() == "1" for one in objects], np.bool_
                 ),
             }
-        except (ET.ParseError, ValueError) as error:
+        except (ET.ParseError, ValueError, LookupError, OverflowError) as error:
             raise Unreadable(str(path), i, str(error)) from error
 
     def _label(self, one: ET.Element) -> int:

@@ -3,6 +3,7 @@
 Nothing but the standard library is imported before the process knows when to end.
 """
 
+import contextlib
 import os
 import pickle
 import socket
@@ -46,14 +47,14 @@ def serve(source: Sequence[Any] | Exception, connection: socket.socket) -> None:
             if isinstance(source, Exception):
                 raise source
             answer = True, source[index]
-        except Exception as error:
+        except BaseException as error:  # SystemExit would end this thread: nobody would answer
             answer = False, _crossing(error)
         try:
             send(connection, answer)
         except (BrokenPipeError, ConnectionResetError):
             return
-        except OSError as error:  # no memory for the arrays, or no descriptor of it
-            send(connection, (False, error))
+        except Exception as error:  # no memory for the arrays, no descriptor, what doesn't pickle
+            send(connection, (False, _crossing(error)))
 
 
 def _load(pickled: bytes) -> Sequence[Any] | Exception:
@@ -69,14 +70,19 @@ def _load(pickled: bytes) -> Sequence[Any] | Exception:
         return _crossing(error)
 
 
-def _crossing(error: Exception) -> Exception:
-    """The error, with where it arose as a note, in a form that pickles."""
-    error.add_note(f"In a worker process of the loader:\n{traceback.format_exc()}")
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError("".join(traceback.format_exception_only(error)).strip())
-    return error
+def _crossing(error: BaseException) -> Exception:
+    """The error, with where it arose as a note, in a form that pickles.
+
+    What is no `Exception`, such as SystemExit, must not end who asked: it becomes a RuntimeError.
+    """
+    note = f"In a worker process of the loader:\n{traceback.format_exc()}"
+    crossing: Exception = RuntimeError("".join(traceback.format_exception_only(error)).strip())
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            pickle.loads(pickle.dumps(error))
+            crossing = error
+    crossing.add_note(note)
+    return crossing
 
 
 def _end_with_parent() -> None:

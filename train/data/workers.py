@@ -14,6 +14,8 @@ import cloudpickle
 from train.data.loader import LoaderFailed
 from train.data.wire import receive
 from train.data.worker import LENGTH
+from train.files import brief
+from train.refusal import Refused
 
 GRACE = 5.0
 """Seconds that the system is given to end a process which it has been told to end."""
@@ -62,8 +64,13 @@ class Workers:
         return len(self._source)
 
     def __enter__(self) -> "Workers":
-        source = cloudpickle.dumps(self._source)
         processes, threads = self._size
+        try:
+            source = cloudpickle.dumps(self._source)
+        except Exception as error:
+            raise Refused(
+                f"workers={processes}: the data can't be given to a process: {brief(error)}"
+            ) from error
         try:
             for _ in range(processes):
                 self._start(threads)

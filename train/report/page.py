@@ -64,7 +64,7 @@ def write_report(
     workdir = pathlib.Path(workdir)
     lines: Callable[[], list[dict[str, Any]]] = functools.cache(lambda: read_metrics(workdir, say))
     config: Callable[[], dict[str, Any]] = functools.cache(lambda: _read(workdir / "config.json"))
-    attempt = partial(_attempt, say)
+    attempt = partial(attempted, say)
 
     def facts() -> Markup:
         measured = None if summary is None else source
@@ -114,7 +114,7 @@ def write_report(
     return workdir / REPORT
 
 
-def _attempt(say: Callable[[str], None], what: str, make: Callable[[], Markup]) -> Markup:
+def attempted(say: Callable[[str], None], what: str, make: Callable[[], Markup]) -> Markup:
     """What `make` makes; where it fails, that it does. The one place that lets a report go on."""
     try:
         return make()
@@ -199,7 +199,10 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    found = json.loads(path.read_bytes())
+    try:
+        found = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} holds no JSON object")
     return found

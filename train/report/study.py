@@ -3,7 +3,7 @@
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from train.metrics.quantities import COUNT, SHARE, ordered, quantity, show
 from train.metrics.spread import Spread, spread
 from train.report.figures import COLOURS, light
 from train.report.markup import figure, render, score
-from train.report.page import REPORT
+from train.report.page import REPORT, attempted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,11 @@ def write_study(
     *,
     links: Mapping[str, str],
     lead: str = "",
+    say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Writes `report.html`: every value of every run, mean and standard deviation, one figure.
+
+    A figure that can't be drawn is named in its place, as on the page of a run.
 
     Args:
         workdir: of the study.
@@ -66,6 +69,7 @@ def write_study(
         runs: in the order of the page. A run without a finite value has diverged.
         links: name of a run -> path of its own page from `workdir` on; of none that has no page.
         lead: a paragraph under the title.
+        say: takes a line for the user.
 
     Returns:
         Its path.
@@ -77,6 +81,7 @@ def write_study(
     found = {name: spread(finite(runs, name).values()) for name in names}
     drawn = [name for name in names if quantity(name).unit != COUNT and found[name].n]
     measured = {spreads.n for spreads in found.values()}
+    plot = partial(figure, partial(draw, runs, drawn, found), f"{title}: every run")
     page = render(
         "study.html",
         title=title,
@@ -88,7 +93,7 @@ def write_study(
         several=len(runs) > 1,
         lost=sum(not any(map(is_finite, scalars.values())) for scalars in runs.values()),
         count=len(runs),
-        figure=figure(partial(draw, runs, drawn, found), f"{title}: every run") if drawn else "",
+        figure=attempted(say, "the figure", plot) if drawn else "",
     )
     path = pathlib.Path(workdir) / REPORT
     write(path, page.encode("utf-8", "xmlcharrefreplace"))

@@ -74,6 +74,22 @@ def test_signals_and_targets_take_the_batchs_types():
         Arrays({"target": np.zeros((3, 2))}, about(targets=("age",)))
 
 
+def objects(*parts):
+    """An array of objects, as NumPy's users keep what differs in length."""
+    made = np.empty(len(parts), object)
+    made[:] = parts
+    return made
+
+
+def test_an_array_of_objects_is_one_array_an_example():
+    """Its own bytes are addresses: a run of the same data could not go on."""
+    parts = [np.arange(3.0)[:, None], np.arange(5.0)[:, None]]
+    made, again = (Arrays({"signal": objects(*(p.copy() for p in parts))}, about()) for _ in "ab")
+    np.testing.assert_array_equal(made[1]["signal"], np.float32(parts[1]), strict=True)
+    assert made.fingerprint == again.fingerprint
+    assert made.fingerprint == Arrays({"signal": parts}, about()).fingerprint
+
+
 def test_images_of_varying_size():
     images = [np.zeros((4, 5, 3), np.uint8), np.zeros((2, 7, 3), np.uint8)]
     source = Arrays({"image": images, "label": [0, 1]}, about())
@@ -145,6 +161,8 @@ def test_images_of_varying_size():
             None,
             r"target\[1\] has shape \(3,\), target\[0\]",
         ),
+        ({"image": objects(IMAGES[0], IMAGES[1, 0])}, None, r"image\[1\] has rank 2"),
+        ({"signal": [[[1], [2, 3]]]}, None, r"signal\[0\] has rows that differ in length"),
         ({"image": 3}, None, "image: int is neither"),
         ({"image": np.uint8(3)}, None, "image: uint8 is neither"),
     ],

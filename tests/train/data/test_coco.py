@@ -133,6 +133,8 @@ def same(key):
         (lambda g: g["images"][0].pop("width"), "no 'width' in some entry"),
         (lambda g: g["annotations"][0].update(bbox=[1, 2]), "no JSON file of COCO's instances"),
         (lambda g: g.update(images=[], annotations=[]), "lists no image"),
+        (lambda g: g["images"][0].update(width=10**30), "no JSON file of COCO's instances"),
+        (lambda g: g["annotations"][0].update(bbox=[10**400] * 4), "no JSON file of COCO's"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path, change, message):
@@ -144,7 +146,12 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path, change, message):
 
 def test_what_is_no_such_file_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    for name, message in (("a.json", "is no JSON file"), ("b.json", "does not exist")):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name, message in (
+        ("a.json", "is no JSON file"),
+        ("deep.json", "is no JSON file"),
+        ("b.json", "does not exist"),
+    ):
         with pytest.raises(Refused, match=message):
             open_coco(tmp_path / name, tmp_path)
 
@@ -155,6 +162,8 @@ def test_the_fingerprint_sees_annotations_and_files(tmp_path):
     file, images = coco(tmp_path / "d")
     (images / "c.png").unlink()
     prints.append(open_coco(file, images).fingerprint)
+    file, images = coco(tmp_path / "e", [lambda g: g["images"][0].update(file_name="e" * 300)])
+    assert len(open_coco(file, images).fingerprint) == 64  # a name that no file can have
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
 

@@ -13,7 +13,7 @@ from image_files import encoded, pixels, save
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from train.data import decode as decoding
-from train.data.decode import FORMATS, Unreadable, content, decode, picture, size
+from train.data.decode import FORMATS, Unreadable, content, decode, length, picture, size
 from train.data.masks import PNG, indices, mask_of
 from train.refusal import Refused
 
@@ -270,9 +270,26 @@ def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch, make, said):
         picture(path, 3)
 
 
-def test_a_name_that_no_file_can_have_is_refused():
-    with pytest.raises(Unreadable, match="example 3: no name of a file"):
-        picture(pathlib.Path("a\0.jpg"), 3)
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    for name in ("a\0.jpg", "a" * 300, "a.jpg/b.jpg", "loop.jpg"):
+        path = tmp_path / name
+        with pytest.raises(Unreadable, match="example 3: no name of a file"):
+            picture(path, 3)
+        assert length(path) == -1
+
+
+def test_the_length_of_a_file(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    assert [length(tmp_path / name) for name in ("a.jpg", "gone.jpg", "")] == [5, -1, -1]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "stat", refuse)
+    with pytest.raises(Refused, match=r"a\.jpg cannot be read: Permission denied"):
+        length(tmp_path / "a.jpg")
 
 
 def test_a_huge_file_is_not_read(tmp_path):

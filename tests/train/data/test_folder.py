@@ -1,3 +1,4 @@
+import pathlib
 import pickle
 
 import numpy as np
@@ -119,3 +120,27 @@ def test_the_fingerprint_is_of_names_and_sizes(tmp_path):
     prints = [folder(tmp_path / place).fingerprint for place in "xyzw"]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+
+def test_a_folder_that_can_not_be_listed_is_refused_in_one_line(tmp_path, monkeypatch):
+    classes(tmp_path, {"a": 1})
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+    with pytest.raises(Refused, match="can't be listed: Permission denied"):
+        folder(tmp_path)
+
+
+def test_what_is_called_a_picture_and_is_no_file_is_not_left_out(tmp_path):
+    classes(tmp_path, {"a": 1})
+    (tmp_path / "a" / "x.jpg").symlink_to(tmp_path / "gone")
+    (tmp_path / "a" / "y.jpg").symlink_to("/dev/zero")
+    (tmp_path / "a" / "z.jpg").mkdir()  # a folder like others
+    source = folder(tmp_path)
+    assert len(source) == 3
+    assert len(source.fingerprint) == 64
+    for i, said in ((1, "does not exist"), (2, "it is a device")):
+        with pytest.raises(Unreadable, match=rf"example {i}: .*{said}"):
+            source[i]

@@ -202,7 +202,7 @@ def test_an_index_is_that_of_the_part():
     assert gaps.found == {1: "7.jpg: cannot be decoded"}
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"a": "b"}'])
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": "b"}', "[" * 100_000])
 def test_a_file_that_is_no_record_of_gaps_is_refused(tmp_path, text):
     file = tmp_path / "unreadable.json"
     file.write_text(text)

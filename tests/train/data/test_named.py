@@ -18,6 +18,8 @@ from train.refusal import Refused
         ("fodler:pets", "label", "data='fodler:pets' is unknown; nearest: .*folder:PATH"),
         ("coco", "labels", "want='labels' is unknown; nearest: label"),
         ("folder:", "label", "data='folder:' is no folder; a path follows the colon"),
+        (f"voc:{'x' * 300}", "mask", "x' is no folder"),
+        ("folder:~nobody-of-this-name/a", "label", "is no folder; Could not determine home"),
         ("digits", "boxes", "data='digits' has no boxes; it has label"),
         ("digits", "target", "data='digits' has no target; it has label"),
         ("digit_scene", "boxes", "data='digit_scene' is unknown; nearest: digit_scenes"),

@@ -75,6 +75,17 @@ def test_of_neither_image_nor_signal_is_refused():
         measure(labels)
 
 
+@pytest.mark.parametrize("key", ["image", "signal"])
+def test_of_varying_channels_is_refused(key):
+    values = [np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2, 3), np.uint8)]
+    if key == "signal":
+        values = [value[0].astype(np.float32) for value in values]
+    source = Arrays({key: values}, About("toy", "train", (), mirror=False))
+    message = "example 1 of toy/train has 3 channels, the first read 1"
+    with pytest.raises(Refused, match=message):
+        measure(source)
+
+
 def test_order_does_not_matter():
     images = np.random.default_rng(0).integers(0, 256, (50, 5, 4, 1), np.uint8)
     source = toy(images)

@@ -65,6 +65,9 @@ def test_types_become_the_table_s():
         (-1, "label=-1, outside the 3 classes"),
         (2**32, "label=4294967296, outside the 3 classes"),  # which int32 would make 0
         ([1], r"label \(1,\), which is not \(\)"),
+        (None, "label None of type object, wanted: integers"),
+        (2**70, "label 1180591620717411303424 of type object, wanted: integers"),
+        ([1, [2]], "label whose rows differ in length, which is no array"),
     ],
 )
 def test_what_is_no_class_is_refused(value, said):
@@ -100,6 +103,35 @@ def test_arrays_and_cuts_refuse_such_labels_too(value):
     for use in (labels, lambda source: cut(source, 0.5, 0)):
         with pytest.raises(Refused, match=rf"'toy' has labels of type .* {value[0]!r}"):
             use(source)
+
+
+class Labels(Given):
+    """A source of these labels; of one that is absent there is none."""
+
+    def __init__(self, *values):
+        super().__init__({})
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def truth(self, i):
+        return {} if self.values[i] == "absent" else {"label": self.values[i]}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0, None), "'toy' has labels of type object, such as None"),
+        ((0, 2**70), "'toy' has labels of type object"),
+        ((0, [1, 2]), r"'toy' has labels of type object, such as \[1, 2\]"),
+        (([0, 1], [1, 2]), r"'toy' has labels of type int64, such as \[0, 1\]"),
+        ((0, "absent"), r"example 1 of data='toy' has no label; its keys: \[\]"),
+    ],
+)
+def test_labels_of_any_kind_are_refused_in_one_line(values, said):
+    with pytest.raises(Refused, match=said):
+        cut(Labels(*values), 0.5, 0)
 
 
 SIGNAL = np.ones((4, 2), np.float32)

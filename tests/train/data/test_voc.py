@@ -68,6 +68,8 @@ def test_other_classes_are_the_callers(tmp_path):
         (voc_xml(4, 3, [("cat", ("x", 1, 2, 3), 0)]), "could not convert"),
         (voc_xml(4, 3, []).replace("size", "siez"), "it has no <size/height>"),
         ("<annotation>", "no element|no closing"),
+        ('<?xml version="1.0" encoding="odd"?><annotation/>', "unknown encoding: odd"),
+        (voc_xml("9" * 400, 3, [("cat", (1, 1, 2, 2), 0)]), "too large|it says 99"),
         (None, "the file does not exist"),
     ],
 )
@@ -180,3 +182,16 @@ def test_bad_requests_are_refused(tmp_path):
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("\n")
     with pytest.raises(Refused, match=r"train\.txt' lists no image"):
         open_voc(tmp_path, "train")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xe9t\xe9\n")
+    with pytest.raises(Refused, match=r"train\.txt' can't be read: 'utf-8' codec"):
+        open_voc(tmp_path, "train")
+
+
+def test_a_name_that_no_file_can_have_is_one_example_s_fault(tmp_path):
+    voc(tmp_path, ["a", "b"], size=(3, 4))
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n" + "b" * 300)
+    source = open_voc(tmp_path, "train")
+    assert len(source.fingerprint) == 64
+    assert source[0]["image"].shape == (3, 4, 3)
+    with pytest.raises(Unreadable, match="example 1: no name of a file: File name too long"):
+        source[1]

@@ -131,6 +131,37 @@ def test_an_error_comes_through_as_what_it_is():
             workers[len(errors)]
 
 
+def unsendable():
+    return threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said"),
+    [
+        (lambda: sys.exit(3), RuntimeError, "SystemExit: 3"),
+        (lambda: (_ for _ in ()).throw(KeyboardInterrupt), RuntimeError, "KeyboardInterrupt"),
+        (unsendable, TypeError, "cannot pickle '_thread.lock' object"),
+    ],
+)
+def test_whatever_an_item_does_who_asked_hears_of_it(make, kind, said):
+    with Workers(Items(make, 1), 1, 1) as workers:
+        hung = threading.Timer(20, os.kill, (children()[0], signal.SIGKILL))
+        hung.start()
+        try:
+            with pytest.raises(kind, match=said):
+                workers[0]
+            assert workers[1] == 1  # the same thread of the worker goes on
+        finally:
+            hung.cancel()
+
+
+def test_a_source_that_does_not_pickle_is_refused_in_one_line():
+    message = "^workers=2: the data can't be given to a process: TypeError: cannot pickle '_thread"
+    with pytest.raises(Refused, match=message), Workers(Items(threading.Lock()), 2, 1):
+        pass
+    assert not children()
+
+
 class NotThere:
     """A source that only the process which made it can have."""
 

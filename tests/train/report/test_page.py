@@ -247,6 +247,7 @@ BROKEN = {
     "NULs": b"\0\0\0",
     "no UTF-8": b'{"a": "\xff"}',
     "empty": b"",
+    "deep": b"[" * 100_000,
 }
 
 

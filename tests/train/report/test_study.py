@@ -144,6 +144,18 @@ def test_many_runs_and_long_names(tmp_path, count, quantities):
     assert len(re.findall("<img", text)) == 1
 
 
+def test_a_figure_that_fails_is_named_in_its_place(tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no\nink")
+
+    monkeypatch.setattr(study, "draw", fail)
+    said = []
+    text = write_study(tmp_path, "four seeds", RUNS, links={}, say=said.append).read_text()
+    assert said == ["A part of the report could not be drawn: the figure: ValueError: no."]
+    assert "This part could not be drawn: the figure: ValueError: no." in text
+    assert f"92.00{NARROW}%" in text
+
+
 def test_a_page_that_cannot_be_written(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(WriteFailed, match=r"report\.html could not be written"):

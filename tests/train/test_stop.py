@@ -13,7 +13,16 @@ from train.stop import Stop, again
 NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
+@pytest.fixture
+def hearing():
+    """A process that would end with its terminal, even if these tests were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @NUMBERS
+@pytest.mark.usefixtures("hearing")
 def test_the_first_signal_is_noted(number):
     before = signal.getsignal(number)
     with Stop() as stop:
@@ -27,8 +36,9 @@ def test_the_first_signal_is_noted(number):
 @NUMBERS
 def test_the_second_ends_the_process(number):
     script = f"""
-import os
+import os, signal
 from train.stop import Stop
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with Stop() as stop:
     os.kill(os.getpid(), {number.value})
     print(stop(), flush=True)
@@ -51,6 +61,7 @@ def after(script):
     begin = """
 import os, signal
 from train.stop import Stop
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 def send(number):
     os.kill(os.getpid(), number)
 """

@@ -1,5 +1,6 @@
 """How parameters move by a recipe: against a chain of optax made by hand, and numbers by hand."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -118,8 +119,8 @@ def test_what_scales_by_the_rate_may_be_changed():
 
 
 def test_frozen_paths_stay_and_the_others_move_as_if_alone():
-    config = recipe(weight_decay=0.1, clip_norm=1.0)
-    path = walk(optimizer(config, frozen=["backbone"]))
+    config = recipe(FineTuned, weight_decay=0.1, clip_norm=1.0)
+    path = walk(optimizer(dataclasses.replace(config, freeze="backbone")))
     for params in path:
         jax.tree.map(np.testing.assert_array_equal, params["backbone"], PARAMS["backbone"])
     heads = [{"head": grads["head"]} for grads in GRADIENTS]
@@ -129,7 +130,7 @@ def test_frozen_paths_stay_and_the_others_move_as_if_alone():
 
 def test_a_frozen_path_of_no_parameter_is_refused():
     with pytest.raises(Refused, match="no parameter is under 'backbone/steam'"):
-        optimizer(recipe(), frozen=["backbone/steam"]).init(PARAMS)
+        optimizer(recipe(FineTuned, freeze="backbone/steam")).init(PARAMS)
 
 
 def test_averages_are_absent_without_a_decay():

@@ -49,11 +49,12 @@ def unanswered(what: "sys.UnraisableHookArgs") -> bool:
 
 
 def not_of_a_write(record: logging.LogRecord) -> bool:
-    """A filter: of what asyncio logs, nothing about a coroutine of Orbax's."""
+    """A filter: of what asyncio logs, nothing about a coroutine or a file of Orbax's."""
     trace = record.exc_info[2] if record.exc_info else None
     files = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(trace)]
-    return not any("orbax" in file.parts for file in files) and (
-        "/orbax/checkpoint/" not in record.getMessage()
+    said = record.getMessage()
+    return not any("orbax" in file.parts for file in files) and not any(
+        of_orbax in said for of_orbax in ("/orbax/checkpoint/", ".orbax-checkpoint-tmp")
     )
 
 

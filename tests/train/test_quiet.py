@@ -90,3 +90,20 @@ def test_a_pending_task_of_orbax_is_unheard():
     task = "Task was destroyed but it is pending! <Task coro=<run() at /x/orbax/checkpoint/a.py:3>>"
     assert not not_of_a_write(record(task))
     assert not_of_a_write(record(task.replace("orbax", "ours")))
+
+
+def test_a_write_that_failed_unasked_is_unheard(caplog):
+    """TensorStore's futures have no traceback; the file that they could not write is Orbax's."""
+    quieten()
+    loop = asyncio.new_event_loop()
+    for text in (
+        'Error writing "seed/0": "/runs/a/checkpoints/10.orbax-checkpoint-tmp/state": too large',
+        "ours",
+    ):
+        future = loop.create_future()
+        future.set_exception(ValueError(text))
+        del future  # and no one asked
+    gc.collect()
+    loop.close()
+    (heard,) = [r.getMessage() for r in caplog.records if r.name == "asyncio"]
+    assert "ours" in heard

@@ -223,7 +223,7 @@ def test_a_directory_is_named_as_it_is(tmp_path, capsys):
 
 def test_what_can_not_be_printed_ends_no_study(tmp_path):
     out = io.TextIOWrapper(io.BytesIO(), "ascii")
-    runs = study.Study(tmp_path, Console(file=out))
+    runs = study.Study(toy_detector, tmp_path, Console(file=out))
     study.together(runs, SHORT, {seed: {"test/accuracy": 0.5 + seed / 8} for seed in (0, 1)})
     out.flush()
     assert b"Test accuracy 56.25?8.84%: 50.00%, 62.50%" in out.buffer.getvalue()

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 
+import processes
 import pytest
 from image_files import classes
 from processes import children, within
@@ -24,6 +25,12 @@ from train.mesh import make_mesh
 
 ROOT = pathlib.Path(__file__).parents[3]
 MARK = "SVERTKA_TEST_RUN"
+
+
+@pytest.fixture(autouse=True)
+def ours():
+    """What other tests have started, and what has not ended yet, is no concern of these."""
+    processes.begin()
 
 
 def environment(mark):

@@ -8,6 +8,7 @@ import time
 
 import cloudpickle
 import numpy as np
+import processes
 import pytest
 from processes import children
 
@@ -18,6 +19,12 @@ from train.refusal import Refused
 
 # Workers need not import this file, and JAX with it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(autouse=True)
+def ours():
+    """What other tests have started, and what has not ended yet, is no concern of these."""
+    processes.begin()
 
 
 class Items:

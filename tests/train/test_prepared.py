@@ -1,0 +1,102 @@
+"""What a run needs before its first step: nothing is written, and seeds share it."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import toy_detector
+from toy_detector import Config
+
+from train import prepared as module
+from train.data.gaps import Gaps
+from train.data.resident import Resident
+from train.data.streaming import Streaming
+from train.prepared import prepare, unreadable
+from train.refusal import Refused
+
+ONE = Config(devices=1)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return prepare(toy_detector, ONE)
+
+
+def test_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(toy_detector, replace(ONE, workdir=tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fits_stays_on_the_device_and_what_does_not_streams(prepared, monkeypatch):
+    assert isinstance(prepared.loader, Resident)
+    asked = []
+
+    def fits(needed, devices):
+        asked.append((needed, devices))
+        return False
+
+    monkeypatch.setattr(module, "fits", fits)
+    assert isinstance(prepare(toy_detector, ONE).loader, Streaming)
+    ((needed, devices),) = asked
+    # 96 + 21 + 37 images of 256 bytes, 3 boxes of 4 floats, 3 labels, 3 validities.
+    assert needed == (96 + 21 + 37) * (256 + 48 + 12 + 3)
+    assert devices == jax.devices()[:1]
+    assert isinstance(prepare(toy_detector, replace(ONE, loader="resident")).loader, Resident)
+    assert len(asked) == 1  # what is asked for is not decided
+
+
+def test_workers_read_for_the_streaming_loader(prepared):
+    assert isinstance(prepare(toy_detector, replace(ONE, workers=1)).loader, Streaming)
+
+
+def test_another_seed_shares_data_and_functions(prepared):
+    other = prepared.with_seed(7)
+    assert other.config == replace(ONE, seed=7)
+    assert other.experiment == "toy_detector"
+    assert (other.step, other.start, other.assess) == (
+        prepared.step,
+        prepared.start,
+        prepared.assess,
+    )
+    assert other.loader.data is prepared.loader.data
+    streaming = prepare(toy_detector, replace(ONE, loader="streaming"))
+    first, second = (
+        np.asarray(next(one.loader.payloads(0))["index"])
+        for one in (streaming, streaming.with_seed(7))
+    )
+    assert first.tolist() != second.tolist()
+    alone = prepare(toy_detector, replace(ONE, loader="streaming", seed=7))
+    assert np.asarray(next(alone.loader.payloads(0))["index"]).tolist() == second.tolist()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"devices": 9}, "devices=9, but there are 4 here"),
+        ({"devices": 4, "accumulation": 3}, "accumulation=3 slices on 4 devices do not divide"),
+        ({"batch_size": 100}, "batch_size=100 is larger than the data"),
+    ],
+)
+def test_what_cannot_be_is_refused(fields, words):
+    with pytest.raises(Refused, match=words):
+        prepare(toy_detector, replace(Config(), **fields))
+
+
+def test_shapes_are_of_the_state_and_nothing_is_computed(prepared):
+    shapes = prepared.shapes()
+    assert shapes.step.shape == ()
+    assert shapes.params["head"]["kernel"].shape == (1, 1, 8, 5)
+    assert isinstance(jax.tree.leaves(shapes)[0], jax.ShapeDtypeStruct)
+
+
+def test_what_an_earlier_run_could_not_read_is_known(tmp_path):
+    assert unreadable(ONE) == {"train": None, "validation": None, "test": None}
+    skip = replace(ONE, on_corrupt="skip", corrupt_limit=0.2, workdir=tmp_path)
+    (tmp_path / "unreadable_train.json").write_text('{"3": "a.jpg: ends early"}')
+    found = unreadable(skip)
+    assert found["train"].found == {3: "a.jpg: ends early"}
+    assert found["test"].found == {}
+    assert isinstance(found["test"], Gaps)
+    assert found["test"].limit == 0.2

@@ -179,12 +179,12 @@ def whole(config: Config, path: Path) -> Findings:
         }
         if lost := [name for name, summary in made.items() if "error" in summary]:
             raise Diverged(f"{path}: nothing is measured, since {', '.join(lost)} diverged")
-        runs.console.rule("test images shifted, rotated, flipped, resized")
+        runs.terminal.heading("test images shifted, rotated, flipped, resized")
         found = probes.measure(config, splits(config).test, path)
     directory.write(path / "findings.json", found)
     write(path / "tables.md", "\n".join(map(findings.markdown, findings.tables(found))))
     write(path / "figure.png", png(partial(drawn, found)))
-    findings.say(found, path, runs.console)
+    findings.say(found, path, runs.terminal)
     return found
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import rich.table
-from rich.console import Console
+
+from train.terminal import Terminal
 
 CLEAN, SHIFT, ROTATION, SIZE = "none", "shift", "rotation", "size"
 MIRROR, UPSIDE_DOWN, PERMUTED = "mirrored", "upside down", "permuted"
@@ -150,8 +151,8 @@ def printable(table: Table) -> rich.table.Table:
     return made
 
 
-def say(found: Findings, path: Path, console: Console) -> None:
+def say(found: Findings, path: Path, terminal: Terminal) -> None:
     """Print the tables, and where they are written."""
     for table in tables(found):
-        console.print(printable(table))
-    console.print(f"{path}/figure.png, tables.md, findings.json", soft_wrap=True)
+        terminal.show(printable(table))
+    terminal.say(f"  {path}/figure.png, tables.md, findings.json")

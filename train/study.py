@@ -47,16 +47,12 @@ class Study:
     Attributes:
         module: the experiment's.
         path: the directory.
-        console: to print to.
+        terminal: to print to.
     """
 
     module: ModuleType
     path: Path
-    console: Console
-
-    def say(self, text: str) -> None:
-        """As a run says it: no character and no full disk ends the study in a traceback."""
-        Terminal(self.console, 0).say(text)
+    terminal: Terminal
 
     def run(self, name: str, config: Any, make: Callable[[Path], Any]) -> dict[str, Any]:
         """One run: made, or gone on with, unless it is finished.
@@ -79,13 +75,13 @@ class Study:
         for file in (workdir.SUMMARY, DIVERGED):
             if (found := workdir.read(path, file)) is not None:
                 return found
-        self.console.rule(name)
+        self.terminal.heading(name)
         workdir.make(path)
         with locked(path):
             try:
                 make(path)
             except (NonFinite, Diverged) as error:
-                self.say(f"{name}: {error}.")
+                self.terminal.say(f"{name}: {error}.")
         found = workdir.read(path, workdir.SUMMARY) or workdir.read(path, DIVERGED)
         assert found is not None, f"{path} ended without a result"
         return found
@@ -100,11 +96,12 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
             on with the study is said.
     """
     workdir.write_config(path, module.__name__, config)
-    runs = Study(module, path, Console(markup=False, emoji=False))  # a path is a path
+    terminal = Terminal(Console(markup=False, emoji=False), 0)  # a path is a path
+    runs = Study(module, path, terminal)
     try:
         yield runs
     except (Stopped, KeyboardInterrupt):  # the second between two runs
-        runs.say(f"To go on with all runs:\n  {again(path)}")
+        runs.terminal.say(f"To go on with all runs:\n  {again(path)}")
         raise
 
 
@@ -177,15 +174,15 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             for seed in found
             if (runs.path / f"seed_{seed}" / REPORT).exists()
         },
-        say=runs.say,
+        say=runs.terminal.say,
     )
-    runs.console.rule(counted(len(found), "seed"))
+    runs.terminal.heading(counted(len(found), "seed"))
     if diverged:
-        runs.say(f"Diverged: {', '.join(map(str, diverged))}")
+        runs.terminal.say(f"Diverged: {', '.join(map(str, diverged))}")
     for name in ordered(names):
         of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
-        runs.say(f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}")
-    runs.say(f"  {page}")
+        runs.terminal.say(f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}")
+    runs.terminal.say(f"  {page}")
     if len(diverged) == len(found):
         raise Diverged(f"every seed diverged: {', '.join(map(str, diverged))}")
     return Summary({name: one.mean for name, one in spreads.items()}, {"seeds": scalars})

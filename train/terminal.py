@@ -42,6 +42,16 @@ class Terminal:
         for line in text.splitlines() or [""]:
             self._print(Text(line), whole=line.startswith(" "))
 
+    def heading(self, text: str) -> None:
+        """A line across, with words in it."""
+        with self._writing():
+            self._console.rule(text)
+
+    def show(self, table: Table) -> None:
+        """A table as it stands."""
+        with self._writing():
+            self._console.print(table)
+
     def train(self, step: int, values: Mapping[str, Value], epoch: float) -> None:
         """One logged interval: redraws the live line, or prints a plain one every few seconds."""
         now = time.monotonic()

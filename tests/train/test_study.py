@@ -1,5 +1,6 @@
 """Several runs in one directory: each as if run alone, together in a summary and on a page."""
 
+import errno
 import io
 import json
 import os
@@ -12,12 +13,14 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import rich.table
 import toy_detector
 from rich.console import Console
 from toy_detector import Config
 
 from train import study
 from train.checkpoints import Checkpoints
+from train.files import WriteFailed
 from train.logs import read_metrics
 from train.opened import opened
 from train.prepared import prepare
@@ -25,6 +28,7 @@ from train.refusal import Refused
 from train.run import run
 from train.session import Session
 from train.stop import Stopped
+from train.terminal import Terminal
 
 SHORT = Config(steps=20, devices=1, evaluate_every=10)
 
@@ -223,7 +227,26 @@ def test_a_directory_is_named_as_it_is(tmp_path, capsys):
 
 def test_what_can_not_be_printed_ends_no_study(tmp_path):
     out = io.TextIOWrapper(io.BytesIO(), "ascii")
-    runs = study.Study(toy_detector, tmp_path, Console(file=out))
+    runs = study.Study(toy_detector, tmp_path, Terminal(Console(file=out), 0))
     study.together(runs, SHORT, {seed: {"test/accuracy": 0.5 + seed / 8} for seed in (0, 1)})
     out.flush()
     assert b"Test accuracy 56.25?8.84%: 50.00%, 62.50%" in out.buffer.getvalue()
+
+
+class Full(io.StringIO):
+    """An output on a disk that is full."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_output_on_a_full_disk_is_one_line(tmp_path):
+    terminal = Terminal(Console(file=Full()), 0)
+    runs = study.Study(toy_detector, tmp_path, terminal)
+    for say in (
+        lambda: runs.run("seed_0", SHORT, lambda path: None),
+        lambda: terminal.show(rich.table.Table("a")),
+        lambda: terminal.say("a"),
+    ):
+        with pytest.raises(WriteFailed, match=r"^the output could not be written: No space left"):
+            say()

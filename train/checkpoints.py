@@ -142,6 +142,12 @@ class Checkpoints:
         self.wait()
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
         write(self.directory / str(step) / RANK, seal({"step": step, "metric": metric}))
+        # One that was the best is kept for that alone, and the next save may never come.
+        best = self._best()
+        for old in self.steps()[: -self.keep]:
+            if best is not None and old != best:
+                with contextlib.suppress(OSError):  # it goes with the next save
+                    self._open().delete(old)
 
     def ranked(self, step: int) -> bool:
         """Whether an evaluation of a step has ended."""

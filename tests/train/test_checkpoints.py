@@ -181,6 +181,17 @@ def test_a_step_is_saved_before_it_is_ranked(checkpoints):
     assert checkpoints.best() == 10
 
 
+def test_what_was_the_best_goes_as_soon_as_another_is(checkpoints):
+    save(checkpoints, 10, 0.5)
+    for step in (20, 30):
+        save(checkpoints, step, 0.1)
+    save(checkpoints, 40)
+    checkpoints.wait()
+    assert kept(checkpoints.directory) == [10, 30, 40]
+    checkpoints.rank(40, 0.6)
+    assert kept(checkpoints.directory) == [30, 40]
+
+
 def test_a_rank_that_was_changed(checkpoints, said):
     save(checkpoints, 10, 0.5)
     save(checkpoints, 20, 0.4)

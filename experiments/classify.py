@@ -49,8 +49,8 @@ class Config(FineTuned):
     """The recipe.
 
     Attributes:
-        data: "digits", or any TFDS set of one-label images, or what else `train.data.named` knows;
-            "auto" takes Fashion-MNIST where it is prepared and the embedded digits elsewhere.
+        data: "digits", any TFDS set of one-label images, or "folder:PATH" with a folder a class;
+            with "auto", Fashion-MNIST where it is prepared and the embedded digits elsewhere.
         model: any classifier of `models.names()`.
         size: height and width in pixels that images are brought to, on the device; 0 leaves them
             as they are, or takes the smallest size that the network can. Images of many shapes are

@@ -1,4 +1,4 @@
-"""What a CNN knows of images and an MLP does not: the lecture's argument, measured.
+"""What a CNN knows of images and an MLP does not, measured.
 
 python experiments/mlp_vs_cnn.py                       Fashion-MNIST if prepared, else digits
 python experiments/mlp_vs_cnn.py --workdir DIR         goes on with a study that was stopped

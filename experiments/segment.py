@@ -71,7 +71,7 @@ class Config(FineTuned):
         dark_ground: whether images that are brighter than half on average are seen as their
             negatives, in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
-            0 leaves none out.
+            with 0 none are.
         init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
             classifier of its backbone (U-Net has none; an FCN takes VGG-16's dense layers as
             convolutions). Images are then normalised by ImageNet's statistics; `channels` must be

@@ -1,10 +1,10 @@
 """What a network is shown: examples of any set, before and after any augmentations, on one sheet.
 
-python experiments/show_data.py                                        masks of scenes
-python experiments/show_data.py --want boxes --stages rotation,flip    their boxes
-python experiments/show_data.py --data fashion_mnist --want label --stages pad_and_crop,flip,cutout
-python experiments/show_data.py --data folder:PATH --want label --size 224 --seeds 0,1,2,3
-python experiments/show_data.py --data coco:PATH --want boxes --size 320 --stages rotation,flip
+    python experiments/show_data.py                                        masks of scenes
+    python experiments/show_data.py --want boxes --stages rotation,flip    their boxes
+    python experiments/show_data.py --data digits --want label --stages pad_and_crop,cutout
+    python experiments/show_data.py --data folder:PATH --want label --size 224 --seeds 0,1,2,3
+    python experiments/show_data.py --data coco:PATH --want boxes --size 320 --stages rotation,flip
 
 Each row is an example: as it is, then with each seed. Boxes and masks are drawn in as the network's
 task gets them, so that what drifts from the pixels is seen.
@@ -88,9 +88,9 @@ class Config:
     """What is shown.
 
     Attributes:
-        data: name of the data set, see `train.data.named.named`.
-        want: what of its annotations: "label", "boxes" or "mask".
-        split: "train", "validation" or "test".
+        data: "digits", "digit_scenes", a TFDS set, "folder:PATH", "coco:PATH" or "voc:PATH".
+        want: which of its annotations; a set of labels alone needs "label".
+        split: which part of the set.
         stages: names of augmentations, with commas, geometry first.
         border: what lies outside the image: its mean colour, its mirror image, or its edge.
         first: place of the first example in a shuffled order, always the same.

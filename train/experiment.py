@@ -70,10 +70,10 @@ class Runtime:
     A resumed run may change these and nothing else.
 
     Attributes:
-        workdir: where the run lives; that of an earlier run resumes it. By default
+        workdir: where the run is kept. If an earlier run is there, it is continued. By default
             runs/<experiment>/<time>-<data>.
-        seeds: several runs in place of one, each in a directory of its own in `workdir` and equal
-            to a run of that `seed` alone. More seeds may be added when they go on.
+        seeds: several runs in place of one, such as 0 1 2. Each has a directory of its own in that
+            of the study, and is equal to a run of that `seed` alone. More may be added later.
         devices: how many to use; all by default.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
             it goes. The batches are the same. "auto" streams where `workers` read, where an image
@@ -82,7 +82,7 @@ class Runtime:
         backend: who computes convolutions and batch normalisation, see `models.backends`; "auto"
             takes the fastest that is here. Another one changes the numbers by rounding.
         workers: processes that read for the streaming loader; 0 reads in threads.
-        log_every: steps from one log line to the next.
+        log_every: steps from one line of metrics.jsonl to the next; the terminal may show fewer.
         save_every: steps from one checkpoint to the next, beside those after each evaluation.
     """
 
@@ -122,9 +122,9 @@ class Recipe(Runtime):
         evaluate_every: steps from one validation to the next.
         weights: which ones the test split judges: "best" are those that the validation split ranks
             first, where there is one; "last" are those of the last step.
-        on_corrupt: what an example that can't be read does: "stop" ends the run and names it; with
-            "skip" the next one stands in for it in training, and evaluation leaves it out and says
-            so.
+        on_corrupt: what an example that can't be read does. "stop" ends the run and names it; with
+            the value "skip" the next one takes its place in training, and evaluation leaves it out
+            and says so.
         corrupt_limit: share of the training examples above which "skip" stops too.
     """
 

@@ -25,7 +25,8 @@ cifar10: .venv/installed/$(DEVICE) .venv/installed/prepare $(EXTENSION) ## prepa
 	$(RUN) -m train.data.prepare cifar10
 	$(RUN) experiments/resnet_cifar.py --data cifar10 $(ARGS)
 
-prepare: .venv/installed/cpu .venv/installed/prepare ## prepare another data set: make prepare DATA=fashion_mnist
+prepare: $(if $(DATA),.venv/installed/cpu .venv/installed/prepare) ## prepare another data set: make prepare DATA=fashion_mnist
+	@test -n "$(DATA)" || { echo "Which set? make prepare DATA=fashion_mnist" >&2; exit 2; }
 	$(RUN) -m train.data.prepare $(DATA)
 
 test: lint .venv/built ## lint, format check, types, and all tests but the slow ones
@@ -53,8 +54,8 @@ clean: ## remove the environment and the caches; runs/ stays
 	    -e '.$(patsubst %,[%],$(filter-out cpu,$*))'
 	@mkdir -p $(@D) && touch $@
 
-# Convolutions on a CPU: a wheel and some seconds of a C++ compiler. Whatever is missing, everything
-# works without.
+# Convolutions on a CPU: a wheel and some seconds of a C++ compiler. If it is missing, everything works,
+# only slower.
 .venv/built: .venv/installed/cpu $(wildcard models/backends/onednn/*.cc models/backends/onednn/*.h models/backends/onednn/*.py)
 	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[onednn]' \
 	    || echo "No oneDNN from the package index: convolutions will be slower"

@@ -117,6 +117,7 @@ def main(out: pathlib.Path) -> np.ndarray:
     Console(width=110).print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, png(partial(draw, found, classifiers)))
+    print(out)
     return found
 
 

@@ -1,6 +1,7 @@
 """The command line of every experiment: a recipe, changed field by field; errors in one line."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -8,7 +9,8 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -36,8 +38,9 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     keep_pages()
     try:
-        module = importlib.import_module(experiment)
-        module.main(configure(module, argv))
+        with at_once():
+            module = importlib.import_module(experiment)
+            module.main(configure(module, argv))
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -49,6 +52,26 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Ctrl-C ends the process while it starts; a run then hears it itself, see `train.stop`.
+
+    JAX has callbacks of its own, and a KeyboardInterrupt that comes in one is printed and lost: the
+    run would go on to its end.
+    """
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def configure(module: ModuleType, argv: Sequence[str]) -> Any:

@@ -137,8 +137,7 @@ def session(
         logs = Logs(path, steps=config.steps, resume_step=begin, evaluated=whole, began=began)
         checkpoints.say = logs.say
         with contextlib.closing(logs):
-            whence = "A new run in" if begin is None else f"Going on from step {begin} of"
-            for line in (*said, f"{whence} {path}."):
+            for line in (*said, whence(begin, config.steps, path)):
                 logs.say(line)
             for split, gaps in prepared.gaps.items():
                 if gaps is not None:
@@ -198,6 +197,15 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
     if left := sorted(set(earlier.seeds) - set(config.seeds)):
         raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
     workdir.refuse_changes(path, earlier, config, RUNTIME)
+
+
+def whence(begin: int | None, steps: int, path: Path) -> str:
+    """Where the run begins, in words."""
+    if begin is None:
+        return f"A new run in {path}."
+    if begin >= steps:
+        return f"The run in {path} is at its last step, {steps}."
+    return f"Going on from step {begin} of {path}."
 
 
 def of_split(logs: Logs, split: str, text: str) -> None:

@@ -15,7 +15,7 @@ from train import workdir
 from train.assess import finite
 from train.lock import locked
 from train.loop import NonFinite
-from train.metrics.quantities import ordered, readable, show
+from train.metrics.quantities import COUNT, ordered, quantity, readable, show
 from train.metrics.spread import spread
 from train.prepared import Prepared, prepare
 from train.refusal import Failed
@@ -179,7 +179,7 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
     runs.terminal.heading(counted(len(found), "seed"))
     if diverged:
         runs.terminal.say(f"Diverged: {', '.join(map(str, diverged))}")
-    for name in ordered(names):
+    for name in ordered(name for name in names if quantity(name).unit != COUNT):
         of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
         runs.terminal.say(f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}")
     runs.terminal.say(f"  {page}")

@@ -166,7 +166,7 @@ def test_a_run_that_goes_on_needs_no_weights_any_more(tmp_path, capsys, monkeypa
     (tmp_path / "resnet18.safetensors").unlink()
     code, said = answer(("--workdir", path), capsys)
     assert code == 0, said
-    assert "Going on from step 1" in said
+    assert "is at its last step, 1." in said
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,21 @@ def test_how_a_run_ends_is_the_exit_code_and_at_most_a_line(experiment, capsys, 
     assert capsys.readouterr() == ("", said)
 
 
+def test_ctrl_c_ends_the_process_at_once_until_a_run_hears_it(experiment):
+    """JAX's own callbacks would drop a KeyboardInterrupt."""
+    heard = []
+    experiment.main = lambda config: heard.append(signal.getsignal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.command_line(NAME, []) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what is in its background
+        assert cli.command_line(NAME, []) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIG_DFL, signal.SIG_IGN]
+
+
 def test_an_error_of_the_program_is_not_hidden(experiment):
     experiment.main = lambda config: 1 / 0
     with pytest.raises(ZeroDivisionError):

@@ -92,7 +92,7 @@ def test_boxes_enter_a_run_from_the_command_line(tmp_path):
     assert (tmp_path / "report.html").exists()
     again = process("--workdir", tmp_path)
     assert again.returncode == 0
-    assert "Going on from step 20" in again.stdout
+    assert f"The run in {tmp_path} is at its last step, 20." in again.stdout
     assert opened(tmp_path).step == summary["evaluated_step"]
 
 

@@ -78,7 +78,7 @@ def segmentation_part(summary: Summary, about: About, source: Source) -> Markup:
             for heading, words, some in (
                 (
                     "Worst images",
-                    "From the lowest mean IoU of an image on. Errors are red.",
+                    "Images with the lowest mean IoU first. Errors are red.",
                     examples[:WORST],
                 ),
                 (

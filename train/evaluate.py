@@ -92,8 +92,10 @@ def evaluate(
         for payload in payloads:
             if stopping():
                 raise Interrupted
-            # The device computes this batch while the host takes the one before.
-            before, ahead = ahead, measure(variables, loader.data, payload)
+            # The device computes this batch while the host takes the one before. That one has ended:
+            # two programs at once on several CPU devices may wait for each other for ever.
+            before = jax.block_until_ready(ahead)
+            ahead = measure(variables, loader.data, payload)
             if before is not None:
                 take(before)
         if ahead is not None:

@@ -92,8 +92,8 @@ def evaluate(
         for payload in payloads:
             if stopping():
                 raise Interrupted
-            # The device computes this batch while the host takes the one before. That one has ended:
-            # two programs at once on several CPU devices may wait for each other for ever.
+            # The device computes this batch while the host takes the one before. That one has
+            # ended: two programs at once on several CPU devices may wait for each other for ever.
             before = jax.block_until_ready(ahead)
             ahead = measure(variables, loader.data, payload)
             if before is not None:

@@ -2,8 +2,7 @@
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -181,7 +180,7 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
         runs.terminal.say(f"Diverged: {', '.join(map(str, diverged))}")
     for name in ordered(name for name in names if quantity(name).unit != COUNT):
         of_each = ", ".join("–" if v is None else show(name, v) for v in values[name])
-        runs.terminal.say(f"Test {readable(name)} {show(name, finite_of(values[name]))}: {of_each}")
+        runs.terminal.say(f"Test {readable(name)} {show(name, values[name])}: {of_each}")
     runs.terminal.say(f"  {page}")
     if len(diverged) == len(found):
         raise Diverged(f"every seed diverged: {', '.join(map(str, diverged))}")
@@ -191,11 +190,6 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
 def counted(count: int, word: str) -> str:
     """1 seed, 2 seeds."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def finite_of(values: Sequence[float | None]) -> list[float]:
-    """NaN in place of None."""
-    return [math.nan if value is None else value for value in values]
 
 
 def scalars_of(summary: Mapping[str, Any]) -> dict[str, float | None]:

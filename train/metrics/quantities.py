@@ -127,7 +127,7 @@ def ranking(rank: str) -> tuple[str, int]:
     return name, better
 
 
-def show(name: str, value: float | Sequence[float], *, digits: int = 4) -> str:
+def show(name: str, value: float | Sequence[float | None], *, digits: int = 4) -> str:
     """A number as people read it: `digits` significant, in per cent where that is the unit.
 
     Seeds become "mean±standard deviation" over those that are finite, the mean alone where all are

@@ -17,10 +17,6 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
-# Four devices share few cores here. With several programs in flight, what waits for the other
-# devices may hold the threads that these need, and XLA then ends the process. One whole run of the
-# tests was aborted inside XLA; this is the likely cause, and was not seen again.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 @pytest.fixture

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,3 +73,24 @@ def test_sharding_changes_nothing(spec):
     sharded = jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec(*spec)))
     one = jax.device_put(x, jax.devices()[0])
     assert digests([sharded]) == digests([one]) == [reference(x)]
+
+
+MANY = """
+import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from train.digest import digests
+from train.mesh import make_mesh
+jax.config.update("jax_num_cpu_devices", 4)
+sharding = NamedSharding(make_mesh(seeds=2), PartitionSpec("seed"))
+leaves = [jax.device_put(np.full(2, n, np.float32), sharding) for n in range(1000)]
+print(len(set(digests(leaves))))
+"""
+
+
+def test_many_arrays_over_several_devices_do_not_wait_for_each_other():
+    # In a process of its own, which XLA ends where devices wait for each other.
+    seconds = "--xla_cpu_collective_call_terminate_timeout_seconds=15"
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {seconds}"}
+    command = [sys.executable, "-c", MANY]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert found.stdout == "1000\n", found.stderr[-2000:]

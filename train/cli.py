@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import typing
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,6 @@ from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
-
 
 OPTION = re.compile(r"--?(?!inf\b|nan\b)[A-Za-z]", re.IGNORECASE)
 """How what is an option begins; "-1" and "-inf" are values."""
@@ -126,6 +126,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         print(help_text(module, default, whole="--help-all" in asked), end="")
         raise SystemExit(0)
     refuse_unknown(argv, [field.name for field in dataclasses.fields(module.Config)])
+    argv = spread(argv, module.Config)
     config = tyro.cli(
         module.Config,
         default=default,
@@ -158,6 +159,25 @@ def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:
             meant = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
         hint = ", ".join("--" + one.replace("_", "-") for one in meant)
         raise Refused(f"there is no option {flag}: {f'try {hint}' if hint else 'see --help'}")
+
+
+def spread(argv: Sequence[str], kind: type) -> list[str]:
+    """The arguments, with the values of a field of several numbers apart: "0,1" as "0", "1"."""
+    numbers = {
+        name
+        for name, hint in typing.get_type_hints(kind).items()
+        if typing.get_origin(hint) is tuple and {int, float} & set(typing.get_args(hint))
+    }
+    apart, within = [], False
+    for each in argv:
+        flag, equals, value = each.partition("=")
+        if OPTION.match(each):
+            within = flag.removeprefix("--").replace("-", "_") in numbers
+            parts = [flag, *value.split(",")] if within and equals else [each]
+        else:
+            parts = [one for one in each.split(",") if one] if within else [each]
+        apart += parts
+    return apart
 
 
 def at_home(path: str | pathlib.Path) -> pathlib.Path:

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 FEW = 8
 """Up to so many valid values are all named."""
 

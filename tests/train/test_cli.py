@@ -256,6 +256,13 @@ def test_the_data_of_auto_are_the_recipe_s(experiment):
     ("arguments", "fields"),
     [
         (["--seeds", 0, 1, 2], {"seeds": (0, 1, 2)}),
+        (
+            ["--seeds", "0,1,2", "--init-from", "a,b"],
+            {"seeds": (0, 1, 2), "init_from": pathlib.Path("a,b")},
+        ),
+        (["--seeds=0,1"], {"seeds": (0, 1)}),
+        (["--seeds", "0,", "1"], {"seeds": (0, 1)}),
+        (["--mean=-1,2"], {"mean": (-1.0, 2.0)}),
         (["--seeds", 5, "--steps", 7], {"seeds": (5,), "steps": 7}),
         (["--batch_size", 8], {"batch_size": 8}),
         (["--batch-size", 8], {"batch_size": 8}),

@@ -3,13 +3,16 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import importlib
 import inspect
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
+import typing
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -17,9 +20,44 @@ from typing import Any
 import tyro
 
 from train import workdir
+from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
+
+OPTION = re.compile(r"--?(?!inf\b|nan\b)[A-Za-z]", re.IGNORECASE)
+"""How what is an option begins; "-1" and "-inf" are values."""
+
+CALLED = {
+    "arch": "model",
+    "architecture": "model",
+    "bs": "batch_size",
+    "checkpoint": "workdir",
+    "dataset": "data",
+    "epoch": "epochs",
+    "finetune": "init_from",
+    "gpus": "devices",
+    "hflip": "mirror",
+    "image_size": "size",
+    "img_size": "size",
+    "imgsz": "size",
+    "iterations": "steps",
+    "lr": "learning_rate",
+    "max_steps": "steps",
+    "network": "model",
+    "num_workers": "workers",
+    "opt": "optimizer",
+    "out": "workdir",
+    "outdir": "workdir",
+    "output": "workdir",
+    "output_dir": "workdir",
+    "pretrained": "init_from",
+    "resume": "workdir",
+    "val_split": "validation",
+    "warmup": "warmup_steps",
+    "wd": "weight_decay",
+}
+"""What others call an option -> what it is called here."""
 
 
 def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
@@ -83,18 +121,63 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
     if path is not None:
         earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
     default = module.recipe(**chosen) if earlier is None else earlier
+    asked = [each for each in argv if each in ("-h", "--help", "--help-all")]
+    if asked:
+        print(help_text(module, default, whole="--help-all" in asked), end="")
+        raise SystemExit(0)
+    refuse_unknown(argv, [field.name for field in dataclasses.fields(module.Config)])
+    argv = spread(argv, module.Config)
     config = tyro.cli(
         module.Config,
         default=default,
         args=list(argv),
         description=(module.__doc__ or "").partition("\n\n")[0],
         config=(tyro.conf.FlagConversionOff,),
+        add_help=False,
     )
     if config.data == "auto":
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
     return config
+
+
+def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuse an option that there is none of.
+
+    Raises:
+        Refused: names it, and the one that is meant, or the nearest.
+    """
+    for each in argv:
+        flag = each.partition("=")[0]
+        name = flag.lstrip("-").replace("-", "_")
+        if not OPTION.match(each) or (name in fields and flag.startswith("--")):
+            continue
+        if CALLED.get(name, name) in fields:
+            meant = [CALLED.get(name, name)]
+        else:
+            meant = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
+        hint = ", ".join("--" + one.replace("_", "-") for one in meant)
+        raise Refused(f"there is no option {flag}: {f'try {hint}' if hint else 'see --help'}")
+
+
+def spread(argv: Sequence[str], kind: type) -> list[str]:
+    """The arguments, with the values of a field of several numbers apart: "0,1" as "0", "1"."""
+    numbers = {
+        name
+        for name, hint in typing.get_type_hints(kind).items()
+        if typing.get_origin(hint) is tuple and {int, float} & set(typing.get_args(hint))
+    }
+    apart, within = [], False
+    for each in argv:
+        flag, equals, value = each.partition("=")
+        if OPTION.match(each):
+            within = flag.removeprefix("--").replace("-", "_") in numbers
+            parts = [flag, *value.split(",")] if within and equals else [each]
+        else:
+            parts = [one for one in each.split(",") if one] if within else [each]
+        apart += parts
+    return apart
 
 
 def at_home(path: str | pathlib.Path) -> pathlib.Path:

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from train import augment
 from train.augment.kinds import Stage
+from train.cli import at_home
 from train.data.batch import Batch, Transform
 from train.data.host import Letterbox
 from train.data.named import named
@@ -218,9 +219,10 @@ def main(config: Config) -> Image.Image:
     ]
     heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
     drawn = sheet(cells, heads)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(config.out)
-    print(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}")
+    out = at_home(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(out)
+    print(f"{len(indices)} examples of {config.data}/{config.split}: {out}")
     return drawn
 
 

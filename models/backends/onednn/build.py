@@ -119,13 +119,20 @@ def folders() -> tuple[pathlib.Path, ...]:
     folder of the user's own, which is for those who have no home, or none that can be written."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     user = pathlib.Path(cache) / "svertka"
-    temporary = pathlib.Path(tempfile.gettempdir()) / f"svertka-{os.getuid()}"
-    return (FOLDER, user, temporary) if user.is_absolute() else (FOLDER, temporary)
+    return tuple(path for path in (FOLDER, user, temporary()) if path.is_absolute())
+
+
+def temporary() -> pathlib.Path:
+    """A folder of this user's below the temporary directory; relative where there is none."""
+    try:
+        return pathlib.Path(tempfile.gettempdir(), f"svertka-{os.getuid()}")
+    except OSError:
+        return pathlib.Path()
 
 
 def owned(folder: pathlib.Path) -> bool:
     """Whether what lies there is of nobody but this user: what is loaded from there is run."""
-    if folder.parent != pathlib.Path(tempfile.gettempdir()):
+    if folder.parent != temporary().parent:
         return True
     try:
         found = folder.lstat()

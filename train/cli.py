@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from train import workdir
+from train import neighbours, workdir
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
@@ -82,6 +82,8 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         raise Refused("workdir='' names no directory")
     if path is not None:
         earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
+        if earlier is None:
+            neighbours.refuse_mistaken(at_home(path))
     default = module.recipe(**chosen) if earlier is None else earlier
     config = tyro.cli(
         module.Config,

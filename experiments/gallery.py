@@ -5,6 +5,10 @@ The picture is scikit-learn's china.jpg; where examples are mixed, its partner i
 
 import dataclasses
 import pathlib
+import sys
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
 import jax.numpy as jnp

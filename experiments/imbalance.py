@@ -14,8 +14,12 @@ accuracy and ROC-AUC belong to the classifier.
 
 import argparse
 import pathlib
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from rich.console import Console

@@ -16,6 +16,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 import jax
 import numpy as np
 import tyro

@@ -296,9 +296,7 @@ def test_beside_runs_it_is_to_be_made_first(experiment, path, tmp_path_factory, 
     new = runs / "new"
     assert cli.command_line(NAME, ["--workdir", str(new)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(
-        f"error: workdir={str(new)!r} does not exist; {str(path.parent)!r} holds"
-    )
+    assert said.startswith(f"error: workdir={str(new)!r} does not exist; {str(runs)!r} holds")
     assert cli.command_line(NAME, ["--workdir", str(runs)]) == 2
     new.mkdir()
     assert made(experiment, "--workdir", new).workdir == new

@@ -5,6 +5,10 @@ The picture is scikit-learn's china.jpg; where examples are mixed, its partner i
 
 import dataclasses
 import pathlib
+import sys
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +19,7 @@ from sklearn.datasets import load_sample_image
 
 from experiments.show_data import STAGES, sheet
 from train import augment
+from train.cli import at_home
 from train.data.source import About
 
 COLUMNS = 6
@@ -65,9 +70,10 @@ def main(config: Config) -> Image.Image:
     ]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     drawn = sheet(rows, [""] * COLUMNS)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(config.out, quality=88)
-    print(f"{len(STAGES)} augmentations: {config.out}")
+    out = at_home(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(out, quality=88)
+    print(f"{len(STAGES)} augmentations: {out}")
     return drawn
 
 

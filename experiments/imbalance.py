@@ -14,14 +14,19 @@ accuracy and ROC-AUC belong to the classifier.
 
 import argparse
 import pathlib
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
+from train.cli import at_home
 from train.data.digits import digits
 from train.files import write
 from train.metrics.confusion import accuracy, balanced_accuracy, f1, precision, recall
@@ -123,5 +128,5 @@ def main(out: pathlib.Path) -> np.ndarray:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="a PNG")
+    parser.add_argument("--out", type=at_home, required=True, help="a PNG")
     main(parser.parse_args().out)

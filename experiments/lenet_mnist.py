@@ -12,6 +12,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from experiments.classify import DIGITS, OWN, Config, build, splits
 from train import cli
 from train.recipes import of_set, resolved

@@ -18,6 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from jax import lax
 
 import models

@@ -16,6 +16,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 import jax
 import numpy as np
 import tyro
@@ -23,6 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from train import augment
 from train.augment.kinds import Stage
+from train.cli import at_home
 from train.data.batch import Batch, Transform
 from train.data.host import Letterbox
 from train.data.named import named
@@ -218,9 +222,10 @@ def main(config: Config) -> Image.Image:
     ]
     heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
     drawn = sheet(cells, heads)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(config.out)
-    print(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}")
+    out = at_home(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(out)
+    print(f"{len(indices)} examples of {config.data}/{config.split}: {out}")
     return drawn
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import tyro
 
-from train import workdir
+from train import neighbours, workdir
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -120,6 +120,8 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         raise Refused("workdir='' names no directory")
     if path is not None:
         earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
+        if earlier is None:
+            neighbours.refuse_mistaken(at_home(path))
     default = module.recipe(**chosen) if earlier is None else earlier
     asked = [each for each in argv if each in ("-h", "--help", "--help-all")]
     if asked:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import workdir
+from train import neighbours, workdir
 from train.checkpoints import Checkpoints, Damaged
 from train.data.source import About
 from train.experiment import Parts
@@ -106,6 +106,7 @@ def experiment(path: Path) -> ModuleType:
     Raises:
         Refused: there is no run, or no such module, or it is no experiment.
     """
+    neighbours.refuse_no_run(path)
     name = workdir.experiment_of(path)
     try:
         module = importlib.import_module(name)

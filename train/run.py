@@ -149,6 +149,7 @@ def judge(prepared: Prepared, here: Session, state: State) -> Summary:
     seconds = round(here.logs.seconds, 1)
     workdir.write(here.path / workdir.SUMMARY, {**found, "seconds": seconds})
     where = here.report(prepared, summary, here.note)
+    here.checkpoints.finish()
     value = show(name, summary.scalars[name])
     here.logs.say(f"Test {readable(name)} {value}, weights of step {at}.\n  {where}")
     return summary

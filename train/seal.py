@@ -15,14 +15,18 @@ class Differs(Failed):
     """A sound checkpoint holds other arrays than the target: the network or optimiser changed."""
 
 
-def sealed(step: int, items: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def sealed(
+    step: int, items: dict[str, dict[str, Any]], shared: dict[str, str] | None = None
+) -> dict[str, Any]:
     """As JSON: for every array, what it is and its digest, under a seal.
 
     Args:
         step: that is written.
         items: name -> path -> array.
+        shared: path of an array in the state -> that in the variables, where alone it lies.
     """
-    return seal({"step": step, "items": {name: describe(each) for name, each in items.items()}})
+    content = {"step": step, "items": {name: describe(each) for name, each in items.items()}}
+    return seal({**content, "shared": shared} if shared else content)
 
 
 def seal(content: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from train import workdir
 from train.checkpoints import Checkpoints
 from train.data.masks import missing
 from train.data.source import classes_said
+from train.disk import taken
 from train.experiment import RUNTIME
 from train.finetune import begun
 from train.lock import locked
@@ -139,6 +140,9 @@ def session(
         with contextlib.closing(logs):
             for line in (*said, whence(begin, config.steps, path)):
                 logs.say(line)
+            if begin is None or begin < config.steps:
+                for line in taken(state, config, path, checkpoints.keep):
+                    logs.say(line)
             for split, gaps in prepared.gaps.items():
                 if gaps is not None:
                     gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))

@@ -24,6 +24,9 @@ CONFIG, ABOUT, PROVENANCE, SUMMARY = (
 """What a run leaves beside its checkpoints, logs and report."""
 
 
+LONGEST = 60
+"""Characters of the data's name in that of a run's directory; file systems take 255 bytes."""
+
 PATTERN = "*?[\\"
 """Orbax looks for the parts of a checkpoint by a pattern that begins with the directory. With one
 of these characters in its path it finds none, says nothing, and what it writes can't be read."""
@@ -36,7 +39,7 @@ def claim(experiment: str, data: str) -> pathlib.Path:
         Refused: it can't be made.
     """
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{now}-{re.sub('[^a-z0-9_.-]+', '-', data.lower())}"
+    name = f"{now}-{slug(data)}"
     for number in itertools.count(1):
         path = pathlib.Path("runs") / experiment.rpartition(".")[2] / name
         path = path if number == 1 else path.with_name(f"{name}-{number}")
@@ -51,6 +54,16 @@ def claim(experiment: str, data: str) -> pathlib.Path:
             raise Refused(f"workdir={str(path)!r} can't be made: {error.strerror}") from None
         break
     return path
+
+
+def slug(data: str) -> str:
+    """The name of a data set as part of a directory's; of a long path, its beginning and its end.
+
+    >>> slug("emnist/letters:3.1.0")
+    'emnist-letters-3.1.0'
+    """
+    name = re.sub("[^a-z0-9_.-]+", "-", data.lower()).strip("-.") or "data"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 3]}--{name[-LONGEST // 2 :]}"
 
 
 def make(path: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import signal
 import sys
 import types
@@ -335,6 +336,18 @@ def test_a_new_directory_begins_a_run(experiment, tmp_path):
     new = tmp_path / "new"
     assert made(experiment, "--workdir", new, "--model", "large").steps == 500
     assert not new.exists()
+
+
+def test_beside_runs_it_is_to_be_made_first(experiment, path, tmp_path_factory, capsys):
+    runs = tmp_path_factory.mktemp("runs")
+    shutil.copytree(path, runs / "old")
+    new = runs / "new"
+    assert cli.command_line(NAME, ["--workdir", str(new)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: workdir={str(new)!r} does not exist; {str(runs)!r} holds")
+    assert cli.command_line(NAME, ["--workdir", str(runs)]) == 2
+    new.mkdir()
+    assert made(experiment, "--workdir", new).workdir == new
 
 
 @pytest.mark.parametrize(

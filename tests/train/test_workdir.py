@@ -125,6 +125,24 @@ def test_default_names_say_the_data_and_do_not_collide(tmp_path, monkeypatch):
     assert workdir.claim("experiments.toy", "emnist/letters:3.1.0").parent == first.parent
 
 
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (f"folder:/data/{'very-long/' * 25}pets", "-very-long-pets"),
+        ("folder:/" + "Кошки и собаки " * 20, ""),
+        ("folder:" + "/" * 250, "-folder"),
+        ("folder:" + "猫" * 80, "-folder"),
+        ("..", "-data"),
+    ],
+)
+def test_a_long_or_odd_path_makes_no_long_name(tmp_path, monkeypatch, data, end):
+    monkeypatch.chdir(tmp_path)
+    path = workdir.claim("experiments.toy", data)
+    assert path.is_dir()
+    assert len(path.name) <= 80
+    assert path.name.endswith(end)
+
+
 def test_json_is_whole_or_not_there(tmp_path):
     path = tmp_path / "a.json"
     workdir.write(path, {"a": 1, "p": pathlib.PurePath("x")})

@@ -24,6 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 from train import augment
 from train.augment.kinds import Stage
 from train.data.batch import Batch, Transform
+from train.data.boxes import clipped_said
+from train.data.decode import PIXELS
 from train.data.host import Letterbox
 from train.data.named import named
 from train.data.order import once, order
@@ -97,6 +99,7 @@ class Config:
         examples: how many.
         seeds: with commas; a column each.
         size: height and width to which images are brought, with a border; 0 leaves them.
+        max_pixels: a picture of more is refused.
         out: the sheet.
     """
 
@@ -109,10 +112,11 @@ class Config:
     examples: int = 6
     seeds: str = "0,1,2,3,4"
     size: int = 0
+    max_pixels: int = PIXELS
     out: pathlib.Path = pathlib.Path("sheet.png")
 
     def __post_init__(self) -> None:
-        positive(self, "examples")
+        positive(self, "examples", "max_pixels")
         for name in filter(None, self.stages.split(",")):
             choose("stages", name, STAGES)
         if not all(seed.strip().isdecimal() for seed in self.seeds.split(",")):
@@ -195,7 +199,7 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
 
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
-    data = getattr(named(config.data, config.want), config.split)
+    data = getattr(named(config.data, config.want, config.max_pixels), config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")
     if config.first >= len(data):
@@ -220,6 +224,8 @@ def main(config: Config) -> Image.Image:
     drawn = sheet(cells, heads)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(config.out)
+    if said := clipped_said(source):
+        print(said)
     print(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}")
     return drawn
 

@@ -115,10 +115,10 @@ def splits(config: Trained, want: str = "label") -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed.
 
     Args:
-        config: names the set in `data`.
+        config: names the set in `data`, and says how many pixels a picture may have.
         want: of its annotations, see `train.data.named.named`.
     """
-    return with_validation(named(config.data, want), config.validation)
+    return with_validation(named(config.data, want, config.max_pixels), config.validation)
 
 
 Rule = Callable[..., optax.GradientTransformation]

@@ -1,10 +1,11 @@
 """Metadata: what a file holds beside its pixels, and what must not cost the picture.
 
 Pillow refuses a PNG for a megabyte of text or of colour profile, or for a false checksum of either,
-and a JPEG or an AVIF for some of what may be wrong with their EXIF. None of it changes a pixel.
+and a JPEG, a TIFF or an AVIF for some of what may be wrong there. None of it changes a pixel.
 """
 
 import re
+import struct
 import zlib
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -17,6 +18,14 @@ _TURNING = (b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Texts of a PNG that may say which side is up."""
 
 _JPEG = b"\xff\xd8"
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+"""How a TIFF begins, and the order of its bytes."""
+_OF_PIXELS = {
+    *(254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320),
+    *(322, 323, 324, 325, 332, 338, 339, 347, *range(512, 522), 529, 530, 531, 532),
+}
+"""Tags of a TIFF that say how its pixels are stored."""
+_ORIENTATION = 274
 _AVIF_EXIF = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", re.DOTALL)
 """The entry of an AVIF's list of items that calls one its EXIF."""
 
@@ -54,6 +63,8 @@ def without(data: bytes) -> bytes | None:
     """
     if data.startswith(_JPEG):
         bare = _of_jpeg(data)
+    elif data[:4] in _TIFF:
+        bare = _of_tiff(data, _TIFF[data[:4]])
     elif data[4:8] == b"ftyp":
         bare = _AVIF_EXIF.sub(rb"\1free", data, count=1)
     else:
@@ -101,3 +112,22 @@ def _of_jpeg(data: bytes) -> bytes:
             kept.append(data[at:end])
         at = end
     return b"".join([*kept, data[at:]])
+
+
+def _of_tiff(data: bytes, order: str) -> bytes:
+    """A TIFF whose first directory says what its pixels need, and which side is up, alone."""
+    at = int.from_bytes(data[4:8], "little" if order == "<" else "big")
+    if len(data) < at + 2:
+        return data
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    entries = [data[i : i + 12] for i in range(at + 2, at + 2 + 12 * count, 12)]
+    kept = [one for one in entries if len(one) == 12 and _says(one, order)]
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)  # no other follows
+    return data[:at] + directory + data[at + len(directory) :]
+
+
+def _says(entry: bytes, order: str) -> bool:
+    tag, kind, count, value = struct.unpack(f"{order}HHIH2x", entry)
+    if tag == _ORIENTATION:
+        return kind == 3 and count == 1 and 1 <= value <= 8  # a short number
+    return tag in _OF_PIXELS

@@ -14,6 +14,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -27,6 +28,7 @@ from train.data.batch import Batch, Transform
 from train.data.boxes import clipped_said
 from train.data.decode import PIXELS
 from train.data.host import Letterbox
+from train.data.limited import limited
 from train.data.named import named
 from train.data.order import once, order
 from train.data.ragged import most
@@ -199,7 +201,8 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
 
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
-    data = getattr(named(config.data, config.want, config.max_pixels), config.split)
+    splits = limited(partial(named, config.data, config.want), config.max_pixels)
+    data = getattr(splits, config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")
     if config.first >= len(data):

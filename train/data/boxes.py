@@ -62,9 +62,9 @@ def clipped_said(source: Any) -> str:
     known = getattr(source, "name", None)
     where = f" ({known(first)})" if known is not None and known(first) else ""
     return (
-        f"{count} {'box' if count == 1 else 'boxes'} of {len(counts)} of the examples read left "
-        f"the image by at most {SLOP:g} pixel or {100 * SHARE:g} % of its side, and were clipped; "
-        f"the first is in example {first}{where}."
+        f"Clipped: {count} {'box' if count == 1 else 'boxes'} in {len(counts)} of the examples "
+        f"read, beyond the image by at most {SLOP:g} pixel or {100 * SHARE:g} % of its side; the "
+        f"first is in example {first}{where}."
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from train.data.boxes import boxes, leaving
 from train.data.decode import ENDINGS, Unreadable, length, picture
 from train.data.folder import SPLITS
-from train.data.listed import Listed
+from train.data.lookup import Lookup
 from train.data.source import About, Example
 from train.refusal import Refused
 
@@ -83,8 +83,8 @@ def coco(
 
     Args:
         annotations: a file of instances.
-        images: the folder that `file_name` is relative to; that may differ from the file's name by
-            case, or by the ending, if no other file is meant.
+        images: the folder that `file_name` is relative to, which may differ from the file's own
+            name by case and slash.
         split: what the part is called.
         name: of the set.
         mirror: whether a mirror image keeps its label; by default it does where the categories
@@ -142,7 +142,7 @@ class Coco:
         )
         self.clipped: dict[int, int] = {}
         self._path, self._images, self._digest = str(path), images, digest
-        self._listed = Listed(images, ENDINGS)
+        self._lookup = Lookup(images, ENDINGS)
         _once(path, "category", (one["id"] for one in given["categories"]))
         _once(path, "image", (one["id"] for one in listed))
         _once(path, "annotation", (one["id"] for one in rows))
@@ -239,7 +239,7 @@ class Coco:
         path = self._images / name
         if length(path) >= 0:
             return path
-        found = self._listed.find(name)
+        found = self._lookup.find(name)
         return found[0] if len(found) == 1 else path
 
     @functools.cached_property

@@ -1,22 +1,37 @@
-"""A source of which pictures of more pixels, or of fewer, may be read than of others."""
+"""A data set whose pictures may have more pixels, or fewer, than those of others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from train.data.decode import PIXELS, at_most
+from train.data.named import Splits
 from train.data.source import About, Example, Source
-from train.data.subset import file_of, read
+from train.data.subset import read
 
 
-def limited(source: Source, pixels: int) -> Source:
-    """The same examples, each read with another limit than `train.data.decode.PIXELS`."""
-    return source if pixels == PIXELS else Limited(source, pixels)
+def limited(data: Callable[[], Splits], pixels: int) -> Splits:
+    """A set that is opened, and later read, with another limit than `train.data.decode.PIXELS`.
+
+    Args:
+        data: () -> its splits.
+        pixels: a picture of more is `Unreadable`.
+    """
+    with at_most(pixels):
+        train, validation, test = data()
+    if pixels == PIXELS:
+        return Splits(train, validation, test)
+    return Splits(
+        Limited(train, pixels),
+        None if validation is None else Limited(validation, pixels),
+        Limited(test, pixels),
+    )
 
 
 class Limited:
-    """The examples of `source`; whoever reads them, in which thread or process, has this limit."""
+    """The examples of `source`; whoever reads them, in which thread or process, has this limit.
+
+    What else the source knows, such as `labels`, this knows too.
+    """
 
     def __init__(self, source: Source, pixels: int):
         self._source = source
@@ -31,16 +46,6 @@ class Limited:
     def fingerprint(self) -> str:
         """Of the source."""
         return self._source.fingerprint
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Of the source, where it knows them without reading."""
-        return self._source.labels  # type: ignore[attr-defined]
-
-    @property
-    def clipped(self) -> dict[int, int]:
-        """Of the source, where it counts them."""
-        return self._source.clipped  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self._source)
@@ -59,6 +64,7 @@ class Limited:
         with at_most(self._pixels):
             return self._source.truth(i)
 
-    def name(self, i: int) -> str | None:
-        """The file of example i, where the source knows."""
-        return file_of(self._source, i)
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # those that pickle asks for, before there is a source
+            raise AttributeError(name)
+        return getattr(self._source, name)

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 from train.data import coco, folder, voc
 from train.data.cache import Cached
-from train.data.decode import PIXELS, at_most
 from train.data.digits import digits
 from train.data.keys import WANTS, Wanted
-from train.data.limited import limited
 from train.data.places import lies
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
@@ -38,7 +36,7 @@ class Splits(NamedTuple):
     test: Source
 
 
-def named(name: str, want: str = "label", max_pixels: int = PIXELS) -> Splits:
+def named(name: str, want: str = "label") -> Splits:
     """The splits of a set, embedded, of TFDS (prepared if need be), or in files.
 
     Test is the set's `test`; without one (or where its annotations are withheld, as ImageNet's are)
@@ -56,24 +54,12 @@ def named(name: str, want: str = "label", max_pixels: int = PIXELS) -> Splits:
             "voc:PATH": boxes or masks. PATH, or PATH/VOCdevkit/VOC2012, holds ImageSets with the
                 lists train, val and test, JPEGImages, and Annotations or SegmentationClass.
         want: "label", "boxes" or "mask".
-        max_pixels: a picture of more is `Unreadable`.
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
             such annotations or without a `train` split.
     """
     choose("want", want, WANTS)
-    with at_most(max_pixels):
-        found = _found(name, want)
-    train, validation, test = found
-    return Splits(
-        limited(train, max_pixels),
-        None if validation is None else limited(validation, max_pixels),
-        limited(test, max_pixels),
-    )
-
-
-def _found(name: str, want: str) -> Splits:
     kind, colon, path = name.partition(":")
     if kind in FILES and colon:
         return FILES[kind](_existing(name, path), want)

@@ -14,7 +14,7 @@ import numpy as np
 from train.data import decode, masks
 from train.data.boxes import boxes, leaving
 from train.data.decode import ENDINGS, Unreadable
-from train.data.listed import Listed
+from train.data.lookup import Lookup
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
@@ -118,14 +118,14 @@ def _names(root: pathlib.Path, path: pathlib.Path) -> list[str]:
         lines = content.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"voc={str(path)!r} can't be read: {error}") from None
-    images = Listed(root / "JPEGImages", ENDINGS)
+    images = Lookup(root / "JPEGImages", ENDINGS)
     names = [_name(line.strip(), images) for line in lines if line.strip()]
     if not names:
         raise Refused(f"voc={str(path)!r} lists no image")
     return names
 
 
-def _name(line: str, images: Listed) -> str:
+def _name(line: str, images: Lookup) -> str:
     """The image that a line names: all of it, if there is such a file, or without what follows."""
     words = line.rsplit(maxsplit=1)
     before = words[0] if words[1:] in (["1"], ["-1"], ["0"]) else line
@@ -140,7 +140,7 @@ class _Voc:
         self.about = about
         self._root = root
         self._names = names
-        self._images = Listed(root / "JPEGImages", ENDINGS)
+        self._images = Lookup(root / "JPEGImages", ENDINGS)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -174,7 +174,7 @@ class _Voc:
         name = self._name(i)
         return _only(self._images.find(name), i) or self._image(name)
 
-    def _beside(self, files: Listed, name: str) -> list[pathlib.Path]:
+    def _beside(self, files: Lookup, name: str) -> list[pathlib.Path]:
         """The files that annotate an image, whose name may be given with its ending."""
         return files.find(self._images.bare(name)) or files.find(name)
 
@@ -190,7 +190,7 @@ class Boxes(_Voc):
     def __init__(self, root: pathlib.Path, names: list[str], about: About):
         super().__init__(root, names, about)
         self.clipped: dict[int, int] = {}
-        self._files = Listed(root / "Annotations", (".xml",))
+        self._files = Lookup(root / "Annotations", (".xml",))
 
     def __getitem__(self, i: int) -> Example:
         image = decode.picture(self._picture(i), i)
@@ -240,7 +240,7 @@ class Masks(_Voc):
 
     def __init__(self, root: pathlib.Path, names: list[str], about: About):
         super().__init__(root, names, about)
-        self._masks = Listed(root / "SegmentationClass", ENDINGS)
+        self._masks = Lookup(root / "SegmentationClass", ENDINGS)
 
     def __getitem__(self, i: int) -> Example:
         image = decode.picture(self._picture(i), i)

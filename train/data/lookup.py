@@ -12,7 +12,7 @@ Index = dict[tuple[bool, bool, str], list[str]]
 """(whether case tells names apart, whether the ending belongs to it, name) -> entries."""
 
 
-class Listed:
+class Lookup:
     """The files below a folder whose names end in one of some ways; a folder is listed once."""
 
     def __init__(self, root: pathlib.Path, endings: Sequence[str]):

@@ -14,6 +14,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
@@ -28,7 +29,10 @@ from train import augment
 from train.augment.kinds import Stage
 from train.cli import at_home
 from train.data.batch import Batch, Transform
+from train.data.boxes import clipped_said
+from train.data.decode import PIXELS
 from train.data.host import Letterbox
+from train.data.limited import limited
 from train.data.named import named
 from train.data.order import once, order
 from train.data.ragged import most
@@ -101,6 +105,7 @@ class Config:
         examples: how many.
         seeds: with commas; a column each.
         size: height and width to which images are brought, with a border; 0 leaves them.
+        max_pixels: a picture of more is refused.
         out: the sheet.
     """
 
@@ -113,10 +118,11 @@ class Config:
     examples: int = 6
     seeds: str = "0,1,2,3,4"
     size: int = 0
+    max_pixels: int = PIXELS
     out: pathlib.Path = pathlib.Path("sheet.png")
 
     def __post_init__(self) -> None:
-        positive(self, "examples")
+        positive(self, "examples", "max_pixels")
         for name in filter(None, self.stages.split(",")):
             choose("stages", name, STAGES)
         if not all(seed.strip().isdecimal() for seed in self.seeds.split(",")):
@@ -199,7 +205,8 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
 
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
-    data = getattr(named(config.data, config.want), config.split)
+    splits = limited(partial(named, config.data, config.want), config.max_pixels)
+    data = getattr(splits, config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")
     if config.first >= len(data):
@@ -225,6 +232,8 @@ def main(config: Config) -> Image.Image:
     out = at_home(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(out)
+    if said := clipped_said(source):
+        print(said)
     print(f"{len(indices)} examples of {config.data}/{config.split}: {out}")
     return drawn
 

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 
 from train.data.batch import Transform
+from train.data.decode import PIXELS
 from train.data.gaps import LIMIT
 from train.data.host import Host
 from train.data.source import About
@@ -126,6 +127,7 @@ class Recipe(Runtime):
             the value "skip" the next one takes its place in training, and evaluation leaves it out
             and says so.
         corrupt_limit: share of the training examples above which "skip" stops too.
+        max_pixels: a picture of more can't be read, so that a small file can't take all memory.
     """
 
     data: str
@@ -138,11 +140,12 @@ class Recipe(Runtime):
     weights: Literal["best", "last"] = "best"
     on_corrupt: Literal["stop", "skip"] = "stop"
     corrupt_limit: float = LIMIT
+    max_pixels: int = PIXELS
 
     def __post_init__(self) -> None:
         super().__post_init__()
         fraction(self, "corrupt_limit")
-        positive(self, "steps", "batch_size", "accumulation", "evaluate_every")
+        positive(self, "steps", "batch_size", "accumulation", "evaluate_every", "max_pixels")
         nonnegative(self, "seed")
         below(self, seed=2**32)
 

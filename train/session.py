@@ -13,6 +13,7 @@ from rich.console import Console
 
 from train import workdir
 from train.checkpoints import Checkpoints
+from train.data.boxes import clipped_said
 from train.data.masks import missing
 from train.data.source import classes_said
 from train.disk import taken
@@ -118,7 +119,12 @@ def session(
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
-    for line in (note, missing(prepared.about), describe(prepared, record["cpu"])):
+    for line in (
+        note,
+        missing(prepared.about),
+        clipped_said(prepared.data.train),
+        describe(prepared, record["cpu"]),
+    ):
         if line:
             say(line)
 

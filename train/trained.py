@@ -10,6 +10,7 @@ import optax
 import models
 from train import finetune, optim
 from train.accumulate import accumulated
+from train.data.limited import limited
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
 from train.experiment import Recipe, fraction, nonnegative, positive
@@ -115,10 +116,11 @@ def splits(config: Trained, want: str = "label") -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed.
 
     Args:
-        config: names the set in `data`.
+        config: names the set in `data`, and says how many pixels a picture may have.
         want: of its annotations, see `train.data.named.named`.
     """
-    return with_validation(named(config.data, want), config.validation)
+    found = limited(partial(named, config.data, want), config.max_pixels)
+    return with_validation(found, config.validation)
 
 
 Rule = Callable[..., optax.GradientTransformation]

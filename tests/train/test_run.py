@@ -19,6 +19,8 @@ from toy_detector import Config
 
 from train import workdir
 from train.checkpoints import Checkpoints
+from train.data.decode import PIXELS
+from train.data.limited import Limited
 from train.logs import read_metrics
 from train.opened import opened
 from train.prepared import prepare
@@ -65,6 +67,16 @@ def plain(tmp_path_factory):
     path = tmp_path_factory.mktemp("plain")
     whole(path)
     return path
+
+
+def test_boxes_that_were_clipped_are_said_as_the_run_begins(tmp_path, capsys):
+    prepared = prepare(toy_detector, ONE)
+    source = Limited(prepared.data.train, PIXELS)
+    source.clipped = {3: 1}
+    data = prepared.data._replace(train=source)
+    with session(replace(prepared, data=data), tmp_path):
+        said = " ".join(capsys.readouterr().out.split())
+    assert "Clipped: 1 box in 1 of the examples read, beyond the image" in said
 
 
 def state_of(path, step):

@@ -87,6 +87,7 @@ class Source(Protocol):
         __getitems__(indices): several examples, where reading them at once is faster.
         labels: (N,) int32, where they are known without reading.
         name(i): the file of example i, for messages; None where it has none.
+        clipped: index -> how many boxes were clipped to the image, of the examples that were read.
     """
 
     @property

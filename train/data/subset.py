@@ -46,6 +46,12 @@ class Subset:
         return file_of(self._source, self._inside(i))
 
     @property
+    def clipped(self) -> dict[int, int]:
+        """Of the part, where the source counts them."""
+        counts = self._source.clipped  # type: ignore[attr-defined]
+        return {i: counts[k] for i, k in enumerate(self._indices.tolist()) if k in counts}
+
+    @property
     def labels(self) -> np.ndarray:
         """(N,) int32: the label of every example of the part."""
         return labels(self._source)[self._indices]

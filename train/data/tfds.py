@@ -130,6 +130,11 @@ class Tfds:
         return self._truth(i, self._read([i])[0])
 
     @property
+    def clipped(self) -> dict[int, int]:
+        """Index -> how many boxes were clipped, of the examples that were read."""
+        return getattr(self._layout, "clipped", {})
+
+    @property
     def labels(self) -> np.ndarray:
         """(N,) int32: the label of every example; no image is decoded.
 

@@ -315,6 +315,14 @@ def test_bad_boxes_name_their_example(root, row, message):
             read(1)
 
 
+def test_boxes_that_leave_the_image_by_a_rounding_are_clipped_and_counted(root):
+    source = detection(root, "boxed", [((0.0, 0.0, 0.5, 1.01), 0, False)])
+    np.testing.assert_array_equal(source[1]["boxes"], np.float32([[0, 0, 500, 187.5]]))
+    assert source.clipped == {1: 1}
+    write_set(root)
+    assert tfds.source("tiny", "train").clipped == {}
+
+
 def test_what_a_set_lacks_is_refused_with_its_features(root):
     write_set(root)
     with pytest.raises(Refused, match=r"is no detection set .* its features are image"):

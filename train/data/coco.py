@@ -12,7 +12,8 @@ import numpy as np
 
 from train.data.boxes import boxes
 from train.data.decode import Unreadable, length, picture
-from train.data.folder import SPLITS
+from train.data.layout import SPLITS
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.refusal import Refused
 
@@ -227,7 +228,17 @@ class Coco:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the JSON file and of every image's size in bytes; -1 where it is missing."""
+        """`FORM` and a SHA-256: of the JSON file, and of every image its size, -1 where there is
+        none, and its sampled bytes (`train.data.sampled`).
+        """
+        digest = hashlib.sha256(self._digest.encode())
+        for size, content in sampled(os.path.join(self._images, file) for file in self._files):
+            digest.update(b"%d\0%b" % (size, content))
+        return FORM + digest.hexdigest()
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """As runs of 0.1 recorded it: without the sampled bytes."""
         digest = hashlib.sha256(self._digest.encode())
         for file in self._files:
             digest.update(b"%d " % length(self._images / file))

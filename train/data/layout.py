@@ -1,0 +1,273 @@
+"""Layout: which folder of a set of pictures is which split, where each class is a folder."""
+
+import collections
+import difflib
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from train.data.listing import (
+    entries,
+    few,
+    holds_pictures,
+    left_behind,
+    loose,
+    shown,
+    subfolders,
+)
+from train.refusal import Refused
+
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": (
+        "validation", "val", "valid", "validating", "dev", "devel", "development",
+    ),
+    "test": ("test", "testing"),
+}  # fmt: skip
+"""Split -> the words for it in the names of folders and files."""
+EVALUATION = ("eval", "evaluation")
+"""Words for the test split, or for validation where another folder is the test split."""
+
+ROLES = {word: split for split, words in SPLITS.items() for word in words} | dict.fromkeys(
+    EVALUATION, "evaluation"
+)
+AROUND = frozenset(
+    (
+        "seg", "set", "sets", "image", "images", "img", "imgs", "picture", "pictures", "pics",
+        "photo", "photos", "data", "dataset", "split", "folder", "samples", "files",
+    )
+)  # fmt: skip
+"""Words that people put beside these."""
+UNKNOWN = ("all", "unknown", "unlabeled", "unlabelled")
+"""Words for a folder of pictures without labels."""
+GLUED = re.compile(rf"({'|'.join(ROLES)})(?:set|data|images|imgs|dir|split)")
+"""Both in one word."""
+
+DEEP = 6
+"""Levels that a path which is probably meant is looked for."""
+
+
+class Layout(NamedTuple):
+    """Where the splits of a set are."""
+
+    splits: dict[str, pathlib.Path]
+    """Split -> the folder of its classes; "train" is among them."""
+    notes: tuple[str, ...]
+    """What is not used, or taken for something that it may not be, in lines."""
+
+
+def roles(names: Iterable[str]) -> dict[str, str]:
+    """Names of folders side by side that mean a split -> "train", "validation", "test" or
+    "evaluation".
+
+    In any case, with numbers and the words of `AROUND`: "Train", "train_images", "seg_test",
+    "val2017". With other words where two differ in the split's alone: "pets_train" and "pets_test".
+    """
+    meant: dict[tuple[str, ...], dict[str, str]] = collections.defaultdict(dict)
+    for name in names:
+        words = _words(name)
+        said = [word for word in words if word in ROLES]
+        if len(said) == 1:
+            rest = tuple(word for word in words if word not in ROLES and word not in AROUND)
+            meant[rest][name] = ROLES[said[0]]
+    return {
+        name: role
+        for rest, found in meant.items()
+        if not rest or len({*found.values()}) > 1
+        for name, role in found.items()
+    }
+
+
+def layout(root: pathlib.Path) -> Layout:
+    """The folder of each split: `root/train/CLASS/...`, or `root` itself as "train" alone.
+
+    A folder of a split holds folders with pictures, or a folder of its own name that does. A class
+    may be called "train": its folder holds no folders.
+
+    Raises:
+        Refused: there is no such folder, two folders are the same split, splits without a training
+            split or without class folders, or splits below the classes.
+    """
+    check_folder(f"folder={str(root)!r}", root)
+    folders = subfolders(root)
+    meant = roles(path.name for path in folders)
+    found: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+    bare = {}
+    for path in folders:
+        if path.name in meant:
+            inner = _entered(path)
+            if _has_classes(inner, meant[path.name]):
+                found[meant[path.name]].append(inner)
+            else:
+                bare[path] = meant[path.name]
+    if not found:
+        return Layout({"train": root}, _alone(root, folders, bare))
+    if several := found.pop("evaluation", []):
+        found["validation" if found["test"] and not found["validation"] else "test"] += several
+    splits = {}
+    for split in (*SPLITS,):
+        paths = found[split]
+        if len(paths) > 1:
+            raise Refused(
+                f"folder={str(root)!r} has {len(paths)} folders of the {split} split: "
+                f"{few([_below(root, path) for path in paths])}; move one away"
+            )
+        if paths:
+            splits[split] = paths[0]
+    if "train" not in splits:
+        has = few([_below(root, path) for path in splits.values()])
+        without = "".join(f"; {line.rstrip('.')}" for line in _bare(bare))
+        raise Refused(
+            f"folder={str(root)!r} has no training split: no {root / 'train' / 'CLASS'}; it has "
+            f"{has}{without}"
+        )
+    return Layout(splits, (*_unused(root, meant), *_bare(bare)))
+
+
+def check_folder(asked: str, path: pathlib.Path) -> None:
+    """See that there is such a folder.
+
+    Args:
+        asked: what was asked, as `field='value'`.
+        path: the folder that it means.
+
+    Raises:
+        Refused: there is none; says what there is on the way, and a name that is near.
+    """
+    if path.is_dir():
+        return
+    whole = path.absolute()
+    above = next(folder for folder in whole.parents if folder.is_dir())
+    at_fault = above / whole.relative_to(above).parts[0]
+    if at_fault.exists():
+        packed = at_fault.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".xz")
+        hint = "; unpack it" if packed else ""
+        raise Refused(f"{asked}: {at_fault} is a file, no folder{hint}")
+    if at_fault.is_symlink():
+        raise Refused(f"{asked}: {at_fault} is a link to nothing")
+    names = {each.name.casefold(): each.name for each in subfolders(above)}
+    near = difflib.get_close_matches(at_fault.name.casefold(), names, n=3, cutoff=0.6)
+    hint = f"; nearest: {few([str(above / names[name]) for name in near])}" if near else ""
+    raise Refused(f"{asked}: there is no folder {at_fault}{hint}")
+
+
+def meant_instead(root: pathlib.Path) -> pathlib.Path | None:
+    """The folder that is probably meant where `root` is none of several classes: one below it that
+    holds all its pictures, or the one above it where `root` is a class.
+    """
+    path = root
+    for _ in range(DEEP):
+        inside = [each for each in subfolders(path) if holds_pictures(each)]
+        if len(inside) != 1:
+            break
+        path = inside[0]
+        if _count(path) > 1:
+            return path
+    above = root.resolve().parent
+    if above.parent == above or not loose(root):
+        return None
+    # Only a level deep: it may be anything, such as somebody's home.
+    beside = subfolders(above)
+    return above if len(beside) > 1 and all(map(loose, beside)) else None
+
+
+def instead(root: pathlib.Path) -> str:
+    """The same, for the end of a message."""
+    path = meant_instead(root)
+    return "" if path is None else f"; is folder:{path} meant?"
+
+
+def _count(root: pathlib.Path) -> int:
+    """Classes to train on."""
+    try:
+        return sum(map(holds_pictures, subfolders(layout(root).splits["train"])))
+    except Refused:
+        return 0
+
+
+def _entered(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or the folder in it where it holds that alone, of the same name."""
+    inside = subfolders(path)
+    same = len(inside) == 1 and inside[0].name.casefold() == path.name.casefold()
+    return inside[0] if same and not loose(path) else path
+
+
+def _has_classes(path: pathlib.Path, role: str) -> bool:
+    """Whether the folder of a split holds folders of pictures, one a class.
+
+    One folder with a name that says nothing, as in test/images, is no class but of a split to
+    train on, where it is refused as the only one.
+    """
+    held = [each.name for each in subfolders(path) if holds_pictures(each)]
+    if role == "train" or len(held) != 1:
+        return bool(held)
+    return not {*_words(held[0])} <= {*AROUND, *ROLES, *UNKNOWN}
+
+
+def _words(name: str) -> list[str]:
+    """Those of a folder's name, in lower case, without numbers."""
+    words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
+    return [GLUED.sub(r"\1", word) if GLUED.fullmatch(word) else word for word in words]
+
+
+def _alone(
+    root: pathlib.Path, folders: list[pathlib.Path], bare: dict[pathlib.Path, str]
+) -> tuple[str, ...]:
+    """Notes of a set that is not split.
+
+    Raises:
+        Refused: it is, but not as it is read.
+    """
+    held = [path for path in folders if holds_pictures(path)]
+    split = [path for path in held if path in bare]
+    called = {bare[path] for path in split}
+    if split and (split == held or ("train" in called and len(called) > 1)):
+        names = few([path.name for path in split])
+        raise Refused(
+            f"folder={str(root)!r}: {names} hold{'s' * (len(split) == 1)} pictures and no folders, "
+            f"one a class; wanted: {split[0] / 'CLASS'}/*.jpg"
+        )
+    inside = [{*roles(each.name for each in subfolders(path)).values()} for path in held]
+    if inside and all("train" in roles_of and len(roles_of) > 1 for roles_of in inside):
+        raise Refused(
+            f"folder={str(root)!r} has its splits below its classes, in {shown(held[0].name)} "
+            f"and others; wanted: {root / 'train' / held[0].name}/*.jpg"
+        )
+    return tuple(
+        f"{shown(str(path))} holds pictures and no folders: it is taken for a class, not for the "
+        f"{split} split."
+        for path, split in bare.items()
+        if path in held
+    )
+
+
+def _unused(root: pathlib.Path, meant: dict[str, str]) -> list[str]:
+    """What lies beside the splits, in a line."""
+    try:
+        names = sorted(each.name for each in os.scandir(root) if each.is_dir())
+    except OSError:
+        names = []
+    other = [name for name in names if name not in meant]
+    other = sorted(other, key=left_behind)  # what the user knows first
+    notes = []
+    if other:
+        notes.append(f"Not used, as no split: {few(other)} in {shown(str(root))}.")
+    if pictures := loose(root):
+        count = f"{len(pictures):,} picture{'s' * (len(pictures) > 1)}"
+        notes.append(f"Not used: {count} in {shown(str(root))} itself, {few(pictures)}.")
+    if lost := [entry.name for entry in entries(root) if not entry.there]:
+        notes.append(f"Links to nothing in {shown(str(root))}: {few(lost)}.")
+    return notes
+
+
+def _bare(bare: dict[pathlib.Path, str]) -> list[str]:
+    return [
+        f"{shown(str(path))} has no folder with pictures, one a class: it is no {role} split."
+        for path, role in bare.items()
+    ]
+
+
+def _below(root: pathlib.Path, path: pathlib.Path) -> str:
+    return str(path.relative_to(root))

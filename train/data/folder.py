@@ -15,6 +15,7 @@ from train.data.listing import (
     Below,
     below,
     composed,
+    counted,
     entries,
     examples,
     few,
@@ -198,8 +199,11 @@ def _left_out(place: pathlib.Path, parts: Iterable[Below], bare: Sequence[str]) 
     again += [path for part in parts for path in part.again]
     pictures = loose(place)
     said = [
-        (others, f"{len(others):,} files in {where} that are no pictures: {examples(others)}"),
-        (pictures, f"pictures in {where} itself, which are of no class: {few(pictures)}"),
+        (others, f"{counted(len(others), 'file')} in {where}, no picture: {examples(others)}"),
+        (
+            pictures,
+            f"{counted(len(pictures), 'picture')} in {where} itself, of no class: {few(pictures)}",
+        ),
         (bare, f"folders in {where} without a picture: {few(bare)}"),
         (again, f"links in {where} to folders that are taken already: {few(again)}"),
     ]

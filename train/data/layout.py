@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from train.data.listing import (
+    counted,
     entries,
     few,
     holds_pictures,
@@ -255,8 +256,10 @@ def _unused(root: pathlib.Path, meant: dict[str, str]) -> list[str]:
     if other:
         notes.append(f"Not used, as no split: {few(other)} in {shown(str(root))}.")
     if pictures := loose(root):
-        count = f"{len(pictures):,} picture{'s' * (len(pictures) > 1)}"
-        notes.append(f"Not used: {count} in {shown(str(root))} itself, {few(pictures)}.")
+        count = counted(len(pictures), "picture")
+        notes.append(
+            f"Not used: {count} in {shown(str(root))} itself, of no class: {few(pictures)}."
+        )
     if lost := [entry.name for entry in entries(root) if not entry.there]:
         notes.append(f"Links to nothing in {shown(str(root))}: {few(lost)}.")
     return notes

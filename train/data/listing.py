@@ -228,6 +228,11 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(map(shown, names[:4])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def counted(count: int, word: str) -> str:
+    """1 file, 2 files."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
 def shown(name: str) -> str:
     """A name as any terminal can print it: what is not UTF-8 or no character is escaped."""
     whole = name.encode("utf-8", "backslashreplace").decode()

@@ -138,14 +138,17 @@ def _annotated(source: Source) -> bool:
 
 def _folder(path: pathlib.Path, want: str) -> Splits:
     _check(path, want, "label")
-    found = layout.layout(path).splits
-    splits = _roles(str(path), found, lambda split: folder.folder(path, split))
-    if len(names := splits.train.about.classes) == 1:
+    train = folder.folder(path)
+    if len(names := train.about.classes) == 1:
         raise Refused(
             f"data='folder:{path}' has one class, {names[0]!r}: nothing to tell apart"
             f"{layout.instead(path)}"
         )
-    return splits
+
+    def source(split: str) -> Source:
+        return train if split == "train" else folder.folder(path, split)
+
+    return _roles(str(path), layout.layout(path).splits, source)
 
 
 def _coco(path: pathlib.Path, want: str) -> Splits:

@@ -87,7 +87,7 @@ def test_what_lies_beside_the_splits_is_said_in_a_line(tmp_path):
     assert [*found] == ["train"]
     assert notes == (
         f"Not used, as no split: pred, unlabeled, .cache, __MACOSX in {tmp_path}.",
-        f"Not used: 1 picture in {tmp_path} itself, stray.jpg.",
+        f"Not used: 1 picture in {tmp_path} itself, of no class: stray.jpg.",
         f"Links to nothing in {tmp_path}: val.",
     )
 

@@ -142,11 +142,10 @@ def _classes(root: pathlib.Path, place: pathlib.Path) -> list[str]:
     names = [*dict.fromkeys(composed(path.name) for path in subfolders(place))]
     if not names:
         pictures = loose(place)
-        is_empty = "" if pictures else " is empty"
-        but = f", but pictures, {few(pictures)}" if pictures else ""
+        count = counted(len(pictures), "picture")
+        what = f" holds {count} ({few(pictures)}), but" if pictures else " is empty:"
         raise Refused(
-            f"folder={str(place)!r}{is_empty}: it holds no subfolder, a class each{but}"
-            f"{instead(root)}"
+            f"folder={str(place)!r}{what} it holds no subfolder, a class each{instead(root)}"
         )
     return names
 
@@ -205,7 +204,7 @@ def _left_out(place: pathlib.Path, parts: Iterable[Below], bare: Sequence[str]) 
             f"{counted(len(pictures), 'picture')} in {where} itself, of no class: {few(pictures)}",
         ),
         (bare, f"folders in {where} without a picture: {few(bare)}"),
-        (again, f"links in {where} to folders that are taken already: {few(again)}"),
+        (again, f"links in {where} to folders that are taken already, or above: {few(again)}"),
     ]
     notes = [f"Not used: {line}." for some, line in said if some]
     if lost:

@@ -177,7 +177,7 @@ def meant_instead(root: pathlib.Path) -> pathlib.Path | None:
 def instead(root: pathlib.Path) -> str:
     """The same, for the end of a message."""
     path = meant_instead(root)
-    return "" if path is None else f"; is folder:{path} meant?"
+    return "" if path is None else f"; is folder:{shown(str(path))} meant?"
 
 
 def _count(root: pathlib.Path) -> int:
@@ -225,22 +225,28 @@ def _alone(
     split = [path for path in held if path in bare]
     called = {bare[path] for path in split}
     if split and (split == held or ("train" in called and len(called) > 1)):
-        names = few([path.name for path in split])
+        names, first = few([path.name for path in split]), split[0]
         raise Refused(
             f"folder={str(root)!r}: {names} hold{'s' * (len(split) == 1)} pictures and no folders, "
-            f"one a class; wanted: {split[0] / 'CLASS'}/*.jpg"
+            f"one a class: wanted are {first / 'CLASS'}/*.jpg, or {root / 'train' / first.name} "
+            "where that is a class"
         )
+    for path in split:
+        if bare[path] == "test":
+            raise Refused(
+                f"folder={str(path)!r} holds pictures and no folders: if it is a class, move all "
+                f"classes to {root / 'train'}; if it is the test split, move it away"
+            )
     inside = [{*roles(each.name for each in subfolders(path)).values()} for path in held]
-    if inside and all("train" in roles_of and len(roles_of) > 1 for roles_of in inside):
+    if len(inside) > 1 and all("train" in below and len(below) > 1 for below in inside):
         raise Refused(
-            f"folder={str(root)!r} has its splits below its classes, in {shown(held[0].name)} "
-            f"and others; wanted: {root / 'train' / held[0].name}/*.jpg"
+            f"folder={str(root)!r} has its splits below its classes, as in {held[0].name!r}; "
+            f"wanted: {root / 'train' / held[0].name}/*.jpg"
         )
     return tuple(
         f"{shown(str(path))} holds pictures and no folders: it is taken for a class, not for the "
-        f"{split} split."
-        for path, split in bare.items()
-        if path in held
+        f"{bare[path]} split."
+        for path in split
     )
 
 

@@ -135,6 +135,12 @@ def test_a_validation_split_alone_is_the_test(tmp_path):
             r"has one class, 'x': .* is folder:\S+/x/data meant\?$",
         ),
         (
+            lambda root: [
+                classes(root / "x" / each, {"a": 1, "b": 1}) for each in ("Train", "Val")
+            ],
+            r"has one class, 'x': .* is folder:\S+/x meant\?$",
+        ),
+        (
             lambda root: (classes(root / "images", {"a": 1, "b": 1}), (root / "notes").mkdir()),
             r"/notes' is a class without an image; is folder:\S+/images meant\?$",
         ),
@@ -165,7 +171,7 @@ def test_an_image_is_upright(tmp_path):
 
 def test_a_class_as_a_path_is_pointed_to_the_folder_above(tmp_path):
     classes(tmp_path / "pets", {"cat": 2, "dog": 1})
-    with pytest.raises(Refused, match=r"subfolder, .* 0.png, 1.png; is folder:\S+/pets meant\?"):
+    with pytest.raises(Refused, match=r"2 pictures \(0.png, 1.png\), but .* is folder:\S+/pets m"):
         named(f"folder:{tmp_path}/pets/cat")
 
 

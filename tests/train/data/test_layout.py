@@ -118,6 +118,7 @@ def test_a_class_may_be_called_as_a_split(tmp_path):
     [
         (("train/1.jpg", "test/1.jpg"), "test, train hold pictures and no folders, one a class"),
         (("train/1.jpg", "test1/1.jpg", "sample/1.jpg"), "test1, train hold pictures and no"),
+        (("cat/1.jpg", "dog/1.jpg", "test/1.jpg"), "test' holds .* move it away"),
         (("train/1.jpg",), "train holds pictures and no folders"),
         (("val/a/1.jpg", "test/a/1.jpg"), "has no training split: .*it has val, test"),
         (("Train/1.jpg", "Test/a/1.jpg"), "it has Test; .*Train has no folder with pictures"),

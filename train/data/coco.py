@@ -12,9 +12,9 @@ import numpy as np
 
 from train.data.boxes import boxes
 from train.data.decode import Unreadable, length, picture
-from train.data.layout import SPLITS
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
+from train.data.split_names import WORDS
 from train.refusal import Refused
 
 ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
@@ -43,7 +43,7 @@ def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
         Refused: there is none of these with a training split.
     """
     found: dict[str, tuple[pathlib.Path, pathlib.Path]] = {}
-    for split, names in SPLITS.items():
+    for split, names in WORDS.items():
         for name in names:
             files = sorted(root.glob(f"annotations/instances_{name}[0-9]*.json"))
             files += root.glob(f"annotations/instances_{name}.json")

@@ -11,18 +11,8 @@ import numpy as np
 
 from train.data.decode import length, picture
 from train.data.layout import instead, layout
-from train.data.listing import (
-    Below,
-    below,
-    composed,
-    counted,
-    entries,
-    examples,
-    few,
-    loose,
-    shown,
-    subfolders,
-)
+from train.data.listing import Below, below, composed, entries, loose, subfolders
+from train.data.said import counted, examples, few, shown
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.refusal import Refused, choose
@@ -33,7 +23,7 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) 
 
     Classes are the subfolders of the training split by Unicode code point (of the composed form,
     NFC), the same on every machine and for every split. Images are all files below a class with
-    one of `train.data.listing.ENDINGS`, and those without an ending that are pictures; hidden files
+    one of `train.data.endings.ENDINGS`, and those without an ending that are pictures; hidden files
     and folders are left alone. A link to nothing that has such an ending counts, and is
     `Unreadable` when it is read, as a device or a pipe is: a part of the set must not be missing
     without a word. What else is left out is in `notes`.

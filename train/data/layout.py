@@ -4,47 +4,12 @@ import collections
 import difflib
 import os
 import pathlib
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from train.data.listing import (
-    counted,
-    entries,
-    few,
-    holds_pictures,
-    left_behind,
-    loose,
-    shown,
-    subfolders,
-)
+from train.data.listing import entries, holds_pictures, left_behind, loose, subfolders
+from train.data.said import counted, few, shown
+from train.data.split_names import WORDS, roles, says_nothing
 from train.refusal import Refused
-
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": (
-        "validation", "val", "valid", "validating", "dev", "devel", "development",
-    ),
-    "test": ("test", "testing"),
-}  # fmt: skip
-"""Split -> the words for it in the names of folders and files."""
-EVALUATION = ("eval", "evaluation")
-"""Words for the test split, or for validation where another folder is the test split."""
-
-ROLES = {word: split for split, words in SPLITS.items() for word in words} | dict.fromkeys(
-    EVALUATION, "evaluation"
-)
-AROUND = frozenset(
-    (
-        "seg", "set", "sets", "image", "images", "img", "imgs", "picture", "pictures", "pics",
-        "photo", "photos", "data", "dataset", "split", "folder", "samples", "files",
-    )
-)  # fmt: skip
-"""Words that people put beside these."""
-UNKNOWN = ("all", "unknown", "unlabeled", "unlabelled")
-"""Words for a folder of pictures without labels."""
-GLUED = re.compile(rf"({'|'.join(ROLES)})(?:set|data|images|imgs|dir|split)")
-"""Both in one word."""
 
 DEEP = 6
 """Levels that a path which is probably meant is looked for."""
@@ -57,28 +22,6 @@ class Layout(NamedTuple):
     """Split -> the folder of its classes; "train" is among them."""
     notes: tuple[str, ...]
     """What is not used, or taken for something that it may not be, in lines."""
-
-
-def roles(names: Iterable[str]) -> dict[str, str]:
-    """Names of folders side by side that mean a split -> "train", "validation", "test" or
-    "evaluation".
-
-    In any case, with numbers and the words of `AROUND`: "Train", "train_images", "seg_test",
-    "val2017". With other words where two differ in the split's alone: "pets_train" and "pets_test".
-    """
-    meant: dict[tuple[str, ...], dict[str, str]] = collections.defaultdict(dict)
-    for name in names:
-        words = _words(name)
-        said = [word for word in words if word in ROLES]
-        if len(said) == 1:
-            rest = tuple(word for word in words if word not in ROLES and word not in AROUND)
-            meant[rest][name] = ROLES[said[0]]
-    return {
-        name: role
-        for rest, found in meant.items()
-        if not rest or len({*found.values()}) > 1
-        for name, role in found.items()
-    }
 
 
 def layout(root: pathlib.Path) -> Layout:
@@ -105,10 +48,8 @@ def layout(root: pathlib.Path) -> Layout:
                 bare[path] = meant[path.name]
     if not found:
         return Layout({"train": root}, _alone(root, folders, bare))
-    if several := found.pop("evaluation", []):
-        found["validation" if found["test"] and not found["validation"] else "test"] += several
     splits = {}
-    for split in (*SPLITS,):
+    for split in WORDS:
         paths = found[split]
         if len(paths) > 1:
             raise Refused(
@@ -135,23 +76,27 @@ def check_folder(asked: str, path: pathlib.Path) -> None:
         path: the folder that it means.
 
     Raises:
-        Refused: there is none; says what there is on the way, and a name that is near.
+        Refused: there is none.
     """
-    if path.is_dir():
-        return
+    if not path.is_dir():
+        raise Refused(f"{asked}: {nearest(path)}")
+
+
+def nearest(path: pathlib.Path) -> str:
+    """Of a path that is no folder, for a message: the part at fault, and a name that is near."""
     whole = path.absolute()
     above = next(folder for folder in whole.parents if folder.is_dir())
     at_fault = above / whole.relative_to(above).parts[0]
+    said = shown(str(at_fault))
     if at_fault.exists():
         packed = at_fault.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".xz")
-        hint = "; unpack it" if packed else ""
-        raise Refused(f"{asked}: {at_fault} is a file, no folder{hint}")
+        return f"{said} is a file, no folder{'; unpack it' if packed else ''}"
     if at_fault.is_symlink():
-        raise Refused(f"{asked}: {at_fault} is a link to nothing")
+        return f"{said} is a link to nothing"
     names = {each.name.casefold(): each.name for each in subfolders(above)}
     near = difflib.get_close_matches(at_fault.name.casefold(), names, n=3, cutoff=0.6)
     hint = f"; nearest: {few([str(above / names[name]) for name in near])}" if near else ""
-    raise Refused(f"{asked}: there is no folder {at_fault}{hint}")
+    return f"there is no folder {said}{hint}"
 
 
 def meant_instead(root: pathlib.Path) -> pathlib.Path | None:
@@ -204,13 +149,7 @@ def _has_classes(path: pathlib.Path, role: str) -> bool:
     held = [each.name for each in subfolders(path) if holds_pictures(each)]
     if role == "train" or len(held) != 1:
         return bool(held)
-    return not {*_words(held[0])} <= {*AROUND, *ROLES, *UNKNOWN}
-
-
-def _words(name: str) -> list[str]:
-    """Those of a folder's name, in lower case, without numbers."""
-    words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
-    return [GLUED.sub(r"\1", word) if GLUED.fullmatch(word) else word for word in words]
+    return not says_nothing(held[0])
 
 
 def _alone(

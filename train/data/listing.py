@@ -1,15 +1,12 @@
 """Listing: what lies in a folder of pictures, each file once, and what of it is left out."""
 
-import collections
 import os
 import pathlib
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from PIL import Image
-
-from train.data import decode
+from train.data.endings import ENDINGS, UNREAD, ending, is_one
 from train.refusal import Refused
 
 LEFT_BEHIND = frozenset(
@@ -19,29 +16,6 @@ LEFT_BEHIND = frozenset(
     )
 )  # fmt: skip
 """Names, in lower case, of what systems leave in a folder; so is all whose name begins with "."."""
-
-_KNOWN = Image.registered_extensions()
-ENDINGS = frozenset((".jif", ".jfi", ".mpo")) | {
-    ending for ending, name in _KNOWN.items() if name in decode.FORMATS
-}
-"""What the name of a picture that is read ends with, in lower case."""
-
-_NO_PICTURES = ("BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "PDF")
-"""Data, films and documents, which Pillow has a name for too."""
-UNREAD = (
-    frozenset(
-        (
-            ".3fr", ".ai", ".arw", ".avif", ".avifs", ".bpg", ".cr2", ".cr3", ".crw", ".dcm",
-            ".dicom", ".djvu", ".dng", ".erf", ".exr", ".flif", ".hdr", ".heic", ".heif", ".heics",
-            ".hif", ".iff", ".jng", ".jp3", ".jpm", ".jxl", ".jxr", ".kdc", ".mef", ".mng", ".mos",
-            ".mrw", ".nef", ".nrw", ".orf", ".pam", ".pef", ".pict", ".pct", ".psb", ".raf",
-            ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".svg", ".svgz", ".wbmp", ".wdp",
-            ".x3f", ".xcf",
-        )
-    )
-    | {ending for ending, name in _KNOWN.items() if name not in _NO_PICTURES}
-) - ENDINGS  # fmt: skip
-"""What the name of a picture ends with that is not read: it must not be missing unsaid."""
 
 
 class Entry(NamedTuple):
@@ -106,20 +80,13 @@ def subfolders(path: str | pathlib.Path) -> list[pathlib.Path]:
 
 
 def is_picture(path: str, entry: Entry) -> bool:
-    """Whether a file counts as a picture, whatever is in it: by the ending of its name.
+    """Whether a file counts as a picture that is read, whatever is in it: by the end of its name.
 
     Without an ending, by its content.
     """
-    ending = _ending(entry.name)
-    if ending or entry.folder or not entry.file:
-        return ending in ENDINGS and not entry.folder
-    try:
-        with Image.open(path, formats=decode.FORMATS):
-            return True
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # decoders raise what they like
-        return False
+    if entry.folder or ending(entry.name) or not entry.file:
+        return not entry.folder and ending(entry.name) in ENDINGS
+    return is_one(path)
 
 
 def loose(path: str | pathlib.Path) -> list[str]:
@@ -179,7 +146,7 @@ def below(root: str | pathlib.Path, tops: Sequence[str]) -> Iterator[Below]:
                 continue
             if is_picture(os.path.join(where, entry.name), entry):
                 found.pictures.append(name)
-            elif _ending(entry.name) in UNREAD:
+            elif ending(entry.name) in UNREAD:
                 found.unread.append(name)
             elif entry.there:
                 found.others.append(name)
@@ -211,34 +178,6 @@ def below(root: str | pathlib.Path, tops: Sequence[str]) -> Iterator[Below]:
         yield found
 
 
-def examples(paths: Iterable[str]) -> str:
-    """Files in words, by their endings: "3 .txt (cat/a.txt), 1 .json (dog/b.json)"."""
-    by_ending: dict[str, list[str]] = collections.defaultdict(list)
-    for path in paths:
-        by_ending[_ending(path) or "without an ending"].append(path)
-    often = sorted(by_ending.items(), key=lambda item: (-len(item[1]), item[0]))
-    said = [f"{len(some):,} {ending} ({shown(some[0])})" for ending, some in often[:4]]
-    rest = sum(len(some) for _, some in often[4:])
-    return ", ".join(said) + (f" and {rest:,} others" if rest else "")
-
-
-def few(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - 4
-    return ", ".join(map(shown, names[:4])) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def counted(count: int, word: str) -> str:
-    """1 file, 2 files."""
-    return f"{count:,} {word}{'s' * (count != 1)}"
-
-
-def shown(name: str) -> str:
-    """A name as any terminal can print it: what is not UTF-8 or no character is escaped."""
-    whole = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in whole)
-
-
 def _entry(found: os.DirEntry[str]) -> Entry:
     link = found.is_symlink()
     if not link:
@@ -255,13 +194,8 @@ def _entry(found: os.DirEntry[str]) -> Entry:
 
 def _stands_for_one(path: str | pathlib.Path, entry: Entry) -> bool:
     """Whether a file in a folder is a picture, read or not."""
-    unread = not entry.folder and _ending(entry.name) in UNREAD
+    unread = not entry.folder and ending(entry.name) in UNREAD
     return unread or is_picture(os.path.join(path, entry.name), entry)
-
-
-def _ending(name: str) -> str:
-    """In lower case, with its dot; "" where there is none."""
-    return os.path.splitext(name.rstrip())[1].lower()
 
 
 def _above(path: str, where: str) -> bool:

@@ -1,27 +1,17 @@
 """What of a folder is a picture, and links."""
 
 import io
-import os
 
 import pytest
 from image_files import pixels, save
 from PIL import Image
 
 from train.data import decode
-from train.data.listing import ENDINGS, UNREAD, Below, below, examples, few, shown, subfolders
+from train.data.listing import Below, below, subfolders
 
 
 def found(root, *tops):
     return [*below(root, tops)]
-
-
-def test_every_ending_that_pillow_knows_is_read_or_refused():
-    """But for data, films and documents, which are said as other files are."""
-    said = {".bufr", ".grib", ".h5", ".hdf", ".iim", ".mpeg", ".mpg", ".pdf"}
-    assert {*Image.registered_extensions()} - said <= ENDINGS | UNREAD
-    assert not ENDINGS & UNREAD
-    assert {".avif", ".ppm", ".jfif", ".jp2", ".mpo", ".apng", ".jpe"} <= ENDINGS
-    assert {".heic", ".jxl", ".cr2", ".nef", ".svg", ".dcm"} <= UNREAD
 
 
 @pytest.mark.parametrize("name", decode.FORMATS)
@@ -128,12 +118,3 @@ def test_the_order_is_that_of_the_composed_names_files_first(tmp_path):
     assert [name.removeprefix("top/") for name in found(tmp_path, "top")[0].pictures] == [
         "z.png", "é.png", "e\u0301a.png", "Z/2.png", "a/1.png",
     ]  # fmt: skip
-
-
-def test_names_in_words():
-    paths = [f"a/{i}.txt" for i in range(1200)] + ["b/x.TXT", "Makefile", "c/y.json"]
-    said = "1,201 .txt (a/0.txt), 1 .json (c/y.json), 1 without an ending (Makefile)"
-    assert examples(paths) == said
-    assert examples([f"x.{i}" for i in range(6)]).endswith(", 1 .3 (x.3) and 2 others")
-    assert few(list("abcdef")) == "a, b, c, d and 2 more"
-    assert shown(os.fsdecode(b"caf\xe9\n")) == "caf\\udce9\\n"

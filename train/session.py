@@ -15,7 +15,8 @@ from train import workdir
 from train.checkpoints import Checkpoints
 from train.data.boxes import clipped_said
 from train.data.masks import missing
-from train.data.source import classes_said
+from train.data.named import Splits, may_be
+from train.data.source import Source, classes_said, earlier_fingerprint, notes
 from train.disk import taken
 from train.experiment import RUNTIME
 from train.finetune import begun
@@ -102,25 +103,26 @@ def session(
     workdir.make(path)
     config, data = prepared.config, prepared.data
     devices = prepared.mesh.devices.ravel().tolist()
-    fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}
     record = provenance(
         seed=config.seed,
         convolution=prepared.backend.name,
-        fingerprints=fingerprints,
+        fingerprints={split: source.fingerprint for split, source in given(data).items()},
         devices=devices,
         weights=None if weights is None else digest_of(weights),
     )
     # Refuses other data before anything changes.
     goes_on = Checkpoints(path / "checkpoints").begun()
-    written = workdir.joined(path, record, goes_on=goes_on)
+    written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
     # The configuration first: without it what a killed process leaves could not be gone on with.
     workdir.write_config(path, prepared.experiment, config)
     workdir.write(path / workdir.ABOUT, prepared.about)
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
+    noted = dict.fromkeys(line for source in given(data).values() for line in notes(source))
     for line in (
         note,
+        *noted,
         missing(prepared.about),
         clipped_said(prepared.data.train),
         describe(prepared, record["cpu"]),
@@ -188,8 +190,29 @@ def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
         yield claim
 
 
+def given(data: Splits) -> dict[str, Source]:
+    """Split -> its source, of those that there are."""
+    return {split: source for split, source in data._asdict().items() if source is not None}
+
+
+def earlier_prints(data: Splits) -> dict[str, str]:
+    """Split -> fingerprint as earlier versions recorded it."""
+    return {split: earlier_fingerprint(source) for split, source in given(data).items()}
+
+
+def refuse_other_data(path: Path, data: Splits) -> None:
+    """What lives in a directory must have begun with these data.
+
+    Raises:
+        Refused: it did not.
+    """
+    now = {split: source.fingerprint for split, source in given(data).items()}
+    workdir.refuse_other_data(path, now, partial(earlier_prints, data))
+
+
 def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
-    """What lives in a directory must be what is asked, but for its runtime fields.
+    """What lives in a directory must be what is asked, but for its runtime fields, and for the
+    place of data in files: whether they are the same is seen when they are read.
 
     Raises:
         Refused: it is another run.
@@ -206,6 +229,8 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
         raise Refused(f"workdir={str(path)!r} holds {holds}, not {asked}")
     if left := sorted(set(earlier.seeds) - set(config.seeds)):
         raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
+    if may_be(earlier.data, config.data):
+        earlier = dataclasses.replace(earlier, data=config.data)
     workdir.refuse_changes(path, earlier, config, RUNTIME)
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from train import encoding, files
@@ -174,7 +174,11 @@ def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
 
 
 def joined(
-    path: pathlib.Path, provenance: dict[str, Any], *, goes_on: bool = True
+    path: pathlib.Path,
+    provenance: dict[str, Any],
+    *,
+    goes_on: bool = True,
+    earlier: Callable[[], Mapping[str, str]] = dict,
 ) -> dict[str, Any]:
     """What the run is made of; of a run that goes on, under `resumed`, beside what it began as.
 
@@ -182,28 +186,62 @@ def joined(
         path: where a run may live.
         provenance: of this process.
         goes_on: whether the run has a checkpoint; else it begins again.
+        earlier: as `refuse_other_data` takes it.
 
     Raises:
-        Refused: it goes on with other data: a fingerprint is not the recorded one.
+        Refused: as `refuse_other_data`.
+    """
+    refuse_other_data(path, provenance["data"], earlier)
+    first = read(path, PROVENANCE)
+    if first is None or not goes_on:
+        return provenance
+    return {**first, "resumed": [*_resumed(first), provenance]}
+
+
+def refuse_other_data(
+    path: pathlib.Path, data: Mapping[str, str], earlier: Callable[[], Mapping[str, str]] = dict
+) -> None:
+    """A run goes on with its data alone, wherever these lie by now.
+
+    Args:
+        path: where a run may live.
+        data: split -> fingerprint.
+        earlier: gives the same in the form that earlier versions recorded, where that was another;
+            asked only where `data` are not the recorded ones.
+
+    Raises:
+        Refused: a fingerprint is not the one that was recorded last; names the splits.
     """
     first = read(path, PROVENANCE)
-    if first is not None:
-        began = first.get("data")
-        if began is None:
-            raise Refused(
-                f"workdir={str(path)!r}: {PROVENANCE} does not say which data the run began with"
-            )
-        if began != provenance["data"]:
-            raise Refused(
-                f"workdir={str(path)!r} began with other data: "
-                f"{began} there, {provenance['data']} here"
-            )
-        if not goes_on:
-            return provenance
-        resumed = first.get("resumed", [])
-        resumed = resumed if isinstance(resumed, list) else []
-        provenance = {**first, "resumed": [*resumed, provenance]}
-    return provenance
+    if first is None:
+        return
+    if first.get("data") is None:
+        raise Refused(
+            f"workdir={str(path)!r}: {PROVENANCE} does not say which data the run began with"
+        )
+    # The newest form, once a run that began with an earlier one has gone on.
+    began = [one.get("data") for one in (first, *_resumed(first)) if one.get("data")][-1]
+    if began == data:
+        return
+    if not isinstance(began, dict):
+        began = {}
+    before = earlier()
+    differ = [
+        split
+        for split in dict.fromkeys((*began, *data))
+        if split not in began or began[split] not in (data.get(split), before.get(split))
+    ]
+    if differ:
+        raise Refused(
+            f"workdir={str(path)!r} began with other data: the files of {', '.join(differ)}, or "
+            f"what is in them, are not what {PROVENANCE} recorded"
+        )
+
+
+def _resumed(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """What provenance says of the processes that went on with a run."""
+    found = first.get("resumed", [])
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Collection[str]) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 
 from train.data.boxes import boxes, leaving
 from train.data.decode import ENDINGS, Unreadable, length, picture
-from train.data.folder import SPLITS
 from train.data.lookup import Lookup
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
+from train.data.split_names import WORDS
 from train.refusal import Refused
 
 ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
@@ -43,7 +44,7 @@ def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
         Refused: there is none of these with a training split.
     """
     found: dict[str, tuple[pathlib.Path, pathlib.Path]] = {}
-    for split, names in SPLITS.items():
+    for split, names in WORDS.items():
         for name in names:
             files = sorted(root.glob(f"annotations/instances_{name}[0-9]*.json"))
             files += root.glob(f"annotations/instances_{name}.json")
@@ -244,7 +245,17 @@ class Coco:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the JSON file and of every image's size in bytes; -1 where it is missing."""
+        """`FORM` and a SHA-256: of the JSON file, and of every image its size, -1 where there is
+        none, and its sampled bytes (`train.data.sampled`).
+        """
+        digest = hashlib.sha256(self._digest.encode())
+        for size, content in sampled(str(self._file(file)) for file in self._files):
+            digest.update(b"%d\0%b" % (size, content))
+        return FORM + digest.hexdigest()
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """As runs of 0.1 recorded it: without the sampled bytes."""
         digest = hashlib.sha256(self._digest.encode())
         for file in self._files:
             digest.update(b"%d " % length(self._file(file)))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from train.data import coco, folder, voc
+from train.data import coco, folder, layout, voc
 from train.data.cache import Cached
 from train.data.digits import digits
 from train.data.keys import WANTS, Wanted
@@ -47,8 +47,8 @@ def named(name: str, want: str = "label") -> Splits:
         name: one of
             "digits": labels. "digit_scenes", "fashion_scenes": boxes or masks.
             A set of TFDS, as `train.data.tfds.source` takes it.
-            "folder:PATH": labels. PATH/train/CLASS/*, likewise val or validation and test; or
-                PATH/CLASS/*.
+            "folder:PATH": labels. PATH/train/CLASS/*, likewise val and test, see
+                `train.data.layout`; or PATH/CLASS/*.
             "coco:PATH": boxes. PATH/annotations/instances_train2017.json with PATH/train2017/,
                 likewise val and test; others that `train.data.coco.splits` names.
             "voc:PATH": boxes or masks. PATH, or PATH/VOCdevkit/VOC2012, holds ImageSets with the
@@ -57,7 +57,7 @@ def named(name: str, want: str = "label") -> Splits:
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
-            such annotations or without a `train` split.
+            such annotations or without a `train` split, or folders of one class.
     """
     choose("want", want, WANTS)
     kind, colon, path = name.partition(":")
@@ -77,6 +77,12 @@ def named(name: str, want: str = "label") -> Splits:
 
 Cut = Callable[[Source, float], tuple[Source, Source]]
 """(source, fraction) -> (rest, part): how a part is cut off."""
+
+
+def may_be(name: str, other: str) -> bool:
+    """Whether two names may be of one set in files that has been moved; its contents tell."""
+    kind, colon, _ = name.partition(":")
+    return kind in FILES and bool(colon) and other.startswith(kind + colon)
 
 
 def prepared(name: str) -> bool:
@@ -132,7 +138,17 @@ def _annotated(source: Source) -> bool:
 
 def _folder(path: pathlib.Path, want: str) -> Splits:
     _check(path, want, "label")
-    return _roles(str(path), folder.splits(path), lambda split: folder.folder(path, split))
+    train = folder.folder(path)
+    if len(names := train.about.classes) == 1:
+        raise Refused(
+            f"data='folder:{path}' has one class, {names[0]!r}: nothing to tell apart"
+            f"{layout.instead(path)}"
+        )
+
+    def source(split: str) -> Source:
+        return train if split == "train" else folder.folder(path, split)
+
+    return _roles(str(path), layout.layout(path).splits, source)
 
 
 def _coco(path: pathlib.Path, want: str) -> Splits:
@@ -185,13 +201,12 @@ EMBEDDED: dict[str, Callable[[str, str], Source]] = {
 
 
 def _existing(name: str, path: str) -> pathlib.Path:
+    if not path:
+        raise Refused(f"data={name!r}: a path follows the colon")
     try:
         found = pathlib.Path(path).expanduser()
-        there = bool(path) and found.is_dir()
-    except (OSError, RuntimeError) as error:  # too long a name, no permission, ~ of nobody
+        layout.check_folder(f"data={name!r}", found)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no permission, ~ of nobody
         reason = getattr(error, "strerror", None) or error
         raise Refused(f"data={name!r} is no folder; {reason}") from None
-    if not there:
-        hint = folder.nearest(found) if path else "a path follows the colon"
-        raise Refused(f"data={name!r} is no folder; {hint}")
     return found

@@ -88,6 +88,8 @@ class Source(Protocol):
         labels: (N,) int32, where they are known without reading.
         name(i): the file of example i, for messages; None where it has none.
         clipped: index -> how many boxes were clipped to the image, of the examples that were read.
+        notes: lines to be said as a run begins: what of the set is not used.
+        earlier_fingerprint: as earlier versions recorded it, where that was another.
     """
 
     @property
@@ -95,7 +97,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Contents of in-memory sets; names, sizes and recorded checksums of files."""
+        """Contents of in-memory sets; names, sizes and recorded checksums or samples of files."""
         ...
 
     def __len__(self) -> int: ...
@@ -105,3 +107,13 @@ class Source(Protocol):
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i alone, in source pixels; no image is decoded."""
         ...
+
+
+def notes(source: Source) -> tuple[str, ...]:
+    """What is to be said of a set as a run begins, in lines."""
+    return getattr(source, "notes", ())
+
+
+def earlier_fingerprint(source: Source) -> str:
+    """The fingerprint as earlier versions recorded it."""
+    return getattr(source, "earlier_fingerprint", source.fingerprint)

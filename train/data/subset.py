@@ -12,7 +12,7 @@ import numpy as np
 
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable
-from train.data.source import About, Example, Source
+from train.data.source import About, Example, Source, earlier_fingerprint, notes
 from train.refusal import Refused
 
 
@@ -59,7 +59,20 @@ class Subset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the source's fingerprint and of the indices."""
-        digest = hashlib.sha256(self._source.fingerprint.encode())
+        return self._printed(self._source.fingerprint)
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """Of the source's earlier one."""
+        return self._printed(earlier_fingerprint(self._source))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the source."""
+        return notes(self._source)
+
+    def _printed(self, fingerprint: str) -> str:
+        digest = hashlib.sha256(fingerprint.encode())
         digest.update(self._indices.astype("<i8").tobytes())
         return digest.hexdigest()
 

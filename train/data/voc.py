@@ -15,6 +15,7 @@ from train.data import decode, masks
 from train.data.boxes import boxes, leaving
 from train.data.decode import ENDINGS, Unreadable
 from train.data.lookup import Lookup
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
@@ -155,7 +156,20 @@ class _Voc:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of classes, names, and the sizes of every image and annotation in bytes."""
+        """`FORM` and a SHA-256: of classes, names, and of every image and annotation its size and
+        sampled bytes (`train.data.sampled`).
+        """
+        classes = (*self.about.classes, *self.about.mask_classes)
+        digest = hashlib.sha256("\n".join(classes).encode(errors="surrogateescape"))
+        digest.update("".join(f"\n{name}" for name in self._names).encode())
+        files = (self._image, self._annotated)
+        for size, content in sampled(str(file(name)) for name in self._names for file in files):
+            digest.update(b"\0%d\0%b" % (size, content))
+        return FORM + digest.hexdigest()
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """As runs of 0.1 recorded it: without the sampled bytes."""
         classes = (*self.about.classes, *self.about.mask_classes)
         digest = hashlib.sha256("\n".join(classes).encode())
         for name in self._names:

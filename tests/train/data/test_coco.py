@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import pickle
@@ -205,9 +206,22 @@ def test_the_fingerprint_sees_annotations_and_files(tmp_path):
     (images / "c.png").unlink()
     prints.append(open_coco(file, images).fingerprint)
     file, images = coco(tmp_path / "e", [lambda g: g["images"][0].update(file_name="e" * 300)])
-    assert len(open_coco(file, images).fingerprint) == 64  # a name that no file can have
+    assert len(open_coco(file, images).fingerprint) == 66  # a name that no file can have
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+
+def test_the_fingerprint_sees_content_and_runs_of_earlier_versions_are_known(tmp_path):
+    file, images = coco(tmp_path)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    sizes = [(images / name).stat().st_size for name in ("b.png", "sub/a.png", "c.png")]
+    before = hashlib.sha256((digest + "".join(f"{size} " for size in sizes)).encode()).hexdigest()
+    first = open_coco(file, images)
+    assert first.fingerprint.startswith("2:")
+    (images / "c.png").write_bytes((images / "c.png").read_bytes()[::-1])
+    again = open_coco(file, images)
+    assert first.earlier_fingerprint == again.earlier_fingerprint == before
+    assert first.fingerprint != again.fingerprint
 
 
 def test_cocos_own_categories_may_be_mirrored(tmp_path):

@@ -1,4 +1,5 @@
 import codecs
+import hashlib
 import os
 import pickle
 
@@ -154,6 +155,19 @@ def test_the_fingerprint_sees_annotations(tmp_path):
     (tmp_path / "c" / "Annotations" / "b.xml").write_text(voc_xml(4, 3, []))
     prints = [open_voc(tmp_path / place, "train").fingerprint for place in "abc"]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_fingerprint_sees_content_and_runs_of_earlier_versions_are_known(tmp_path):
+    for place in "ab":
+        voc(tmp_path / place, ["x"], OBJECTS[:1], size=(3, 4))
+    image = tmp_path / "b" / "JPEGImages" / "x.jpg"
+    image.write_bytes(image.read_bytes()[::-1])
+    sources = [open_voc(tmp_path / place, "train") for place in "ab"]
+    assert sources[0].fingerprint != sources[1].fingerprint
+    sizes = [image.stat().st_size, (tmp_path / "b" / "Annotations" / "x.xml").stat().st_size]
+    classes = "\n".join(sources[0].about.classes)
+    before = hashlib.sha256(f"{classes}\nx {sizes}".encode()).hexdigest()
+    assert [source.earlier_fingerprint for source in sources] == [before, before]
 
 
 def test_by_name_with_and_without_an_annotated_test_split(tmp_path):
@@ -328,7 +342,7 @@ def test_a_name_that_no_file_can_have_is_one_example_s_fault(tmp_path):
     voc(tmp_path, ["a", "b"], size=(3, 4))
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n" + "b" * 300)
     source = open_voc(tmp_path, "train")
-    assert len(source.fingerprint) == 64
+    assert len(source.fingerprint) == 66
     assert source[0]["image"].shape == (3, 4, 3)
     with pytest.raises(Unreadable, match="example 1: no name of a file: File name too long"):
         source[1]

@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from train import workdir
+from train import recipes, workdir
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
@@ -82,7 +82,9 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         raise Refused("workdir='' names no directory")
     if path is not None:
         earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
+    given = asked(argv, [field.name for field in dataclasses.fields(module.Config)])
     default = module.recipe(**chosen) if earlier is None else earlier
+    default = recipes.before(default, given, new=earlier is None)
     config = tyro.cli(
         module.Config,
         default=default,
@@ -94,7 +96,13 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
-    return config
+    return recipes.after(config, given) if earlier is None else config
+
+
+def asked(argv: Sequence[str], fields: Sequence[str]) -> set[str]:
+    """The fields that the arguments name, in either spelling."""
+    named = {word.partition("=")[0][2:].replace("-", "_") for word in argv if word[:2] == "--"}
+    return named & set(fields)
 
 
 def at_home(path: str | pathlib.Path) -> pathlib.Path:

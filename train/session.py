@@ -95,10 +95,12 @@ def session(
         began: `time.monotonic()` when this process began to work on the run.
 
     Raises:
-        Refused: the directory can't be written, or the run there began with other data.
+        Refused: the directory can't be written, or the run there is another, or began with other
+            data.
     """
     workdir.make(path)
     config, data = prepared.config, prepared.data
+    refuse_other(path, prepared.module, config)  # with what was left open until now
     devices = prepared.mesh.devices.ravel().tolist()
     fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}
     record = provenance(
@@ -117,7 +119,7 @@ def session(
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
-    for line in (note, missing(prepared.about), describe(prepared, record["cpu"])):
+    for line in (note, *prepared.said, missing(prepared.about), describe(prepared, record["cpu"])):
         if line:
             say(line)
 
@@ -181,6 +183,8 @@ def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
 def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
     """What lives in a directory must be what is asked, but for its runtime fields.
 
+    What is asked may leave fields open until the data are known: these are not compared.
+
     Raises:
         Refused: it is another run.
     """
@@ -196,7 +200,8 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
         raise Refused(f"workdir={str(path)!r} holds {holds}, not {asked}")
     if left := sorted(set(earlier.seeds) - set(config.seeds)):
         raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
-    workdir.refuse_changes(path, earlier, config, RUNTIME)
+    same = {name: getattr(earlier, name) for name in config.undecided}
+    workdir.refuse_changes(path, earlier, dataclasses.replace(config, **same), RUNTIME)
 
 
 def whence(begin: int | None, steps: int, path: Path) -> str:

@@ -126,6 +126,7 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
     """
     with place(module, config) as claim:
         prepared = prepare(module, config)
+        config = prepared.config
         with study(module, config, claim()) as runs:
             each = {seed: prepared.with_seed(seed) for seed in config.seeds}
             found = {

@@ -42,7 +42,7 @@ def splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
     return found if "train" in found else {"train": root}
 
 
-def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) -> "Folder":
+def folder(root: str | os.PathLike, split: str = "train", mirror: bool | None = None) -> "Folder":
     """A split of a folder of images.
 
     Classes are the subfolders of the training split by Unicode code point (of the composed form,
@@ -54,7 +54,7 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) 
     Args:
         root: as `splits` takes it.
         split: one of `splits(root)`.
-        mirror: whether a mirror image keeps its label.
+        mirror: whether a mirror image keeps its label; None: nobody has judged it.
 
     Raises:
         Refused: no such folder or split, a folder without classes, a class without an image, or a

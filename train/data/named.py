@@ -169,7 +169,12 @@ def _fashion_scenes(split: str, want: str) -> Source:
 
 def _check(name: str | pathlib.Path, want: str, *has: str) -> None:
     if want not in has:
-        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}")
+        takes = f": {TAKES[has[-1]]} takes it" if has[-1] in TAKES else ""
+        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}{takes}")
+
+
+TAKES = {"label": "experiments/classify.py", "mask": "experiments/segment.py"}
+"""Annotation -> the experiment that trains on it."""
 
 
 FILES: dict[str, Callable[[pathlib.Path, str], Splits]] = {

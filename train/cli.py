@@ -96,7 +96,11 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
-    return recipes.after(config, given) if earlier is None else config
+    if earlier is None:
+        config, said = recipes.after(config, given)
+        if said:
+            print(said)
+    return config
 
 
 def asked(argv: Sequence[str], fields: Sequence[str]) -> set[str]:

@@ -38,20 +38,22 @@ def before(default: Asked, given: Collection[str], *, new: bool) -> Asked:
     return replace(default, **changes)
 
 
-def after(config: Asked, given: Collection[str]) -> Asked:
-    """The recipe of a new run, once fields are changed.
+def after(config: Asked, given: Collection[str]) -> tuple[Asked, str]:
+    """The recipe of a new run, once fields are changed, and what to say of it.
 
-    A warm-up that nobody asked for follows the steps that somebody did, where it would take more
-    than a fifth of them. True and False, asked for as whether to mirror, are "yes" and "no".
+    A warm-up that nobody asked for takes at most a fifth of the steps that somebody did. True and
+    False, asked for as whether to mirror, are "yes" and "no".
     """
     changes: dict[str, Any] = {}
+    said = ""
     if isinstance(config, Trained) and "steps" in given and "warmup_steps" not in given:
         steps, warmup = config.steps, config.warmup_steps
-        if steps and warmup and warmup > LONGEST_WARMUP * steps:
-            changes["warmup_steps"] = None
+        if steps and warmup and warmup > (longest := int(LONGEST_WARMUP * steps)):
+            changes["warmup_steps"] = longest
+            said = f"warmup_steps={longest} of steps={steps}, in place of the recipe's {warmup}."
     if "mirror" in given and isinstance(mirror := getattr(config, "mirror", None), bool):
         changes["mirror"] = "yes" if mirror else "no"
-    return replace(config, **changes)
+    return replace(config, **changes), said
 
 
 def resolved(data: str, wanted: str) -> str:

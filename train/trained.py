@@ -16,11 +16,9 @@ from train.experiment import Recipe, decided, fraction, nonnegative, positive
 from train.refusal import Refused
 from train.step import gradient
 
-WARMUP = 0.05
-"""Share of the steps, of a warm-up that is left open."""
-
-LONGEST_WARMUP = 0.2
-"""Share of other steps than a recipe's own, above which its warm-up is left open."""
+WARMUP, SHORTEST_WARMUP, LONGEST_WARMUP = 0.05, 50, 0.2
+"""Of a warm-up that nobody asked for: the share of the steps that it takes; but not fewer than so
+many steps; and at most this share of them, which comes first."""
 
 Mirror = Literal["auto", "yes", "no"] | bool
 
@@ -34,7 +32,8 @@ class Trained(Recipe):
 
     Attributes:
         learning_rate: at its peak.
-        warmup_steps: updates over which the rate rises to its peak; None takes 5 % of the steps.
+        warmup_steps: updates over which the rate rises to its peak; None takes 5 % of the
+            steps, or 50 of them, if these are at most a fifth.
         weight_decay: of kernels; how, the experiment's optimiser says.
         clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
@@ -66,7 +65,10 @@ class Trained(Recipe):
         """As `Recipe.settled`; a warm-up is a share of the steps."""
         found = super().settled(about, length, slices)
         if self.warmup_steps is None:
-            found["warmup_steps"] = int(WARMUP * decided(found.get("steps", self.steps)))
+            steps = decided(found.get("steps", self.steps))
+            found["warmup_steps"] = int(
+                min(max(WARMUP * steps, SHORTEST_WARMUP), LONGEST_WARMUP * steps)
+            )
         return found
 
     def check_new(self) -> None:

@@ -33,7 +33,7 @@ class Trained(Recipe):
     Attributes:
         learning_rate: at its peak.
         warmup_steps: updates over which the rate rises to its peak; None takes 5 % of the
-            steps, or 50 of them, if these are at most a fifth.
+            steps, but at least 50 of them, or a fifth where that is fewer.
         weight_decay: of kernels; how, the experiment's optimiser says.
         clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.

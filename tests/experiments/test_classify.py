@@ -269,7 +269,6 @@ def test_a_crop_may_be_of_the_whole_area():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--size", 0), "images of many shapes: size=0 names none"),
         (("--loader", "resident"), "loader='streaming' does that"),
         (("--crop-area", 1.1), "crop_area=1.1"),
     ],
@@ -354,4 +353,4 @@ def test_lenet_learns_the_embedded_digits(model, no_sets, capsys):
 @pytest.mark.parametrize("model", ["lenet5", "lenet5_1998"])
 def test_mnist_stands_in_the_middle_of_a_larger_field(model):
     config = lenet_mnist.recipe("mnist", model)
-    assert (config.size, config.by, config.mirror, config.model) == (32, "pad", False, model)
+    assert (config.size, config.by, config.mirror, config.model) == (32, "pad", "no", model)

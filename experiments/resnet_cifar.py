@@ -20,9 +20,9 @@ from jax import lax
 
 import models
 from models.layers.norm import BatchNorm
-from train import cli, optim, trained
+from train import cli, optim
 from train.augment import chain, flip, pad_and_crop
-from train.data.named import Splits
+from train.data.named import Splits, named, with_validation
 from train.data.source import About
 from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
 from train.network import network_of
@@ -171,12 +171,12 @@ def splits(config: Config) -> Splits:
     Raises:
         Refused: the images are of many shapes.
     """
-    data = trained.splits(config)
+    data = named(config.data)
     if data.train.about.shape is None:
         raise Refused(
             f"data={config.data!r} has images of many shapes: {instead(config, PICTURES)}"
         )
-    return data
+    return with_validation(data, config.validation)
 
 
 def instead(config: Config, size: int) -> str:

@@ -96,11 +96,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
-    if earlier is None:
-        config, said = recipes.after(config, given)
-        if said:
-            print(said)
-    return config
+    return recipes.after(config, given) if earlier is None else config
 
 
 def asked(argv: Sequence[str], fields: Sequence[str]) -> set[str]:

@@ -38,22 +38,20 @@ def before(default: Asked, given: Collection[str], *, new: bool) -> Asked:
     return replace(default, **changes)
 
 
-def after(config: Asked, given: Collection[str]) -> tuple[Asked, str]:
-    """The recipe of a new run, once fields are changed, and what to say of it.
+def after(config: Asked, given: Collection[str]) -> Asked:
+    """The recipe of a new run, once fields are changed.
 
-    A warm-up that nobody asked for takes at most a fifth of the steps that somebody did. True and
-    False, asked for as whether to mirror, are "yes" and "no".
+    A warm-up that nobody asked for is left open where it would take more than a fifth of the steps
+    that somebody did. True and False, asked for as whether to mirror, are "yes" and "no".
     """
     changes: dict[str, Any] = {}
-    said = ""
     if isinstance(config, Trained) and "steps" in given and "warmup_steps" not in given:
         steps, warmup = config.steps, config.warmup_steps
-        if steps and warmup and warmup > (longest := int(LONGEST_WARMUP * steps)):
-            changes["warmup_steps"] = longest
-            said = f"warmup_steps={longest} of steps={steps}, in place of the recipe's {warmup}."
+        if steps and warmup and warmup > LONGEST_WARMUP * steps:
+            changes["warmup_steps"] = None
     if "mirror" in given and isinstance(mirror := getattr(config, "mirror", None), bool):
         changes["mirror"] = "yes" if mirror else "no"
-    return replace(config, **changes), said
+    return replace(config, **changes)
 
 
 def resolved(data: str, wanted: str) -> str:

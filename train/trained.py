@@ -18,7 +18,7 @@ from train.step import gradient
 
 WARMUP, SHORTEST_WARMUP, LONGEST_WARMUP = 0.05, 50, 0.2
 """Of a warm-up that nobody asked for: the share of the steps that it takes; but not fewer than so
-many steps; and at most this share of them, which comes first."""
+many steps; and at most this share of them, which comes first. One of a recipe may take as much."""
 
 Mirror = Literal["auto", "yes", "no"] | bool
 

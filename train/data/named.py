@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable
@@ -104,6 +105,11 @@ def with_validation(
     """
     if data.validation is not None or not share:
         return data
+    if not 0 < math.floor(share * len(data.train) + 0.5) < len(data.train):
+        raise Refused(
+            f"validation={share} of {len(data.train)} training examples leaves one side empty; "
+            "--validation 0 trains on all of them"
+        )
     train, validation = cut(data.train, share)
     return Splits(train, validation, data.test)
 

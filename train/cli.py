@@ -19,7 +19,7 @@ from typing import Any
 
 import tyro
 
-from train import neighbours, workdir
+from train import neighbours, recipes, workdir
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -122,12 +122,15 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
         if earlier is None:
             neighbours.refuse_mistaken(at_home(path))
+    fields = [field.name for field in dataclasses.fields(module.Config)]
+    given = asked(argv, fields)
     default = module.recipe(**chosen) if earlier is None else earlier
-    asked = [each for each in argv if each in ("-h", "--help", "--help-all")]
-    if asked:
-        print(help_text(module, default, whole="--help-all" in asked), end="")
+    default = recipes.before(default, given, new=earlier is None)
+    helped = [each for each in argv if each in ("-h", "--help", "--help-all")]
+    if helped:
+        print(help_text(module, default, whole="--help-all" in helped), end="")
         raise SystemExit(0)
-    refuse_unknown(argv, [field.name for field in dataclasses.fields(module.Config)])
+    refuse_unknown(argv, fields)
     argv = spread(argv, module.Config)
     config = tyro.cli(
         module.Config,
@@ -141,7 +144,13 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
-    return config
+    return recipes.after(config, given) if earlier is None else config
+
+
+def asked(argv: Sequence[str], fields: Sequence[str]) -> set[str]:
+    """The fields that the arguments name, in either spelling."""
+    named = {word.partition("=")[0][2:].replace("-", "_") for word in argv if word[:2] == "--"}
+    return named & set(fields)
 
 
 def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:

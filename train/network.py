@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 
 import models
+from train.experiment import decided
 from train.refusal import Refused, choose
 from train.trained import Trained
 
@@ -55,7 +56,7 @@ def network_of(
             are too small for it.
     """
     variant = models.variant(config.model)
-    if config.batch_size < variant.least_batch * config.accumulation:
+    if decided(config.batch_size) < variant.least_batch * config.accumulation:
         raise Refused(
             f"batch_size={config.batch_size} in {config.accumulation} slice(s): {config.model} "
             f"normalises one value a channel for each image, and needs {variant.least_batch} images"

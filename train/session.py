@@ -98,10 +98,12 @@ def session(
         began: `time.monotonic()` when this process began to work on the run.
 
     Raises:
-        Refused: the directory can't be written, or the run there began with other data.
+        Refused: the directory can't be written, or the run there is another, or began with other
+            data.
     """
     workdir.make(path)
     config, data = prepared.config, prepared.data
+    refuse_other(path, prepared.module, config)  # with what was left open until now
     devices = prepared.mesh.devices.ravel().tolist()
     record = provenance(
         seed=config.seed,
@@ -123,6 +125,7 @@ def session(
     for line in (
         note,
         *noted,
+        *prepared.said,
         missing(prepared.about),
         clipped_said(prepared.data.train),
         describe(prepared, record["cpu"]),
@@ -214,6 +217,8 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
     """What lives in a directory must be what is asked, but for its runtime fields, and for the
     place of data in files: whether they are the same is seen when they are read.
 
+    What is asked may leave fields open until the data are known: these are not compared.
+
     Raises:
         Refused: it is another run.
     """
@@ -231,7 +236,8 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
         raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
     if may_be(earlier.data, config.data):
         earlier = dataclasses.replace(earlier, data=config.data)
-    workdir.refuse_changes(path, earlier, config, RUNTIME)
+    same = {name: getattr(earlier, name) for name in config.undecided}
+    workdir.refuse_changes(path, earlier, dataclasses.replace(config, **same), RUNTIME)
 
 
 def whence(begin: int | None, steps: int, path: Path) -> str:

@@ -126,7 +126,7 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
     """
     with place(module, config) as claim:
         prepared = prepare(module, config)
-        path = claim()
+        path, config = claim(), prepared.config
         for seed in config.seeds:  # those that are finished too, which are not run again
             refuse_other_data(path / f"seed_{seed}", prepared.data)
         with study(module, config, path) as runs:

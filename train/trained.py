@@ -13,8 +13,15 @@ from train.accumulate import accumulated
 from train.data.limited import limited
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.experiment import Recipe, fraction, nonnegative, positive
+from train.experiment import Recipe, decided, fraction, nonnegative, positive
+from train.refusal import Refused
 from train.step import gradient
+
+WARMUP, SHORTEST_WARMUP, LONGEST_WARMUP = 0.05, 50, 0.2
+"""Of a warm-up that nobody asked for: the share of the steps that it takes; but not fewer than so
+many steps; and at most this share of them, which comes first. One of a recipe may take as much."""
+
+Mirror = Literal["auto", "yes", "no"] | bool
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of each channel, 0..255."""
@@ -26,7 +33,8 @@ class Trained(Recipe):
 
     Attributes:
         learning_rate: at its peak.
-        warmup_steps: updates over which the rate rises to its peak.
+        warmup_steps: updates over which the rate rises to its peak; None takes 5 % of the
+            steps, but at least 50 of them, or a fifth where that is fewer.
         weight_decay: of kernels; how, the experiment's optimiser says.
         clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
@@ -36,7 +44,7 @@ class Trained(Recipe):
     """
 
     learning_rate: float
-    warmup_steps: int = 0
+    warmup_steps: int | None = 0
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     ema: float = 0.0
@@ -48,6 +56,31 @@ class Trained(Recipe):
         positive(self, "learning_rate")
         nonnegative(self, "warmup_steps", "weight_decay", "clip_norm")
         fraction(self, "ema", "validation")
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        return super().undecided | ({"warmup_steps"} if self.warmup_steps is None else set())
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `Recipe.settled`; a warm-up is a share of the steps."""
+        found = super().settled(about, length, slices)
+        if self.warmup_steps is None:
+            steps = decided(found.get("steps", self.steps))
+            found["warmup_steps"] = int(
+                min(max(WARMUP * steps, SHORTEST_WARMUP), LONGEST_WARMUP * steps)
+            )
+        return found
+
+    def check_new(self) -> None:
+        """Refuse a warm-up that does not end before the run does."""
+        super().check_new()
+        steps, warmup = decided(self.steps), decided(self.warmup_steps)
+        if warmup >= steps:
+            raise Refused(
+                f"warmup_steps={warmup} is not shorter than steps={steps}: the rate would not "
+                f"come to learning_rate={self.learning_rate}; --warmup-steps 0 warms up none"
+            )
 
     @property
     def frozen(self) -> list[str]:
@@ -68,20 +101,40 @@ class FineTuned(Trained):
     Attributes:
         auxiliary_weight: of auxiliary heads in the loss, where the network has any; with 0 it is
             built without.
-        mirror: whether to train on mirror images too, where these keep their classes.
+        mirror: whether to train on mirror images too. "auto" does, unless somebody has judged that
+            a mirror image of this set is another class, as of digits; "yes" and "no" ask nobody.
+            (Earlier runs have true, which is where somebody has judged that it is not, or false.)
         init_from: a file of torchvision's weights, .safetensors or .pth, to start from; "" starts
             from random ones. Images are then normalised by ImageNet's statistics.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
     """
 
     auxiliary_weight: float = 0.3
-    mirror: bool = True
+    mirror: Mirror = "auto"
     init_from: str = ""
     freeze: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         nonnegative(self, "auxiliary_weight")
+
+    def mirrors(self, about: About) -> bool:
+        """Whether to train on mirror images of a set."""
+        if isinstance(self.mirror, bool):
+            return self.mirror and about.mirror is True
+        return self.mirror == "yes" or (self.mirror == "auto" and about.mirror is not False)
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        return super().undecided | ({"mirror"} if self.mirror == "auto" else set())
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `Trained.settled`; whether to mirror is known."""
+        found = super().settled(about, length, slices)
+        if self.mirror == "auto":
+            found["mirror"] = "yes" if self.mirrors(about) else "no"
+        return found
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that have no effect, and why."""
@@ -146,7 +199,7 @@ def descent(
         `optimizer`, `hyper`, `gradient` (over slices of the batch where the recipe accumulates) and
         `average`.
     """
-    schedule = optim.warmed(schedule, config.warmup_steps)
+    schedule = optim.warmed(schedule, decided(config.warmup_steps))
 
     def optimizer(hyper: dict[str, Any]) -> optax.GradientTransformation:
         rate = scaled(optim.scale_by_rate(schedule, hyper["learning_rate"]))

@@ -89,7 +89,7 @@ def coco(
         split: what the part is called.
         name: of the set.
         mirror: whether a mirror image keeps its label; by default it does where the categories
-            number 80 and end at 90, as COCO's own do.
+            number 80 and end at 90, as COCO's own do, and of others nobody has judged it.
 
     Raises:
         Refused: the file cannot be read, lacks a field, gives an id twice, or an annotation is of
@@ -138,7 +138,7 @@ class Coco:
             name=name,
             split=split,
             classes=tuple(categories[c] for c in ids),
-            mirror=(len(ids) == 80 and ids[-1] == 90) if mirror is None else mirror,
+            mirror=True if mirror is None and len(ids) == 80 and ids[-1] == 90 else mirror,
             ids=tuple(ids),
         )
         self.clipped: dict[int, int] = {}

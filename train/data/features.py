@@ -10,7 +10,7 @@ from train.data import masks
 from train.data.annotations import check_labels
 from train.data.boxes import boxes, leaving
 from train.data.decode import size
-from train.data.judged import MASKS, MIRRORED, ONE_BASED
+from train.data.judged import MASKS, ONE_BASED, mirror
 from train.data.source import About
 from train.refusal import Refused, choose
 
@@ -86,7 +86,7 @@ class _Image:
         return About(
             name=f"{self._name}/{self._config}" if self._config else self._name,
             split=split,
-            mirror=self._name in MIRRORED,
+            mirror=mirror(self._name),
             shape=self._shape,
             **known,
         )

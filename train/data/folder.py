@@ -18,7 +18,7 @@ from train.data.source import About, Example
 from train.refusal import Refused, choose
 
 
-def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) -> "Folder":
+def folder(root: str | os.PathLike, split: str = "train", mirror: bool | None = None) -> "Folder":
     """A split of a folder of images.
 
     Classes are the subfolders of the training split by Unicode code point (of the composed form,
@@ -31,7 +31,7 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) 
     Args:
         root: as `train.data.layout.layout` takes it.
         split: one of those that it finds.
-        mirror: whether a mirror image keeps its label.
+        mirror: whether a mirror image keeps its label; None: nobody has judged it.
 
     Raises:
         Refused: no such folder or split, a folder without classes, a class of the training split

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable
@@ -110,6 +111,11 @@ def with_validation(
     """
     if data.validation is not None or not share:
         return data
+    if not 0 < math.floor(share * len(data.train) + 0.5) < len(data.train):
+        raise Refused(
+            f"validation={share} of {len(data.train)} training examples leaves one side empty; "
+            "--validation 0 trains on all of them"
+        )
     train, validation = cut(data.train, share)
     return Splits(train, validation, data.test)
 
@@ -185,7 +191,12 @@ def _fashion_scenes(split: str, want: str) -> Source:
 
 def _check(name: str | pathlib.Path, want: str, *has: str) -> None:
     if want not in has:
-        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}")
+        takes = f": {TAKES[has[-1]]} takes it" if has[-1] in TAKES else ""
+        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}{takes}")
+
+
+TAKES = {"label": "experiments/classify.py", "mask": "experiments/segment.py"}
+"""Annotation -> the experiment that trains on it."""
 
 
 FILES: dict[str, Callable[[pathlib.Path, str], Splits]] = {

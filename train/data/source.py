@@ -19,7 +19,7 @@ class About:
         name: of the data set, as a reader would cite it ("cifar10", "digits").
         split: "train", "validation", "test", or what the set itself calls it.
         classes: class names; `label` and `box_label` are indices into them.
-        mirror: whether a mirror image keeps its label.
+        mirror: whether a mirror image keeps its label; None where nobody has judged it.
         shape: of every example's input, (height, width, channels) of an image or (steps, channels)
             of a signal; None where it varies.
         mean, std: statistics of each channel over the training pixels, 0..255, or over the steps of
@@ -39,7 +39,7 @@ class About:
     name: str
     split: str
     classes: tuple[str, ...]
-    mirror: bool
+    mirror: bool | None
     shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

@@ -131,6 +131,23 @@ def labels(source: Source) -> np.ndarray:
     return found.astype(np.int32, copy=False)
 
 
+READ = 20_000
+"""Examples of a source whose labels are read although nothing needs them."""
+
+
+def at_hand(source: Source) -> np.ndarray | None:
+    """(N,) int32: the label of every example, where they are known or soon read; else None."""
+    if isinstance(source, Subset):
+        inner = at_hand(source._source)
+        return None if inner is None else inner[source._indices]
+    if "labels" in vars(source):
+        return labels(source)
+    if hasattr(type(source), "labels") and len(source) <= READ:
+        with contextlib.suppress(Refused):  # of a source of other annotations
+            return labels(source)
+    return None
+
+
 def _label(source: Source, i: int) -> Any:
     truth = source.truth(i)
     if "label" not in truth:

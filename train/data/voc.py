@@ -83,7 +83,8 @@ def voc(
         split: a list of `lists(root, want)`.
         want: "boxes" or "mask".
         classes: names as the XML files use them, in the order of the masks' indices from 1.
-        mirror: whether a mirror image keeps its label; by default it does for VOC's own classes.
+        mirror: whether a mirror image keeps its label; by default it does for VOC's own classes,
+            and of others nobody has judged it.
 
     Raises:
         Refused: no such folder, list or annotation, an empty list, or one that is not in UTF-8.
@@ -91,7 +92,7 @@ def voc(
     root = pathlib.Path(root)
     choose("split", split, lists(root, want))
     names = _names(root, root / "ImageSets" / LISTS[want] / f"{split}.txt")
-    mirror = tuple(classes) == CLASSES if mirror is None else mirror
+    mirror = True if mirror is None and tuple(classes) == CLASSES else mirror
     if want == "boxes":
         about = About(name=root.resolve().name, split=split, classes=tuple(classes), mirror=mirror)
         return Boxes(root, names, about)

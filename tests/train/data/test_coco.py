@@ -23,7 +23,7 @@ def test_boxes_classes_and_ids(tmp_path):
     about = source.about
     assert about.classes == ("person", "stop sign", "toothbrush")
     assert about.ids == (1, 13, 90)
-    assert (about.mirror, about.shape, len(source)) == (False, None, 3)
+    assert (about.mirror, about.shape, len(source)) == (None, None, 3)
     example = source[1]  # the second listed, in a folder of its own
     np.testing.assert_array_equal(example["image"], pixels(8, 6, seed=1), strict=True)
     truth = {

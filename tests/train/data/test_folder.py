@@ -25,7 +25,7 @@ def test_examples_in_order_of_class_and_name(tmp_path):
     classes(tmp_path / ".trash", {"owl": 1})
     source = folder(tmp_path)
     assert source.about.classes == ("cat", "dog")
-    assert (source.about.shape, source.about.split, source.about.mirror) == (None, "train", False)
+    assert (source.about.shape, source.about.split, source.about.mirror) == (None, "train", None)
     np.testing.assert_array_equal(source.labels, np.int32([0, 0, 0, 0, 1, 1]), strict=True)
     np.testing.assert_array_equal(source[1]["image"], pixels(3, 4, seed=101), strict=True)
     np.testing.assert_array_equal(source[3]["image"], pixels(2, 2, seed=9), strict=True)

@@ -59,7 +59,7 @@ def test_other_classes_are_the_callers(tmp_path):
     voc(tmp_path, ["a"], [("knife", (1, 1, 4, 3), False)], size=(3, 4))
     source = open_voc(tmp_path, "train", classes=("fork", "knife"))
     np.testing.assert_array_equal(source.truth(0)["box_label"], [1])
-    assert not source.about.mirror
+    assert source.about.mirror is None
 
 
 @pytest.mark.parametrize(

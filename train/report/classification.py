@@ -66,10 +66,10 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
     matrix = np.asarray(summary.tables["confusion"])
     three = [precision(matrix), recall(matrix), f1(matrix)]
     there, support = occurs(matrix), matrix.sum(axis=1)
-    rows = [
-        Row(name, *(float(v[c]) if there[c] else None for v in three), int(support[c]))
-        for c, name in enumerate(about.classes)
-    ]
+    rows = []
+    for c, name in enumerate(about.classes):
+        p, r, f = (float(values[c]) if there[c] else None for values in three)
+        rows.append(Row(name, p, r, f, int(support[c])))
     right, total = int(np.trace(matrix)), int(matrix.sum())
     averages = [
         Row(f"{name} average", p, r, f, total)

@@ -1,4 +1,4 @@
-"""Names as people read them: of examples, by their files; of classes, in any script, in any bytes."""
+"""Names as people read them: of examples, by their files; of classes, in any bytes."""
 
 import os
 import pathlib

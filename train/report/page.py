@@ -69,9 +69,12 @@ def write_report(
 
     def facts() -> Markup:
         measured = None if summary is None else source
-        result = {} if summary is None else _or({}, partial(_read, workdir / "summary.json"))
-        known = (_or({}, config), _or([], lines), result.get("seconds"))
-        return render("facts.html", rows=_facts(about, measured, *known))
+        result: dict[str, Any] = {}
+        if summary is not None:
+            result = _or(result, partial(_read, workdir / "summary.json"))
+        seconds = result.get("seconds")
+        found = _facts(about, measured, _or({}, config), _or([], lines), seconds)
+        return render("facts.html", rows=found)
 
     def headline() -> Markup:
         scalars = {} if summary is None else summary.scalars

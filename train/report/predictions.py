@@ -41,7 +41,7 @@ def write_predictions(
     found: Predictions | None = summary.tables.get("predictions")
     if found is None:
         return None
-    index, files = np.asarray(found.index, np.int64), places(source)
+    index, files = np.asarray(found.indices, np.int64), places(source)
     out = io.StringIO(newline="")
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["index" if all(one is None for one in files) else "file", *found.columns])

@@ -1,6 +1,6 @@
 """Task: what a network is fitted to and measured by, as a record of pure functions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -50,9 +50,9 @@ class Measured(NamedTuple):
 class Predictions(NamedTuple):
     """What was predicted, example by example; a run writes it down (`train.report.predictions`)."""
 
-    index: Sequence[int]
+    indices: Sequence[int]
     """(M,): where in the source each example stands; one that has several rows is named in each."""
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
     """Name -> (M,) numbers or texts."""
     classes: tuple[str, ...] = ()
     """The columns of integers that are indices of the source's classes."""

@@ -135,7 +135,7 @@ def test_summary_and_its_tables():
     assert scalars["accuracy"] == pytest.approx(2 / 3)
     assert [one["index"] for one in tables["mistakes"]] == [2, 1]
     assert tables["predictions"] == Predictions(
-        index=[0, 1, 2],
+        indices=[0, 1, 2],
         columns={"truth": [0, 0, 1], "prediction": [0, 2, 0], "score": [0.9, 0.6, 0.8]},
         classes=("truth", "prediction"),
     )

@@ -145,7 +145,7 @@ def test_figures_are_scikit_learns(absent):
     ]
     assert [one["index"] for one in worst] == np.argsort(each, kind="stable").tolist()
     found = summary.tables["predictions"]
-    assert [*found.index] == [*range(6)]
+    assert [*found.indices] == [*range(6)]
     assert found.columns["miou"] == pytest.approx(each)
     right = [float(np.mean(t[c] == g[c])) for t, g, c in zip(truth, guess, counted, strict=True)]
     assert found.columns["pixel_accuracy"] == pytest.approx(right)
@@ -176,7 +176,7 @@ def test_an_example_without_a_pixel_that_counts_is_counted_and_not_ranked():
     assert summary.scalars["loss"] == pytest.approx(alone.scalars["loss"])
     assert [one["index"] for one in summary.tables["worst"]] == [0]
     found = summary.tables["predictions"]
-    assert [*found.index] == [0, 1]
+    assert [*found.indices] == [0, 1]
     assert all(np.isnan(column[1]) for column in found.columns.values())
 
 

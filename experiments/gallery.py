@@ -1,7 +1,13 @@
 """Every augmentation on one colour picture: python experiments/gallery.py
 
-The picture is scikit-learn's china.jpg; where examples are mixed, its partner is flower.jpg.
+The picture is scikit-learn's china.jpg; where examples are mixed, its partner is flower.jpg. README
+shows the one of --out docs/augmentations.jpg.
 """
+
+from train.stop import end_quietly
+
+if __name__ == "__main__":
+    end_quietly()  # before the imports, which take seconds
 
 import dataclasses
 import pathlib
@@ -16,6 +22,7 @@ from sklearn.datasets import load_sample_image
 from experiments.show_data import STAGES, sheet
 from train import augment
 from train.data.source import About
+from train.report.names import legible
 
 COLUMNS = 6
 
@@ -32,7 +39,7 @@ class Config:
 
     seed: int = 408
     side: int = 128
-    out: pathlib.Path = pathlib.Path("docs/augmentations.jpg")
+    out: pathlib.Path = pathlib.Path("gallery.jpg")
 
 
 def picture(name: str, side: int) -> np.ndarray:
@@ -67,7 +74,7 @@ def main(config: Config) -> Image.Image:
     drawn = sheet(rows, [""] * COLUMNS)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(config.out, quality=88)
-    print(f"{len(STAGES)} augmentations: {config.out}")
+    print(legible(f"{len(STAGES)} augmentations: {config.out}"))
     return drawn
 
 

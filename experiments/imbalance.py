@@ -12,6 +12,11 @@ right 94.9 % and has found 86 %. Accuracy, precision and F1 change with the shar
 accuracy and ROC-AUC belong to the classifier.
 """
 
+from train.stop import end_quietly
+
+if __name__ == "__main__":
+    end_quietly()  # before the imports, which take seconds
+
 import argparse
 import pathlib
 from functools import partial
@@ -27,6 +32,7 @@ from train.files import write
 from train.metrics.confusion import accuracy, balanced_accuracy, f1, precision, recall
 from train.metrics.ranking import roc_auc
 from train.report.figures import png
+from train.report.names import legible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +123,7 @@ def main(out: pathlib.Path) -> np.ndarray:
     Console(width=110).print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, png(partial(draw, found, classifiers)))
-    print(out)
+    print(legible(str(out)))
     return found
 
 

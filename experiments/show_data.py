@@ -10,6 +10,11 @@ Each row is an example: as it is, then with each seed. Boxes and masks are drawn
 task gets them, so that what drifts from the pixels is seen.
 """
 
+from train.stop import end_quietly
+
+if __name__ == "__main__":
+    end_quietly()  # before the imports, which take seconds
+
 import dataclasses
 import pathlib
 import sys
@@ -19,7 +24,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import tyro
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from train import augment
 from train.augment.kinds import Stage
@@ -35,7 +40,9 @@ from train.data.subset import subset
 from train.experiment import positive
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
+from train.report.names import legible
 from train.report.overlay import overlaid
+from train.report.text import draw_text
 from train.sized import on_host
 
 SIDE = 160
@@ -173,7 +180,6 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
     width = max(picture.width for row in cells for picture, _ in row)
     height = max(picture.height for row in cells for picture, _ in row)
     below = WORDS if any(text for row in cells for _, text in row) else 0
-    font = ImageFont.load_default(size=11)
     whole = Image.new(
         "RGB",
         (
@@ -182,14 +188,13 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
         ),
         "white",
     )
-    draw = ImageDraw.Draw(whole)
     for column, head in enumerate(heads):
-        draw.text((GAP + column * (width + GAP), 3), head, fill="black", font=font)
+        draw_text(whole, (GAP + column * (width + GAP), 3), head, width=width)
     for r, row in enumerate(cells):
         for c, (picture, text) in enumerate(row):
             x, y = GAP + c * (width + GAP), GAP + WORDS + r * (height + below + GAP)
             whole.paste(picture, (x, y))
-            draw.text((x, y + height + 1), text, fill="black", font=font)
+            draw_text(whole, (x, y + height + 1), text, width=width)
     return whole
 
 
@@ -220,7 +225,7 @@ def main(config: Config) -> Image.Image:
     drawn = sheet(cells, heads)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(config.out)
-    print(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}")
+    print(legible(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}"))
     return drawn
 
 
@@ -228,5 +233,5 @@ if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
     except (Refused, ValueError) as error:  # a chain refuses its stages by a ValueError
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {legible(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)

@@ -128,6 +128,7 @@ def _font(path: pathlib.Path) -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def _characters(path: pathlib.Path) -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font  # late: the settings of others come with it
+    from fontTools.ttLib import TTFont
 
-    return frozenset(FT2Font(path).get_charmap())
+    with TTFont(path, lazy=True) as font:
+        return frozenset(font.getBestCmap())

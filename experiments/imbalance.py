@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import numpy as np
 from rich.console import Console
@@ -32,6 +35,7 @@ from train.files import write
 from train.metrics.confusion import accuracy, balanced_accuracy, f1, precision, recall
 from train.metrics.ranking import roc_auc
 from train.report.figures import png
+from train.report.names import legible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +126,7 @@ def main(out: pathlib.Path) -> np.ndarray:
     Console(width=110).print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, png(partial(draw, found, classifiers)))
-    print(out)
+    print(legible(str(out)))
     return found
 
 

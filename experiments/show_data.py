@@ -19,11 +19,14 @@ from typing import Any, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import jax
 import numpy as np
 import tyro
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from train import augment
 from train.augment.kinds import Stage
@@ -43,7 +46,9 @@ from train.data.subset import subset
 from train.experiment import positive
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
+from train.report.names import legible
 from train.report.overlay import overlaid
+from train.report.text import draw_text
 from train.sized import on_host
 
 SIDE = 160
@@ -183,7 +188,6 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
     width = max(picture.width for row in cells for picture, _ in row)
     height = max(picture.height for row in cells for picture, _ in row)
     below = WORDS if any(text for row in cells for _, text in row) else 0
-    font = ImageFont.load_default(size=11)
     whole = Image.new(
         "RGB",
         (
@@ -192,14 +196,13 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
         ),
         "white",
     )
-    draw = ImageDraw.Draw(whole)
     for column, head in enumerate(heads):
-        draw.text((GAP + column * (width + GAP), 3), head, fill="black", font=font)
+        draw_text(whole, (GAP + column * (width + GAP), 3), head, width=width)
     for r, row in enumerate(cells):
         for c, (picture, text) in enumerate(row):
             x, y = GAP + c * (width + GAP), GAP + WORDS + r * (height + below + GAP)
             whole.paste(picture, (x, y))
-            draw.text((x, y + height + 1), text, fill="black", font=font)
+            draw_text(whole, (x, y + height + 1), text, width=width)
     return whole
 
 
@@ -234,7 +237,7 @@ def main(config: Config) -> Image.Image:
     drawn.save(out)
     if said := clipped_said(source):
         print(said)
-    print(f"{len(indices)} examples of {config.data}/{config.split}: {out}")
+    print(legible(f"{len(indices)} examples of {config.data}/{config.split}: {out}"))
     return drawn
 
 
@@ -242,5 +245,5 @@ if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
     except (Refused, ValueError) as error:  # a chain refuses its stages by a ValueError
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {legible(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)

@@ -9,12 +9,13 @@ from typing import Any
 from train import study, workdir
 from train.assess import outcome
 from train.checkpoints import Checkpoints, Damaged
-from train.files import WriteFailed
+from train.files import WriteFailed, cause
 from train.finetune import check_backbone
 from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, fit, host_step
 from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared, prepare
+from train.report.predictions import PREDICTIONS, write_predictions
 from train.session import Session, place, session
 from train.state import State
 from train.stop import Interrupted, Stopped
@@ -118,7 +119,7 @@ def train(prepared: Prepared, here: Session) -> State:
 
 
 def judge(prepared: Prepared, here: Session, state: State) -> Summary:
-    """Measure the test split, and leave the summary and the page of the run.
+    """Measure the test split, and leave the summary, the predictions and the page of the run.
 
     Args:
         prepared: what runs.
@@ -148,6 +149,12 @@ def judge(prepared: Prepared, here: Session, state: State) -> Summary:
     found = outcome(prepared.experiment, config, at, summary)
     seconds = round(here.logs.seconds, 1)
     workdir.write(here.path / workdir.SUMMARY, {**found, "seconds": seconds})
+    try:
+        write_predictions(here.path, summary, prepared.data.test)
+    except WriteFailed:
+        raise
+    except Exception as error:  # a table is no reason to lose the page of a long run
+        here.logs.say(f"{PREDICTIONS} could not be made: {cause(error)}.")
     where = here.report(prepared, summary, here.note)
     here.checkpoints.finish()
     value = show(name, summary.scalars[name])

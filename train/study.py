@@ -176,6 +176,11 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             for seed in found
             if (runs.path / f"seed_{seed}" / REPORT).exists()
         },
+        facts={
+            "Data": config.data,
+            "Model": config.model,
+            "Trained for": f"{config.steps:,} steps of {config.batch_size:,} examples",
+        },
         say=runs.terminal.say,
     )
     runs.terminal.heading(counted(len(found), "seed"))

@@ -1,15 +1,20 @@
 """Any classifier on any set: what is built, what fine-tuning moves, what is refused."""
 
+import csv
 import dataclasses
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from image_files import pixels, save
 from PIL import Image
 from safetensors.numpy import save_file
 from tfds_set import write_set
@@ -572,3 +577,52 @@ def test_lenet_learns_the_embedded_digits(model, no_sets, capsys):
 def test_mnist_stands_in_the_middle_of_a_larger_field(model):
     config = lenet_mnist.recipe("mnist", model)
     assert (config.size, config.by, config.mirror, config.model) == (32, "pad", "no", model)
+
+
+PLAIN = """
+text.usetex: True
+font.family: No Such Font
+axes.facecolor: red
+"""
+
+
+def test_names_in_any_bytes_and_settings_of_any_kind_end_no_run(tmp_path):
+    """Pictures of two classes, one of no UTF-8 and one in Chinese, tested on one of them alone."""
+    names = (b"caf\xe9", "猫".encode())
+    for split, count, kinds in (("train", 8, names), ("val", 2, names), ("test", 4, names[:1])):
+        for value, name in enumerate(kinds):
+            folder = tmp_path / "pets" / split / os.fsdecode(name)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = pixels(12, 12, seed=i) // 8 + np.uint8(200 * value)
+                save(folder / f"temple_{i:02}.png", image)
+    (tmp_path / "matplotlibrc").write_text(PLAIN)
+    run = tmp_path / "run"
+    arguments = ["--data", f"folder:{tmp_path / 'pets'}", "--model", "mlp", "--size", "12"]
+    arguments += ["--steps", "2", "--batch-size", "4", "--evaluate-every", "2"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", classify.__file__, *arguments, "--workdir", str(run)],
+        env={
+            **os.environ,
+            "JAX_NUM_CPU_DEVICES": "1",
+            "MATPLOTLIBRC": str(tmp_path),
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "could not be" not in done.stdout
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["file"] for row in rows] == [f"caf\\xe9/temple_{i:02}.png" for i in range(4)]
+    assert {row["truth"] for row in rows} == {"caf\\xe9"}
+    right = [row["prediction"] == row["truth"] for row in rows]
+    found = json.loads((run / "summary.json").read_text())
+    assert np.mean(right) == found["test/accuracy"] == found["test/recall"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "could not be drawn" not in page
+    for row, good in zip(rows, right, strict=True):
+        assert (f'title="{row["file"]}"' in page) != good
+    assert "猫" in page

@@ -333,6 +333,25 @@ def test_a_metrics_file_with_nuls_and_foreign_lines(plain, tmp_path):
     assert (path / "report.html").exists()
 
 
+def test_what_was_predicted_is_written_and_costs_no_run(plain, tmp_path, monkeypatch, capsys):
+    lines = (plain / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "index,squares"
+    assert [line.partition(",")[0] for line in lines[1:]] == [str(i) for i in range(37)]
+
+    def broken(*_):
+        raise KeyError("no such column")
+
+    copy = tmp_path / "copy"
+    shutil.copytree(plain, copy)
+    (copy / "report.html").unlink()
+    monkeypatch.setattr("train.run.write_predictions", broken)
+    assert whole(copy).scalars["count"] == 37
+    assert (
+        "predictions.csv could not be made: KeyError: 'no such column'." in capsys.readouterr().out
+    )
+    assert (copy / "report.html").exists()
+
+
 def test_a_seed_of_its_own_in_every_run(plain, tmp_path):
     whole(tmp_path, replace(ONE, seed=1))
     assert state_of(tmp_path, 40) != state_of(plain, 40)

@@ -86,7 +86,8 @@ class Source(Protocol):
     May also have, each optional:
         __getitems__(indices): several examples, where reading them at once is faster.
         labels: (N,) int32, where they are known without reading.
-        name(i): the file of example i, for messages; None where it has none.
+        name(i): the file of example i, for messages, the report's pictures and `predictions.csv`;
+            None where it has none.
         clipped: index -> how many boxes were clipped to the image, of the examples that were read.
         notes: lines to be said as a run begins: what of the set is not used.
         earlier_fingerprint: as earlier versions recorded it, where that was another.

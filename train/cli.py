@@ -10,7 +10,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -35,12 +35,21 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         diverged or its files can't be written or read; 128 and the signal's number for one that a
         signal stopped.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+
+    def work() -> None:
+        module = importlib.import_module(experiment)
+        module.main(configure(module, arguments))
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """What `work` ends with, as `command_line` says; what can't be is printed in one line."""
     keep_pages()
     try:
         with at_once():
-            module = importlib.import_module(experiment)
-            module.main(configure(module, argv))
+            work()
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

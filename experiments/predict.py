@@ -72,14 +72,14 @@ def runs_and_inputs(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     if not count:
         raise Refused(f"run={paths[0] if paths else ''!r} holds no run: it comes first")
     found: list[Path] = []
-    for path in map(Path, map(os.path.expanduser, paths[:count])):
+    for path in map(cli.at_home, paths[:count]):
         seeds = (workdir.read(path, workdir.CONFIG) or {}).get("seeds") or []
         found += [path / f"seed_{seed}" for seed in seeds] or [path]
     return found, [*paths[count:]]
 
 
 def _holds_run(path: str) -> bool:
-    return (Path(os.path.expanduser(path)) / workdir.CONFIG).is_file()
+    return (cli.at_home(path) / workdir.CONFIG).is_file()
 
 
 def outputs(config: Config, files: Sequence[Path], kind: Shown) -> dict[str, list[Path]]:

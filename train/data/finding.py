@@ -41,20 +41,23 @@ def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
     """
     pictures: dict[str, pathlib.Path] = {}
     others: list[pathlib.Path] = []
-    entered = {os.path.realpath(path) for path in apart}
+    closed = {os.path.realpath(path) for path in apart}
+    entered: set[str] = set()
     for given in inputs:
         for path in _named(given):
             if not path.is_dir():
                 pictures.setdefault(os.path.abspath(path), path)
                 continue
-            for file in _below(path, entered):
+            for file in _below(path, entered, closed):
                 if file.suffix.lower() in endings():
                     pictures.setdefault(os.path.abspath(file), file)
                 else:
                     others.append(file)
+    if not inputs:
+        raise Refused("input: no picture, folder or pattern is named")
     if not pictures:
-        asked = ", ".join(map(repr, inputs)) or "nothing"
-        raise Refused(f"input={asked} holds no picture ({', '.join(sorted(endings()))})")
+        left = f"; its {len(others)} files are none by their names" if others else ""
+        raise Refused(f"input={', '.join(map(repr, inputs))} holds no picture{left}")
     return Found([*pictures.values()], others)
 
 
@@ -74,15 +77,19 @@ def _named(given: str) -> list[pathlib.Path]:
             return [path]
         if found := sorted(glob.glob(str(path), recursive=True)) if given else []:
             return [*map(pathlib.Path, found)]
-    except (OSError, ValueError) as error:  # a zero byte
-        raise Refused(f"input={given!r} is no name of a file: {error}") from None
-    if glob.has_magic(given):
-        raise Refused(f"input={given!r}: no file fits this pattern")
-    raise Refused(f"input={given!r} does not exist" + (f"; {nearest(path)}" if given else ""))
+        if glob.has_magic(given):
+            raise Refused(f"input={given!r}: no file fits this pattern")
+        hint = f"; {nearest(path)}" if given else ""
+    except (OSError, ValueError) as error:  # too long a name, a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise Refused(f"input={given!r} is no name of a file: {why}") from None
+    raise Refused(f"input={given!r} does not exist{hint}")
 
 
-def _below(folder: pathlib.Path, entered: set[str]) -> Iterator[pathlib.Path]:
-    """Files of a folder, then those of its subfolders."""
+def _below(
+    folder: pathlib.Path, entered: set[str], closed: Collection[str]
+) -> Iterator[pathlib.Path]:
+    """Files of a folder, then those of its subfolders that are not closed."""
     real = os.path.realpath(folder)
     if real in entered:
         return
@@ -93,5 +100,5 @@ def _below(folder: pathlib.Path, entered: set[str]) -> Iterator[pathlib.Path]:
         raise Refused(f"input={str(folder)!r} can't be listed: {error.strerror}") from None
     yield from (path for path in there if not path.is_dir())
     for path in there:
-        if path.is_dir():
-            yield from _below(path, entered)
+        if path.is_dir() and os.path.realpath(path) not in closed:
+            yield from _below(path, entered, closed)

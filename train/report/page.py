@@ -37,6 +37,7 @@ def write_report(
     *,
     lead: str = "",
     say: Callable[[str], None] = print,
+    into: str | os.PathLike | None = None,
 ) -> pathlib.Path:
     """Writes `report.html`, one file that needs no other, no network and no script.
 
@@ -54,6 +55,7 @@ def write_report(
         sections: of the task.
         lead: a paragraph under the title: what a reader must know before the numbers.
         say: takes a line for the user.
+        into: the folder that the page is written to; `workdir` by default.
 
     Returns:
         Its path.
@@ -110,8 +112,9 @@ def write_report(
         ],
     )
     # A file name that is no UTF-8 stands in Python's own form among what is written.
-    write(workdir / REPORT, page.encode("utf-8", "xmlcharrefreplace"))
-    return workdir / REPORT
+    path = pathlib.Path(workdir if into is None else into) / REPORT
+    write(path, page.encode("utf-8", "xmlcharrefreplace"))
+    return path
 
 
 def attempted(say: Callable[[str], None], what: str, make: Callable[[], Markup]) -> Markup:

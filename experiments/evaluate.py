@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -45,12 +45,12 @@ class Config:
         data: a set as the run's experiment takes it, "folder:PATH" for one; "" is the run's own.
         split: of the set. The validation split is the run's own cut where the set has none.
         step: whose checkpoint; by default the one that the run's test split was judged by.
-        out: where the page and the summary go.
+        out: where the page and the summary go; by default below the run.
         devices: how many to use; as many as the run by default.
         backend: who computes convolutions and batch normalisation; the run's own by default.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     data: str = ""
     split: Literal["test", "validation", "train"] = "test"
     step: int | None = None
@@ -129,4 +129,4 @@ def main(config: Config) -> Summary:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.exit_code(lambda: main(tyro.cli(Config, description=__doc__))))
+    sys.exit(cli.command(Config, main, __doc__))

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -34,6 +34,7 @@ from train.results import printable
 from train.shown import Shown
 from train.terminal import Terminal
 
+METAVAR = "RUN [RUN ...] INPUT [INPUT ...]"
 COLUMNS = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
@@ -51,7 +52,7 @@ class Config:
         backend: who computes convolutions and batch normalisation, see `models.backends`.
     """
 
-    paths: tyro.conf.Positional[tuple[str, ...]]
+    paths: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar=METAVAR)]
     out: Path | None = None
     pictures: Path | None = None
     masks: Path | None = None
@@ -162,4 +163,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.exit_code(lambda: main(tyro.cli(Config, description=__doc__))))
+    sys.exit(cli.command(Config, main, __doc__))

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -20,6 +20,8 @@ from train import workdir
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
+
+Asked = TypeVar("Asked")
 
 
 def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
@@ -61,6 +63,20 @@ def exit_code(work: Callable[[], object]) -> int:
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
+
+
+def command(kind: type[Asked], main: Callable[[Asked], object], about: str | None) -> int:
+    """Run a command that is no experiment: `main` of what the arguments ask for.
+
+    Args:
+        kind: a dataclass, an option a field.
+        main: the work.
+        about: for `--help`.
+
+    Returns:
+        Exit code, see `command_line`.
+    """
+    return exit_code(lambda: main(tyro.cli(kind, description=about)))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from train.opened import opened
 from train.refusal import Refused
 from train.remeasure import measure, remeasured
 from train.report.page import write_report
+from train.stop import Interrupted, Stop, Stopped
 from train.tasks.task import Summary
 from train.terminal import Terminal
 
@@ -84,7 +85,12 @@ def place(config: Config, data: str, step: int) -> Path:
 
 
 def main(config: Config) -> Summary:
-    """Measure, and leave a page and a summary."""
+    """Measure, and leave a page and a summary.
+
+    Raises:
+        Refused: the request can't be met.
+        Stopped: by a signal; nothing is written.
+    """
     path = at_home(config.run)
     run = opened(path, step=config.step, backend=config.backend or None)
     terminal = Terminal(Console(), 0)
@@ -99,9 +105,21 @@ def main(config: Config) -> Summary:
     out = place(config, recipe.data, run.step)
     live = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=live, transient=True, disable=not live.is_terminal) as bar:
+    with (
+        Progress(*columns, console=live, transient=True, disable=not live.is_terminal) as bar,
+        Stop() as stop,
+    ):
         batches = bar.add_task("", total=-(-len(source) // recipe.batch_size))
-        summary = measure(what, devices=config.devices, each=lambda: bar.advance(batches))
+
+        def stopping() -> bool:
+            bar.advance(batches)
+            return stop()
+
+        try:
+            summary = measure(what, devices=config.devices, stopping=stopping)
+        except Interrupted:
+            assert stop.signal is not None
+            raise Stopped(stop.signal) from None
     found = {
         "run": str(path),
         "experiment": run.module.__name__,

@@ -32,6 +32,7 @@ from train.predict import kind_of, predictions, refuse_different
 from train.refusal import Failed, Refused, choose
 from train.results import printable
 from train.shown import Shown
+from train.stop import Stop, Stopped
 from train.terminal import Terminal
 
 METAVAR = "RUN [RUN ...] INPUT [INPUT ...]"
@@ -122,6 +123,7 @@ def main(config: Config) -> None:
     Raises:
         Refused: the request can't be met.
         Failed: some of the files can't be read; the others are told.
+        Stopped: by a signal; what was told is written.
     """
     paths, inputs = runs_and_inputs(config.paths)
     apart = [path for path in (config.pictures, config.masks) if path is not None]
@@ -139,10 +141,13 @@ def main(config: Config) -> None:
     with (
         contextlib.nullcontext() if config.out is None else results.Lines(config.out) as lines,
         Progress(*COLUMNS, console=live, transient=True, disable=not live.is_terminal) as progress,
+        Stop() as stop,
     ):
         for one in progress.track(
             predictions(runs, files, config.batch_size or None), total=len(files), description=""
         ):
+            if stop.signal is not None:
+                raise Stopped(stop.signal)
             file, found = files[one.at], one.found
             if found is None:
                 unread += 1

@@ -51,13 +51,11 @@ class Prediction(NamedTuple):
         at: its place.
         found: (classes,) float64 that add up to 1, or (H, W) uint8 in the picture's own pixels;
             None where it can't be read.
-        size: height and width of the picture; (0, 0) where it can't be read.
         why: name and reason where it can't be read.
     """
 
     at: int
     found: np.ndarray | None
-    size: tuple[int, int]
     why: str = ""
 
 
@@ -80,11 +78,10 @@ def predictions(
     for index, found in enumerate(zip(*streams, strict=True)):
         why = next((one for one in found if isinstance(one, str)), "")
         if why:
-            yield Prediction(index, None, (0, 0), why)
+            yield Prediction(index, None, why)
             continue
         kept = [one for one in found if not isinstance(one, str)]
-        height, width = (int(n) for n in kept[0]["size"])
-        yield Prediction(index, kind.joined(kept), (height, width))
+        yield Prediction(index, kind.joined(kept))
 
 
 def refuse_different(runs: Sequence[Trained]) -> None:

@@ -80,17 +80,21 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
 
 
 def measure(
-    what: Remeasured, *, devices: int | None = None, each: Callable[[], object] = lambda: None
+    what: Remeasured,
+    *,
+    devices: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """The summary of the split: of the run's own data and as many devices, what it found itself.
 
     Args:
         what: see `remeasured`.
         devices: how many to use; as many as the run by default.
-        each: called once a batch.
+        stopping: asked once a batch whether to give up.
 
     Raises:
         Refused: there are not so many devices, or an example can't be used.
+        Interrupted: `stopping()` said so.
     """
     recipe = what.recipe
     mesh = make_mesh(first_devices(devices or recipe.devices))
@@ -100,9 +104,4 @@ def measure(
     # What trained is measured as what tests is: in its order, by the host stage of tests.
     role = "validation" if what.split == "validation" else "test"
     of = assess(what.parts, load, mesh, role, what.source)
-
-    def stopping() -> bool:
-        each()
-        return False
-
     return of(jax.device_put(what.run.variables, replicated(mesh)), stopping)

@@ -1,16 +1,19 @@
 """The page of a run, once more: on its own split the same figures, on others classes by name."""
 
 import json
+import os
 import shutil
+import signal
 
 import image_files
 import numpy as np
 import pytest
 
-from experiments import classify
+from experiments import classify, evaluate
 from experiments.evaluate import Config, main
 from train import cli
 from train.data.named import named
+from train.remeasure import measure
 
 FIELDS = {
     "model": "mlp", "steps": 3, "batch_size": 8, "warmup_steps": 0, "evaluate_every": 3,
@@ -143,6 +146,18 @@ def test_what_cannot_be_is_refused(run, tmp_path, capsys):
     ):
         assert cli.exit_code(lambda fields=fields: main(Config(**{"run": run, **fields}))) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_signal_ends_it(run, tmp_path, monkeypatch):
+    def interrupted(*given, stopping, **others):
+        assert not stopping()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*given, stopping=stopping, **others)
+
+    monkeypatch.setattr(evaluate, "measure", interrupted)
+    config = Config(run=run, out=tmp_path)
+    assert cli.exit_code(lambda: main(config)) == 128 + signal.SIGTERM
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_digits_in_files_for_a_run_of_digits(tmp_path):

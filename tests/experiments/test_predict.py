@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 
 import image_files
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from PIL import Image
 from tfds_set import write_set
 
-from experiments import classify, segment
+from experiments import classify, evaluate, predict, segment
 from experiments.predict import Config, main
 from train import cli
 from train.data.decode import Unreadable
 from train.data.named import named
 from train.opened import opened
+from train.predict import predictions
 from train.refusal import Failed, Refused
 
 SMALL = {"steps": 3, "batch_size": 8, "warmup_steps": 0, "evaluate_every": 3, "devices": 1}
@@ -182,6 +184,18 @@ def test_masks_at_the_size_of_the_pictures(masks, tmp_path):
         np.testing.assert_array_equal(one, guess)
 
 
+def test_the_page_of_masks_once_more(masks, tmp_path):
+    _, path = masks
+    evaluate.main(evaluate.Config(run=path, out=tmp_path / "own"))
+    evaluate.main(evaluate.Config(run=path, split="train", out=tmp_path / "train"))
+    found = summary(tmp_path / "own")
+    assert {name: found[name] for name in summary(path) if name.startswith("test/")} == {
+        name: value for name, value in summary(path).items() if name.startswith("test/")
+    }
+    assert summary(tmp_path / "train")["train/count"] == 6
+    assert "Worst images" in (tmp_path / "own" / "report.html").read_text()
+
+
 def test_several_runs_give_their_average(run, pictures, tmp_path):
     other = tmp_path / "other"
     train(f"folder:{pictures}", other, size=40, validation=0.25, seed=1)
@@ -274,6 +288,19 @@ def test_what_cannot_be_is_refused_in_a_line(run, masks, tmp_path, capsys):
         opened(run).predict("a.png")
     with pytest.raises(Refused, match=r"pictures\[0\] is float64"):
         opened(run).predict([np.zeros((3, 3, 3))])
+
+
+def test_a_signal_ends_it_and_what_was_told_stays(run, pictures, tmp_path, monkeypatch):
+    def interrupted(*given):
+        for one in predictions(*given):
+            if one.at == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield one
+
+    monkeypatch.setattr(predict, "predictions", interrupted)
+    config = Config(paths=(str(run), str(pictures / "test")), out=tmp_path / "p.csv")
+    assert cli.exit_code(lambda: main(config)) == 128 + signal.SIGINT
+    assert len(rows(tmp_path / "p.csv")) == 2
 
 
 def test_runs_of_several_seeds_are_averaged(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Finding: from files, folders and patterns on a command line to the pictures that are meant."""
 
+import difflib
 import functools
 import glob
 import os
@@ -10,7 +11,6 @@ from typing import NamedTuple
 from PIL import Image
 
 from train.data.decode import FORMATS
-from train.data.folder import nearest
 from train.refusal import Refused
 
 
@@ -79,11 +79,22 @@ def _named(given: str) -> list[pathlib.Path]:
             return [*map(pathlib.Path, found)]
         if glob.has_magic(given):
             raise Refused(f"input={given!r}: no file fits this pattern")
-        hint = f"; {nearest(path)}" if given else ""
+        hint = _hint(path) if given else ""
     except (OSError, ValueError) as error:  # too long a name, a zero byte
         why = getattr(error, "strerror", None) or error
         raise Refused(f"input={given!r} is no name of a file: {why}") from None
     raise Refused(f"input={given!r} does not exist{hint}")
+
+
+def _hint(path: pathlib.Path) -> str:
+    """What of a path is not there, and a name that is near."""
+    whole = path.absolute()
+    above = next(folder for folder in whole.parents if folder.is_dir())
+    missing = whole.relative_to(above).parts[0]
+    near = difflib.get_close_matches(missing, os.listdir(above), n=1, cutoff=0.6)
+    return (
+        f"; nearest: {str(above / near[0])!r}" if near else f"; {str(above)!r} has no {missing!r}"
+    )
 
 
 def _below(

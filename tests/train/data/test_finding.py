@@ -70,7 +70,7 @@ def test_folders_that_are_written_to_are_left_out_below_others(tree):
         ([], "no picture, folder or pattern"),
         ([""], "input='' does not exist"),
         (["in/a.jpg"], "input='in/a.jpg' does not exist; nearest: .*in/a.png"),
-        (["else/a.jpg"], "'else/a.jpg' does not exist; no 'else' in '/"),
+        (["else/a.jpg"], "'else/a.jpg' does not exist; '.*' has no 'else'"),
         (["in/*.gif"], "input='in/\\*.gif': no file fits"),
         (["in/.git/none"], "does not exist"),
         (["a\0b"], "does not exist|no name of a file"),

@@ -13,9 +13,9 @@ import signal
 import sys
 import threading
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -24,6 +24,8 @@ from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
+
+Asked = TypeVar("Asked")
 
 OPTION = re.compile(r"--?(?!inf\b|nan\b)[A-Za-z]", re.IGNORECASE)
 """How what is an option begins; "-1" and "-inf" are values."""
@@ -73,12 +75,21 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         diverged or its files can't be written or read; 128 and the signal's number for one that a
         signal stopped.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+
+    def work() -> None:
+        module = importlib.import_module(experiment)
+        module.main(configure(module, arguments))
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """What `work` ends with, as `command_line` says; what can't be is printed in one line."""
     keep_pages()
     try:
         with at_once():
-            module = importlib.import_module(experiment)
-            module.main(configure(module, argv))
+            work()
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -90,6 +101,20 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
+
+
+def command(kind: type[Asked], main: Callable[[Asked], object], about: str | None) -> int:
+    """Run a command that is no experiment: `main` of what the arguments ask for.
+
+    Args:
+        kind: a dataclass, an option a field.
+        main: the work.
+        about: for `--help`.
+
+    Returns:
+        Exit code, see `command_line`.
+    """
+    return exit_code(lambda: main(tyro.cli(kind, description=about)))
 
 
 @contextlib.contextmanager

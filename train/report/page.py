@@ -38,6 +38,7 @@ def write_report(
     *,
     lead: str = "",
     say: Callable[[str], None] = print,
+    into: str | os.PathLike | None = None,
 ) -> pathlib.Path:
     """Writes `report.html`, one file that needs no other, no network and no script.
 
@@ -55,6 +56,7 @@ def write_report(
         sections: of the task.
         lead: a paragraph under the title: what a reader must know before the numbers.
         say: takes a line for the user.
+        into: the folder that the page is written to; `workdir` by default.
 
     Returns:
         Its path.
@@ -115,8 +117,9 @@ def write_report(
             if (drawn := attempt(f"the table {heading}", partial(table, read)))
         ],
     )
-    write(workdir / REPORT, written(page))
-    return workdir / REPORT
+    path = pathlib.Path(workdir if into is None else into) / REPORT
+    write(path, written(page))
+    return path
 
 
 def attempted(say: Callable[[str], None], what: str, make: Callable[[], Markup]) -> Markup:

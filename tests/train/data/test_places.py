@@ -71,12 +71,15 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("home", [None, "/dev/null"])
-def test_a_run_of_a_container_s_user(tmp_path, home):
-    """One without a name, and without a home, or with one that is none."""
+@pytest.mark.parametrize(
+    ("home", "backend"),
+    [(None, "nonsense"), ("/dev/null", "module://matplotlib_inline.backend_inline")],
+)
+def test_a_run_of_a_container_s_user(tmp_path, home, backend):
+    """One without a name, and without a home, or with one that is none; started by a notebook."""
     gone = {"HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"}
     env = {name: value for name, value in os.environ.items() if name not in gone}
-    env |= {"PYTHONPATH": str(ROOT)} | ({"HOME": home} if home else {})
+    env |= {"PYTHONPATH": str(ROOT), "MPLBACKEND": backend} | ({"HOME": home} if home else {})
     wanted = ["--data", "digits", "--model", "lenet5", "--steps", "1", "--workdir", "run"]
     script = ROOT / "experiments" / "classify.py"
     done = subprocess.run(

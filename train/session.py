@@ -118,14 +118,11 @@ def session(
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
-    for line in (
-        note,
-        missing(prepared.about),
-        clipped_said(prepared.data.train),
-        describe(prepared, record["cpu"]),
-    ):
+    for line in (note, missing(prepared.about), describe(prepared, record["cpu"])):
         if line:
             say(line)
+    if clipped := clipped_said(prepared.data.train):
+        say(clipped)
 
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []

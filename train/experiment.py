@@ -130,11 +130,11 @@ class Recipe(Runtime):
             at most 20 times. The last step is validated in any case.
         weights: which ones the test split judges: "best" are those that the validation split ranks
             first, where there is one; "last" are those of the last step.
+        max_pixels: a picture of more can't be read, so that a small file can't take all memory.
         on_corrupt: what an example that can't be read does. "stop" ends the run and names it; with
             the value "skip" the next one takes its place in training, and evaluation leaves it out
             and says so.
         corrupt_limit: share of the training examples above which "skip" stops too.
-        max_pixels: a picture of more can't be read, so that a small file can't take all memory.
     """
 
     data: str
@@ -146,18 +146,18 @@ class Recipe(Runtime):
     accumulation: int = 1
     evaluate_every: int | None
     weights: Literal["best", "last"] = "best"
+    max_pixels: int = PIXELS
     on_corrupt: Literal["stop", "skip"] = "stop"
     corrupt_limit: float = LIMIT
-    max_pixels: int = PIXELS
 
     largest_batch: ClassVar[int] = 32
     """Of a `batch_size` that is left open."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        positive(self, "max_pixels")
         fraction(self, "corrupt_limit")
         positive(self, "steps", "epochs", "batch_size", "accumulation", "evaluate_every")
-        positive(self, "max_pixels")
         nonnegative(self, "seed")
         below(self, seed=2**32)
         if self.steps is not None and self.epochs is not None:

@@ -127,11 +127,12 @@ def session(
         *noted,
         *prepared.said,
         missing(prepared.about),
-        clipped_said(prepared.data.train),
         describe(prepared, record["cpu"]),
     ):
         if line:
             say(line)
+    if clipped := clipped_said(prepared.data.train):
+        say(clipped)
 
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []

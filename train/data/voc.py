@@ -273,15 +273,18 @@ class Masks(_Voc):
             raise Unreadable(str(path), i, f"has no size: {decode.reason(error)}") from error
         return {"mask": self._mask(i, shape)}
 
+    def mask_file(self, i: int) -> pathlib.Path:
+        """Of example i."""
+        name = self._name(i)
+        return _only(self._beside(self._masks, name), i) or self._annotated(name)
+
     def _annotated(self, name: str) -> pathlib.Path:
         found = self._beside(self._masks, name)
         bare = self._images.bare(name)
         return found[0] if found else self._root / "SegmentationClass" / f"{bare}.png"
 
     def _mask(self, i: int, shape: tuple[int, ...]) -> np.ndarray:
-        name = self._name(i)
-        path = _only(self._beside(self._masks, name), i) or self._annotated(name)
-        return masks.mask_of(path, i, shape, self.about.mask_classes)
+        return masks.mask_of(self.mask_file(i), i, shape, self.about.mask_classes)
 
 
 def _only(found: list[pathlib.Path], i: int) -> pathlib.Path | None:

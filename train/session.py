@@ -16,7 +16,7 @@ from train.checkpoints import Checkpoints
 from train.data.masks import missing
 from train.data.source import classes_said
 from train.experiment import RUNTIME
-from train.finetune import begun
+from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
 from train.prepared import UNREADABLE, Prepared
@@ -81,7 +81,7 @@ def session(
     prepared: Prepared,
     path: Path,
     *,
-    weights: dict[str, Any] | None = None,
+    weights: Weights | None = None,
     note: str = "",
     began: float | None = None,
 ) -> Iterator[Session]:
@@ -106,7 +106,8 @@ def session(
         convolution=prepared.backend.name,
         fingerprints=fingerprints,
         devices=devices,
-        weights=None if weights is None else digest_of(weights),
+        weights=None if weights is None else digest_of(weights.variables),
+        origin=None if weights is None else weights.origin,
     )
     # Refuses other data before anything changes.
     goes_on = Checkpoints(path / "checkpoints").begun()

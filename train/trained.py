@@ -107,9 +107,7 @@ class FineTuned(Trained):
             usual = {field.name: field.default for field in fields(self)}
             for name in self.WITH_WEIGHTS:
                 if (value := getattr(self, name)) != usual[name]:
-                    raise Refused(
-                        f"{name}={value!r} is for trained weights, and init_from is empty"
-                    )
+                    raise Refused(f"{name}={value!r} needs trained weights: init_from is empty")
             return replace(self, init_statistics=())
         found = weights.statistics_of(self.model, self.init_from)
         return replace(self, init_statistics=found if os.path.isdir(self.init_from) else ())

@@ -52,8 +52,7 @@ def of_file(model: str, path: str) -> Weights:
         Refused: torchvision has none of such a network; the file is none, or of another network.
     """
     variant, classifier = models.variant(model), backbone_of(model)
-    if classifier not in names():
-        raise Refused(f"init_from={path!r}: torchvision has no weights of {model}")
+    check_known(model, path)
     try:
         tensors = read(path)
         own = model in names() and (model == classifier or for_pixels(tensors))
@@ -171,15 +170,27 @@ def statistics_of(model: str, path: str) -> Statistics:
     """By which the images were normalised that the weights at `path` were trained on.
 
     Raises:
-        Refused: as `run_at`; or there is neither a file nor a directory.
+        Refused: as `run_at`; or there is neither a file nor a directory, or a file for a network
+            that torchvision has none of.
     """
     if not os.path.exists(path):
         raise Refused(f"init_from={path!r}: there is no such file or directory")
     if not os.path.isdir(path):
+        check_known(model, path)
         return IMAGENET
     earlier = run_at(model, path)
     mean, std = earlier.config.statistics(earlier.about)
     return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def check_known(model: str, path: str) -> None:
+    """Refuse a file for a network that torchvision has no weights of.
+
+    Raises:
+        Refused: it is one.
+    """
+    if backbone_of(model) not in names():
+        raise Refused(f"init_from={path!r}: torchvision has no weights of {model}")
 
 
 def check_channels(statistics: Statistics, channels: int, path: str) -> None:

@@ -1,6 +1,7 @@
 """Files of weights -> NumPy arrays by name. Nothing in a file is ever executed."""
 
 import contextlib
+import os
 import pathlib
 import shlex
 import zipfile
@@ -37,7 +38,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         ValueError: the ending is another one, or the file is none of its kind, or holds other than
             named tensors, or several groups of them, none called as in `AROUND`.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.expanduser(path))
     readers = {".safetensors": read_safetensors, ".pth": read_torch, ".pt": read_torch}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path}: a file of weights ends in one of {', '.join(readers)}")

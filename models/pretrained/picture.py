@@ -13,6 +13,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its EXIF orientation."""
+SAYING = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""What of a picture's `info` may hold the orientation."""
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -38,7 +40,10 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF says; EXIF that cannot be read turns nothing."""
+    """A picture turned as its EXIF says, which it then has no more.
+
+    EXIF that cannot be read turns nothing.
+    """
     image.load()  # a PNG may have its EXIF behind its pixels; a TIFF is then turned
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -46,4 +51,9 @@ def upright(image: Image.Image) -> Image.Image:
         raise
     except Exception:  # of bytes that are no EXIF: OSError, SyntaxError, struct.error, ...
         turn = None
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for key in SAYING:  # it would be turned again
+        turned.info.pop(key, None)
+    return turned

@@ -65,7 +65,9 @@ def common_prefix(found: Collection[str], wanted: Collection[str]) -> str:
     most = max(fits.values(), default=0)
     if 2 * most < len(wanted) or 2 * fits[""] >= most:  # another network; or it is not wrapped
         return ""
-    several = sorted(prefix for prefix, count in fits.items() if 2 * count >= most)
+    large = sorted(prefix for prefix, count in fits.items() if 2 * count >= most)
+    # What lies within one of them is a block of it.
+    several = [one for one in large if not any(one != p and one.startswith(p) for p in large)]
     if len(several) > 1:
         more = f" and {len(several) - 4} more" if len(several) > 4 else ""
         raise ValueError(

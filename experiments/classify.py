@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -102,13 +102,16 @@ class Config(FineTuned):
             does not.
         cutmix: the same with a rectangle of another; with both, each image draws one of them.
         erasing: probability that a rectangle is hidden behind the mean colour, 0..1.
-        init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
-            from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
+        init_from: what to start from: a file of torchvision's weights for this model, .safetensors
+            or .pth, or the directory of a run of any model with the same backbone. Images are then
+            normalised by ImageNet's statistics, or that run's, and grey ones made colour for it.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
             Statistics of BatchNorms there still move, unless `frozen_norm` is True.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
         backbone_rate: factor of the learning rate within the backbone.
     """
+
+    WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze", "frozen_norm", "backbone_rate")
 
     data: str = "fashion_mnist"
     model: str = "plain_cnn"
@@ -292,6 +295,7 @@ def rule(config: Config) -> Rule:
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
     mean, std = config.statistics(about)
+    coloured = config.init_from and len(mean) == 3
     network = network_of(
         config,
         len(about.classes),
@@ -306,7 +310,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         num_classes=len(about.classes),
         mean=mean,
         std=std,
-        adapt=adapt.both(sized, adapt.coloured if config.init_from else adapt.as_it_is),
+        adapt=adapt.both(sized, adapt.coloured if coloured else adapt.as_it_is),
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,
     )

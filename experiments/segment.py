@@ -76,10 +76,10 @@ class Config(FineTuned):
             negatives, in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
             with 0 none are.
-        init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
-            classifier of its backbone (U-Net has none; an FCN takes VGG-16's dense layers as
-            convolutions). Images are then normalised by ImageNet's statistics; `channels` must be
-            left empty.
+        init_from: what to start from: a file of torchvision's weights, .safetensors or .pth, for
+            this model or for the classifier of its backbone (U-Net has none; an FCN takes VGG-16's
+            dense layers as convolutions; `channels` must be left empty), or the directory of a run
+            of such a model. Images are then normalised by ImageNet's statistics, or that run's.
     """
 
     data: str = "digit_scenes"

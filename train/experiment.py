@@ -6,7 +6,7 @@ import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ from train.data.decode import PIXELS
 from train.data.gaps import LIMIT
 from train.data.host import Host
 from train.data.source import About
+from train.finetune import Weights
 from train.refusal import Refused, choose
 from train.report.page import Section
 from train.state import Optimizer
@@ -41,8 +42,8 @@ class Parts(NamedTuple):
         report: the task's sections of the run's page, in order.
         gradient: of the task's loss; `accumulated(n)` for one.
         average: of the variables over the steps, or None.
-        weights: () -> variables that a new run starts from in place of random ones, see
-            `train.finetune.begun`; or None.
+        weights: () -> what a new run starts from in place of random weights, see `train.weights`;
+            or None.
         init: (key, the task's inputs) -> variables, where the network does not take the inputs as
             they are; or None.
         host: what brings examples to a shape on the host, of training and of evaluation, where the
@@ -60,7 +61,7 @@ class Parts(NamedTuple):
     report: Sequence[Section]
     gradient: Gradient = gradient
     average: Average | None = None
-    weights: Callable[[], dict[str, Any]] | None = None
+    weights: Callable[[], Weights] | None = None
     init: Callable[[jax.Array, Any], dict[str, Any]] | None = None
     host: tuple[Host, Host] | None = None
     capacity: Mapping[str, int] | None = None
@@ -201,6 +202,18 @@ class Recipe(Runtime):
 
     def check_new(self) -> None:
         """Refuse what a run that goes on may have and a new one may not; all is settled."""
+
+    def remembering(self, earlier: Self | None) -> Self:
+        """The recipe with what its run must remember of things that may go: nothing, by default.
+
+        Args:
+            earlier: that of the run which goes on; None for a new run.
+
+        Raises:
+            Refused: a new run can't be as the recipe says.
+        """
+        del earlier
+        return self
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that can have no effect as the others and the data are, and why.

@@ -10,7 +10,7 @@ from train import study, workdir
 from train.assess import outcome
 from train.checkpoints import Checkpoints, Damaged
 from train.files import WriteFailed, cause
-from train.finetune import check_backbone
+from train.finetune import Weights
 from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, fit, host_step
 from train.metrics.quantities import ranking, readable, show
@@ -20,6 +20,7 @@ from train.session import Session, place, session
 from train.state import State
 from train.stop import Interrupted, Stopped
 from train.tasks.task import Summary
+from train.weights import fitted
 
 
 def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
@@ -41,6 +42,10 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
         Stopped: by a signal.
     """
     began = time.monotonic()
+    path = config.workdir
+    config = config.remembering(
+        None if path is None else workdir.read_config(path, module.__name__, module.Config)
+    )
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
     with place(module, config) as claim:
@@ -175,7 +180,7 @@ def judged(here: Session, state: State, weights: str) -> tuple[int, dict[str, An
         return last, state.evaluated
 
 
-def starting_weights(prepared: Prepared, path: Path | None) -> dict[str, Any] | None:
+def starting_weights(prepared: Prepared, path: Path | None) -> Weights | None:
     """Those that a new run starts from; None for random ones, and for a run that goes on.
 
     Raises:
@@ -185,6 +190,4 @@ def starting_weights(prepared: Prepared, path: Path | None) -> dict[str, Any] | 
         return None
     if path is not None and Checkpoints(path / "checkpoints").begun():
         return None
-    weights = prepared.parts.weights()
-    check_backbone(prepared.shapes().variables, weights)
-    return weights
+    return fitted(prepared, prepared.parts.weights())

@@ -82,10 +82,10 @@ def compare(written: dict[str, list], target: dict[str, Any]) -> None:
         if there.get(path) != asked.get(path)
     ]
     if lines:
-        raise Differs(shortened(lines))
+        raise Differs(f"of {len({*there, *asked})} arrays {len(lines)} differ: {shortened(lines)}")
 
 
-def shortened(lines: list[str], most: int = 20) -> str:
+def shortened(lines: list[str], most: int = 5) -> str:
     """At most so many, in one line."""
     more = f"; and {len(lines) - most} more" if len(lines) > most else ""
     return "; ".join(lines[:most]) + more

@@ -19,7 +19,7 @@ from train.data.named import Splits, may_be
 from train.data.source import Source, classes_said, earlier_fingerprint, notes
 from train.disk import taken
 from train.experiment import RUNTIME
-from train.finetune import begun
+from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
 from train.prepared import UNREADABLE, Prepared
@@ -84,7 +84,7 @@ def session(
     prepared: Prepared,
     path: Path,
     *,
-    weights: dict[str, Any] | None = None,
+    weights: Weights | None = None,
     note: str = "",
     began: float | None = None,
 ) -> Iterator[Session]:
@@ -110,7 +110,8 @@ def session(
         convolution=prepared.backend.name,
         fingerprints={split: source.fingerprint for split, source in given(data).items()},
         devices=devices,
-        weights=None if weights is None else digest_of(weights),
+        weights=None if weights is None else digest_of(weights.variables),
+        origin=None if weights is None else weights.origin,
     )
     # Refuses other data before anything changes.
     goes_on = Checkpoints(path / "checkpoints").begun()

@@ -1,14 +1,16 @@
 """Trained: what the recipes of most experiments repeat, and how parameters move by it."""
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import optax
+from tyro.conf import Fixed, Suppress
 
 import models
-from train import finetune, optim
+from train import finetune, optim, weights
 from train.accumulate import accumulated
 from train.data.limited import limited
 from train.data.named import Splits, named, with_validation
@@ -104,19 +106,46 @@ class FineTuned(Trained):
         mirror: whether to train on mirror images too. "auto" does, unless somebody has judged that
             a mirror image of this set is another class, as of digits; "yes" and "no" ask nobody.
             (Earlier runs have true, which is where somebody has judged that it is not, or false.)
-        init_from: a file of torchvision's weights, .safetensors or .pth, to start from; "" starts
-            from random ones. Images are then normalised by ImageNet's statistics.
+        init_from: a file of torchvision's weights, .safetensors or .pth, or the directory of a run,
+            to start from; "" starts from random ones. Images are then normalised by ImageNet's
+            statistics, or by those of that run.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        init_statistics: mean and standard deviation by which the run in `init_from` normalised
+            images. A new run finds them there, and later readers of it need that directory no more.
+            () where it is a file.
     """
+
+    WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze",)
+    """Fields that would keep or slow random weights, and so need `init_from`."""
 
     auxiliary_weight: float = 0.3
     mirror: Mirror = "auto"
     init_from: str = ""
     freeze: str = ""
+    init_statistics: Annotated[tuple[tuple[float, ...], ...], Fixed, Suppress] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         nonnegative(self, "auxiliary_weight")
+        # Which no shell does in `--init-from=~/w.pth`.
+        object.__setattr__(self, "init_from", os.path.expanduser(self.init_from))
+
+    def remembering(self, earlier: Self | None) -> Self:
+        """The recipe with `init_statistics`, as the run that goes on has them, or found anew.
+
+        Raises:
+            Refused: a new run can't start from `init_from`, or has a field that needs it.
+        """
+        if earlier is not None:
+            return replace(self, init_statistics=earlier.init_statistics)
+        if not self.init_from:
+            usual = {field.name: field.default for field in fields(self)}
+            for name in self.WITH_WEIGHTS:
+                if (value := getattr(self, name)) != usual[name]:
+                    raise Refused(f"{name}={value!r} needs trained weights: init_from is empty")
+            return replace(self, init_statistics=())
+        found = weights.statistics_of(self.model, self.init_from)
+        return replace(self, init_statistics=found if os.path.isdir(self.init_from) else ())
 
     def mirrors(self, about: About) -> bool:
         """Whether to train on mirror images of a set."""
@@ -149,20 +178,30 @@ class FineTuned(Trained):
         return [path for each in self.freeze.split(",") if (path := each.strip())]
 
     @property
-    def start(self) -> Callable[[], dict[str, Any]] | None:
-        """() -> the variables in `init_from`; None for random ones. See `Parts.weights`."""
+    def start(self) -> Callable[[], finetune.Weights] | None:
+        """() -> the weights in `init_from`; None for random ones. See `Parts.weights`."""
         if not self.init_from:
             return None
-        return partial(finetune.torchvision_weights, self.model, self.init_from)
+        return partial(weights.weights_of, self.model, self.init_from)
 
     def statistics(self, about: About) -> Statistics:
-        """By which images are normalised: ImageNet's where the weights are from there.
+        """By which images are normalised: as they were for the weights in `init_from`.
 
         Raises:
-            Refused: weights from there, and images of a number of channels that they can't be for.
+            Refused: they are for images of another number of channels; or a run is in `init_from`
+                of which the weights can't be used.
         """
         measured = super().statistics(about)
-        return finetune.imagenet(len(measured[0])) if self.init_from else measured
+        if not self.init_from:
+            return measured
+        if self.init_statistics:
+            mean, std = self.init_statistics
+        elif os.path.isdir(self.init_from):  # of a recipe that no run has settled
+            mean, std = weights.statistics_of(self.model, self.init_from)
+        else:
+            mean, std = weights.IMAGENET
+        weights.check_channels((mean, std), len(measured[0]), self.init_from)
+        return mean, std
 
 
 def splits(config: Trained, want: str = "label") -> Splits:

@@ -183,11 +183,12 @@ def test_a_run_that_goes_on_needs_no_weights_any_more(tmp_path, capsys, monkeypa
         (("--model", "alexnet", "--size", 32), "size=32: alexnet takes images from 63 pixels on"),
         (("--model", "resnet19"), "resnet18"),
         (("--model", "resnet18", "--init-from", "nowhere.safetensors"), "nowhere.safetensors"),
-        (("--model", "lenet5", "--init-from", "x.safetensors"), "lenet5"),
-        (("--model", "lenet5", "--freeze", "backbone/conv9"), "no parameter is under"),
+        (("--model", "lenet5", "--init-from", "pyproject.toml"), "no such file or directory"),
+        (("--model", "lenet5", "--freeze", "backbone"), "freeze='backbone' needs trained weights"),
         (("--by", "crop"), "invalid choice"),
         (("--model", "mlp", "--by", "pad", "--size", 4), "by='pad': images of 32x32 are larger"),
-        (("--model", "vgg11", "--frozen-norm", "True"), "frozen_norm=True: vgg11 has no BatchNorm"),
+        (("--frozen-norm", "True"), "frozen_norm=True needs trained weights: init_from is empty"),
+        (("--init-statistics", "1"), "Unrecognized"),
         (("--auxiliary-weight", -1), "auxiliary_weight=-1"),
     ],
 )
@@ -199,6 +200,24 @@ def test_a_bad_request_is_refused_in_a_line(arguments, words, no_sets, capsys):
     assert code == 2
     assert words in said
     assert "Traceback" not in said
+
+
+def test_a_frozen_norm_needs_a_norm():
+    config = classify.Config(model="vgg11", size=32, frozen_norm=True, init_from="w.pth")
+    with pytest.raises(Refused, match="frozen_norm=True: vgg11 has no BatchNorm"):
+        classify.build(config, ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("mean", "expected"), [((10.0, 20.0, 30.0), (190 / 2, 180 / 2, 170 / 2)), ((10.0,), (95.0,))]
+)
+def test_grey_images_come_as_the_weights_of_a_run_want_them(mean, expected):
+    """In as many channels as its network takes, and normalised by its statistics."""
+    statistics = (mean, (2.0,) * len(mean))
+    config = classify.Config(model="resnet20", init_from="gone", init_statistics=statistics)
+    x = classify.build(config, ABOUT).task.inputs({"image": jnp.full((1, 28, 28, 1), 200, "uint8")})
+    assert x.shape == (1, 28, 28, len(mean))
+    np.testing.assert_array_equal(x[0, 0, 0], expected)
 
 
 def test_a_refused_request_leaves_nothing_behind(no_sets, capsys):

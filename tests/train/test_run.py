@@ -21,6 +21,7 @@ from train import workdir
 from train.checkpoints import Checkpoints
 from train.data.decode import PIXELS
 from train.data.limited import Limited
+from train.finetune import Weights
 from train.logs import read_metrics
 from train.opened import opened
 from train.prepared import prepare
@@ -264,7 +265,7 @@ def finetuning():
 
         def load():
             read.append(None)
-            return jax.device_get(weights)
+            return Weights(jax.device_get(weights), {"file": "a file"})
 
         return parts._replace(weights=load)
 
@@ -279,6 +280,7 @@ def test_weights_are_in_the_provenance(tmp_path):
     run(module, replace(ONE, steps=2, workdir=tmp_path))
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["weights"] == digest_of(weights)
+    assert provenance["weights_from"] == {"file": "a file"}
     other = jax.tree.map(lambda x: np.asarray(x) + 1e-6, weights)
     assert provenance["weights"] != digest_of(other)
 

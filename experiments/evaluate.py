@@ -4,8 +4,8 @@
     python experiments/evaluate.py RUN --split validation
     python experiments/evaluate.py RUN --data folder:OTHER    or where the data of RUN have moved to
 
-Classes are matched by name. The page and `summary.json` go to RUN/evaluations/<data>-<split>/; what
-the run has left stays as it is.
+Classes are matched by name. The page, `summary.json` and `predictions.csv` go to
+RUN/evaluations/<data>-<split>/; what the run has left stays as it is.
 """
 
 import dataclasses
@@ -15,6 +15,9 @@ import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tyro
 from rich.console import Console
@@ -28,6 +31,7 @@ from train.opened import opened
 from train.refusal import Refused
 from train.remeasure import measure, remeasured
 from train.report.page import write_report
+from train.report.predictions import write_predictions
 from train.stop import Interrupted, Stop, Stopped
 from train.tasks.task import Summary
 from train.terminal import Terminal
@@ -130,6 +134,7 @@ def main(config: Config) -> Summary:
         **{f"{config.split}/{name}": finite(one) for name, one in summary.scalars.items()},
     }
     workdir.write(out / workdir.SUMMARY, found)
+    write_predictions(out, summary, source)
     page = write_report(
         path,
         f"{recipe.model} on {recipe.data}",

@@ -18,19 +18,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from train import cli, results, workdir
-from train.data.decode import picture
+from train.data.decode import at_most, picture
 from train.data.finding import find
 from train.data.source import extent_said
 from train.experiment import nonnegative, positive
 from train.opened import Opened, opened
 from train.predict import kind_of, predictions, refuse_different
 from train.refusal import Failed, Refused, choose
-from train.results import printable
+from train.report.names import legible
 from train.shown import Shown
 from train.stop import Stop, Stopped
 from train.terminal import Terminal
@@ -131,13 +134,13 @@ def main(config: Config) -> None:
     runs = [opened(path, backend=config.backend) for path in paths]
     refuse_different(runs)
     kind, about = kind_of(runs[0]), runs[0].about
-    pngs = outputs(config, files, kind)
+    pngs, most = outputs(config, files, kind), min(run.config.max_pixels for run in runs)
     console = Console()
     # Its bar must not stand among what is piped on.
     live = console if console.is_terminal else Console(stderr=True)
     say, unread = Terminal(console, 0).say, 0
     for line in told(runs, others):
-        Terminal(live, 0).say(printable(line))
+        Terminal(live, 0).say(legible(line))
     with (
         contextlib.nullcontext() if config.out is None else results.Lines(config.out) as lines,
         Progress(*COLUMNS, console=live, transient=True, disable=not live.is_terminal) as progress,
@@ -151,18 +154,19 @@ def main(config: Config) -> None:
             file, found = files[one.at], one.found
             if found is None:
                 unread += 1
-                Terminal(live, 0).say(printable(one.why))
+                Terminal(live, 0).say(legible(one.why))
                 continue
-            say(f"{printable(str(file))}  {printable(kind.words(found, about, config.top))}")
+            say(f"{legible(str(file))}  {legible(kind.words(found, about, config.top))}")
             if lines is not None:
                 lines.add({"file": str(file), **kind.row(found, about)})
             if "pictures" in pngs:
-                image = kind.drawn(picture(file, one.at), found, about)
+                with at_most(most):
+                    image = kind.drawn(picture(file, one.at), found, about)
                 results.save(image, pngs["pictures"][one.at])
             if "masks" in pngs and kind.mask is not None:
                 results.save(kind.mask(found, about), pngs["masks"][one.at])
     for written in filter(None, (config.out, *apart)):
-        say(f"  {printable(str(written))}")
+        say(f"  {legible(str(written))}")
     if unread:
         raise Failed(f"{unread} of {len(files)} files can't be read; they are named above")
 

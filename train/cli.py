@@ -25,7 +25,7 @@ from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
 
-Asked = TypeVar("Asked")
+Asked = TypeVar("Asked", bound=Any)
 
 OPTION = re.compile(r"--?(?!inf\b|nan\b)[A-Za-z]", re.IGNORECASE)
 """How what is an option begins; "-1" and "-inf" are values."""
@@ -114,7 +114,13 @@ def command(kind: type[Asked], main: Callable[[Asked], object], about: str | Non
     Returns:
         Exit code, see `command_line`.
     """
-    return exit_code(lambda: main(tyro.cli(kind, description=about)))
+
+    def work() -> None:
+        argv = sys.argv[1:]
+        refuse_unknown(argv, [*(field.name for field in dataclasses.fields(kind)), "help"])
+        main(tyro.cli(kind, args=argv, description=about))
+
+    return exit_code(work)
 
 
 @contextlib.contextmanager

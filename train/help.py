@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
+import tyro
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "Data": ("data", "classes", "size", "by", "validation", "least_classes"),
     "Network": (
@@ -149,10 +151,13 @@ def wrapped(lead: str, text: str, width: int) -> list[str]:
 
 def read(kind: type, default: Any) -> Iterator[Option]:
     """The options of a `Config`, in the order of its fields."""
-    texts, hints = documented(kind), typing.get_type_hints(kind)
+    texts, hints = documented(kind), typing.get_type_hints(kind, include_extras=True)
     known = default.known() if hasattr(default, "known") else {}
     for field in dataclasses.fields(kind):
-        values, shape = form(hints[field.name])
+        hint = hints[field.name]
+        if tyro.conf.Suppress in getattr(hint, "__metadata__", ()):
+            continue  # no one types it
+        values, shape = form(hint)
         values = tuple(known.get(field.name, values))
         given = shown(getattr(default, field.name))
         yield Option(field.name, values, shape, given, texts.get(field.name, ""))
@@ -174,6 +179,8 @@ def documented(kind: type) -> dict[str, str]:
 def form(hint: Any) -> tuple[tuple[str, ...], str]:
     """The values of a type, where they are few; and what stands for one."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return form(inner[0])
     if origin is Literal:
         return tuple(map(str, inner)), "NAME"
     if origin in (types.UnionType, typing.Union):

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from train.data.gaps import Gaps
 from train.data.host import Host, Resize
+from train.data.limited import Limited
 from train.data.matched import differ
 from train.data.order import once
 from train.data.pictures import Picture, Pictures
@@ -144,7 +145,8 @@ def _kept(
     run: Trained, pictures: Sequence[Picture], batch_size: int | None, *, alone: bool
 ) -> Iterator[Kept | str]:
     """A picture each, in order: what is kept of its predictions, or why it can't be read."""
-    source, gaps = Pictures(pictures, channels_of(run)), Gaps()
+    source = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
+    gaps = Gaps()
     # A loader wants a first example that can be read.
     for first in range(len(source)):
         (example,), found = sound(source, [first], {})

@@ -78,11 +78,6 @@ def save(picture: Image.Image, path: pathlib.Path) -> None:
     write(path, data.getvalue())
 
 
-def printable(text: str) -> str:
-    """`text` on one line that any terminal shows: what is no printable character is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def folder(path: pathlib.Path, field: str) -> None:
     """Make a folder.
 

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from train.refusal import Refused
-from train.results import Lines, names, printable
+from train.results import Lines, names
 
 ROWS = [
     {"file": "a, b.jpg", "score": 0.25, "scores": {"x": 0.75, "é": 0.25}},
@@ -63,7 +63,3 @@ def test_no_two_pictures_have_one_name(given, wanted, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert [str(name) for name in names([*map(pathlib.Path, given)])] == wanted
-
-
-def test_a_name_is_one_line():
-    assert printable("é a\nb\udcff\x1b") == "é a\\nb\\udcff\\x1b"

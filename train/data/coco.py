@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from train.data.boxes import boxes, leaving
-from train.data.decode import ENDINGS, Unreadable, length, picture
+from train.data.decode import Unreadable, length, picture
+from train.data.endings import ENDINGS
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example

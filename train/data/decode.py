@@ -27,8 +27,6 @@ FORMATS = tuple(
 """Those that are read: pictures that people have, each decoded within the process. Pillow knows
 more, among them EPS, which is a program, and which it has Ghostscript run. Telephones write
 JPEGs with further ones behind them (MPO): these are JPEG here."""
-ENDINGS = tuple(sorted(end for end, kind in Image.EXTENSION.items() if kind in (*FORMATS, "MPO")))
-"""What the names of such files end with, in lower case: ".avif", ".bmp", ..."""
 LARGEST = 2**30
 """Bytes of a picture's file."""
 PIXELS = 89_478_485

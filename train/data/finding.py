@@ -1,16 +1,13 @@
 """Finding: from files, folders and patterns on a command line to the pictures that are meant."""
 
 import difflib
-import functools
 import glob
 import os
 import pathlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from PIL import Image
-
-from train.data.decode import FORMATS
+from train.data.endings import ENDINGS, ending
 from train.refusal import Refused
 
 
@@ -49,7 +46,7 @@ def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
                 pictures.setdefault(os.path.abspath(path), path)
                 continue
             for file in _below(path, entered, closed):
-                if file.suffix.lower() in endings():
+                if ending(file.name) in ENDINGS:
                     pictures.setdefault(os.path.abspath(file), file)
                 else:
                     others.append(file)
@@ -59,14 +56,6 @@ def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
         left = f"; its {len(others)} files are none by their names" if others else ""
         raise Refused(f"input={', '.join(map(repr, inputs))} holds no picture{left}")
     return Found([*pictures.values()], others)
-
-
-@functools.cache
-def endings() -> frozenset[str]:
-    """What the name of a picture ends with, in lower case."""
-    Image.init()
-    known = {end for end, kind in Image.registered_extensions().items() if kind in FORMATS}
-    return frozenset({*known, ".mpo"})  # of telephones, which is read as a JPEG
 
 
 def _named(given: str) -> list[pathlib.Path]:

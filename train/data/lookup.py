@@ -4,7 +4,7 @@ import os
 import pathlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from train.data.decode import length
 
@@ -15,7 +15,7 @@ Index = dict[tuple[bool, bool, str], list[str]]
 class Lookup:
     """The files below a folder whose names end in one of some ways; a folder is listed once."""
 
-    def __init__(self, root: pathlib.Path, endings: Sequence[str]):
+    def __init__(self, root: pathlib.Path, endings: Collection[str]):
         """Lists nothing yet.
 
         Args:
@@ -23,7 +23,7 @@ class Lookup:
             endings: in lower case, such as ".jpg".
         """
         self._root = root
-        self._endings = tuple(endings)
+        self._endings = tuple(sorted(endings))
         self._folders: dict[pathlib.Path, Index] = {}
 
     def find(self, name: str) -> list[pathlib.Path]:

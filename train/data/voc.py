@@ -13,7 +13,8 @@ import numpy as np
 
 from train.data import decode, masks
 from train.data.boxes import boxes, leaving
-from train.data.decode import ENDINGS, Unreadable
+from train.data.decode import Unreadable
+from train.data.endings import ENDINGS
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
@@ -70,7 +71,7 @@ def voc(
 
     `root` holds Annotations/NAME.xml, JPEGImages/NAME.jpg, SegmentationClass/NAME.png, and
     ImageSets/Main/SPLIT.txt (boxes) or ImageSets/Segmentation/SPLIT.txt (masks), a name a line, in
-    UTF-8. Images and masks may end in any of `train.data.decode.ENDINGS`, in any case; several
+    UTF-8. Images and masks may end in any of `train.data.endings.ENDINGS`, in any case; several
     files of one name are `Unreadable`. A line may give the ending too, and what lists of one class
     have behind the name, 1, -1 or 0; names may hold spaces.
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from train.data.finding import endings, find
+from train.data.finding import find
 from train.refusal import Refused
 
 
@@ -87,8 +87,3 @@ def test_a_folder_without_a_picture(tree):
     (tree / "bare" / "a.csv").write_text("")
     with pytest.raises(Refused, match="holds no picture; its 1 files are none by their names"):
         find(["in/bare"])
-
-
-def test_endings():
-    assert {".jpg", ".jfif", ".png", ".ppm", ".pgm", ".avif", ".jp2", ".mpo"} <= endings()
-    assert not {".pdf", ".eps", ".psd", ".h5"} & endings()

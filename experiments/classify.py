@@ -1,4 +1,4 @@
-"""Any classifier on any set of images with one label each, from random or from trained weights.
+r"""Any classifier on any set of images with one label each, from random or from trained weights.
 
 python experiments/classify.py --model lenet5 --data fashion_mnist
 python experiments/classify.py --model vgg11_bn --data digits --size 32
@@ -16,7 +16,7 @@ in one. LeNet on MNIST has not been measured.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,7 @@ from train.data.batch import Transform
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
 from train.data.source import About
 from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
-from train.network import network_of
+from train.network import network_of, refuse_other_network
 from train.recipes import of_set, resolved
 from train.refusal import Refused, choose
 from train.report.classification import classification_part
@@ -139,7 +139,7 @@ class Config(FineTuned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "model", models.names("classification"))
+        refuse_other_network(self.model, "classification")
         positive(self, "crop_area")
         if self.crop_area > 1:
             raise Refused(f"crop_area={self.crop_area} must not be above 1")
@@ -154,6 +154,10 @@ class Config(FineTuned):
         that are resized.
         """
         return about.shape is None or self.crop == "resized"
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("classification")}
 
     @property
     def undecided(self) -> set[str]:

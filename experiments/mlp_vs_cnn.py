@@ -18,6 +18,7 @@ image is 0.28 %).
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,10 @@ class Config(Trained):
         fraction(self, "momentum")
         if not self.channels or min((*self.channels, *self.sizes)) < 1:
             raise Refused(f"channels={self.channels} and sizes={self.sizes} must be above 0")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All trainings, and what stands for all of them."""
+        return {"model": (ALL, *TRAININGS)}
 
 
 FASHION_MNIST = Config()

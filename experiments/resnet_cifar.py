@@ -11,6 +11,7 @@ Fashion-MNIST in 59 minutes, 0.9446 (one seed). CIFAR-10 has not been measured.
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,8 @@ from train import cli, optim
 from train.augment import chain, flip, pad_and_crop
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
-from train.network import network_of
+from train.experiment import Parts, decided, fraction, nonnegative, positive
+from train.network import network_of, refuse_other_network
 from train.recipes import of_set, resolved
 from train.refusal import Refused
 from train.report.classification import classification_part
@@ -74,10 +75,14 @@ class Config(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "model", models.names("classification"))
+        refuse_other_network(self.model, "classification")
         positive(self, "gentle_start")
         nonnegative(self, "pad")
         fraction(self, "momentum", "label_smoothing")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("classification")}
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that have no effect, and why."""

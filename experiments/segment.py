@@ -1,4 +1,4 @@
-"""Semantic segmentation: U-Net, FCN or DeepLab on any set of images with masks.
+r"""Semantic segmentation: U-Net, FCN or DeepLab on any set of images with masks.
 
 python experiments/segment.py                                  U-Net on digit_scenes, embedded
 python experiments/segment.py --model fcn8s
@@ -13,6 +13,7 @@ and 28 minutes on two cores of an AMD EPYC with AVX-512 (jax 0.10.2).
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from train.data.named import Splits
 from train.data.source import About
 from train.data.subset import with_classes
 from train.experiment import Parts, choice, decided, fraction, nonnegative
-from train.network import network_of
+from train.network import network_of, refuse_other_network
 from train.refusal import Refused
 from train.report.segmentation import segmentation_part
 from train.run import run
@@ -108,13 +109,17 @@ class Config(FineTuned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "model", models.names("segmentation"))
+        refuse_other_network(self.model, "segmentation")
         choice(self, "optimizer", OPTIMIZERS)
         nonnegative(self, "size", "least_classes", "rotate", "move", "colour")
         fraction(self, "dropout")
         choice(self, "loss", get_args(Loss))
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("segmentation")}
 
     @property
     def undecided(self) -> set[str]:

@@ -215,6 +215,10 @@ class Recipe(Runtime):
         del earlier
         return self
 
+    def known(self) -> dict[str, Sequence[str]]:
+        """Fields that are one of many names, and these: for `--help`."""
+        return {}
+
     def idle(self, about: About) -> dict[str, str]:
         """Fields that can have no effect as the others and the data are, and why.
 

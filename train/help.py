@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("ema", "evaluate_every", "weights", "seed"),
     ),
     "Augmentation": (
-        *("augment", "mirror", "crop_area", "pad", "rotate", "zoom", "move", "colour"),
+        *("augment", "mirror", "crop", "crop_area", "pad", "rotate", "zoom", "move", "colour"),
         *("dark_ground", "mixup", "cutmix", "erasing"),
     ),
     "Run": ("workdir", "seeds", "devices", "workers"),
@@ -152,7 +152,7 @@ def wrapped(lead: str, text: str, width: int) -> list[str]:
 def read(kind: type, default: Any) -> Iterator[Option]:
     """The options of a `Config`, in the order of its fields."""
     texts, hints = documented(kind), typing.get_type_hints(kind, include_extras=True)
-    known = default.known() if hasattr(default, "known") else {}
+    known = default.known()
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if tyro.conf.Suppress in getattr(hint, "__metadata__", ()):
@@ -184,7 +184,10 @@ def form(hint: Any) -> tuple[tuple[str, ...], str]:
     if origin is Literal:
         return tuple(map(str, inner)), "NAME"
     if origin in (types.UnionType, typing.Union):
-        forms = [form(each) for each in inner if each is not type(None)]
+        # Beside names, True and False are what earlier versions had.
+        names = any(typing.get_origin(each) is Literal for each in inner)
+        left_out = (type(None), bool) if names else (type(None),)
+        forms = [form(each) for each in inner if each not in left_out]
         return sum((values for values, _ in forms), ()), forms[0][1]
     if origin is tuple:
         return (), f"{form(inner[0])[1]} …" if inner[-1] is ... else "VALUES"

@@ -635,7 +635,7 @@ def test_names_in_any_bytes_and_settings_of_any_kind_end_no_run(tmp_path):
     assert "could not be" not in done.stdout
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
-    assert [row["file"] for row in rows] == [f"caf\\xe9/temple_{i:02}.png" for i in range(4)]
+    assert [row["file"] for row in rows] == [f"test/caf\\xe9/temple_{i:02}.png" for i in range(4)]
     assert {row["truth"] for row in rows} == {"caf\\xe9"}
     right = [row["prediction"] == row["truth"] for row in rows]
     found = json.loads((run / "summary.json").read_text())

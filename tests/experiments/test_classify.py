@@ -22,7 +22,7 @@ from tfds_set import write_set
 import models
 from experiments import classify, lenet_mnist
 from models.pretrained import torchvision
-from train import cli, optim
+from train import cli, encoding, optim
 from train.augment import chain, flip, pad_and_crop
 from train.checkpoints import Checkpoints
 from train.data.source import About
@@ -406,6 +406,23 @@ def test_the_recipes_of_known_sets_are_as_they_were():
         expected = chain(pad_and_crop(2), *flips, fill=about.mean)(key, batch)["image"]
         found = classify.augmentation(fashion, about)(key, batch)["image"]
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_run_of_before_the_new_fields_is_as_it_was():
+    new = {"epochs", "crop", "optimizer", "augment", "mixup", "cutmix", "erasing"}
+    values = encoding.plain(classify.DIGITS) | {"mirror": True}
+    again = encoding.decoded(classify.Config, {k: v for k, v in values.items() if k not in new})
+    assert again == dataclasses.replace(classify.DIGITS, mirror=True)
+    assert again.settled(ABOUT, 1262, 1) == {}
+    for about in (ABOUT, MANY, dataclasses.replace(MANY, mirror=None)):
+        transform = classify.augmentation(again, about)
+        padded, flipped = about.shape is not None, about.mirror is True
+        stages = [*([pad_and_crop(1)] if padded else []), *([flip()] if flipped else [])]
+        assert (transform is None) == (not stages)
+        if stages:
+            key, batch = jax.random.key(3), small_batch(4)
+            expected = chain(*stages, fill=about.mean)(key, batch)["image"]
+            np.testing.assert_array_equal(transform(key, batch)["image"], expected)
 
 
 def small_batch(count, channels=1):

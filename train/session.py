@@ -117,7 +117,12 @@ def session(
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
-    for line in (note, missing(prepared.about), describe(prepared, record["cpu"])):
+    for line in (
+        note,
+        *prepared.about.notes,
+        missing(prepared.about),
+        describe(prepared, record["cpu"]),
+    ):
         if line:
             say(line)
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import optax
 
 import models
-from train import finetune, optim
+from train import finetune, optim, workdir
 from train.accumulate import accumulated
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
@@ -111,14 +112,24 @@ class FineTuned(Trained):
         return finetune.imagenet(len(measured[0])) if self.init_from else measured
 
 
-def splits(config: Trained, want: str = "label") -> Splits:
+def splits(config: Trained, want: str = "label", classes: Sequence[str] = ()) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed.
 
     Args:
         config: names the set in `data`.
         want: of its annotations, see `train.data.named.named`.
+        classes: of them, where the set does not say; see there too.
     """
-    return with_validation(named(config.data, want), config.validation)
+    found = named(config.data, want, classes, earlier=mask_classes(config.workdir))
+    return with_validation(found, config.validation)
+
+
+def mask_classes(path: Path | None) -> tuple[str, ...]:
+    """Of the run in `path`, or of the first of several; () where there is none."""
+    for each in [] if path is None else [path, *sorted(path.glob("seed_*"))]:
+        if (about := workdir.decoded(each, workdir.ABOUT, About)) is not None:
+            return about.mask_classes
+    return ()
 
 
 Rule = Callable[..., optax.GradientTransformation]

@@ -46,10 +46,10 @@ def pictures(tmp_path):
             mask = np.zeros((24, 36) if i % 2 else (30, 20), np.uint8)
             mask[4:14, 5:15] = 1 + i % 2
             mask[0] = 255
-            image_files.voc(tmp_path / "voc", [name], size=mask.shape, mask=mask, split=split)
-        listed = tmp_path / "voc" / "ImageSets" / "Segmentation" / f"{split}.txt"
+            image_files.voc(tmp_path / "VOC2012", [name], size=mask.shape, mask=mask, split=split)
+        listed = tmp_path / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
         listed.write_text("\n".join(names))
-    return tmp_path / "voc"
+    return tmp_path / "VOC2012"
 
 
 def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):

@@ -31,6 +31,7 @@ class About:
         ids: what the set's own files call its classes, where that is not their index (COCO).
         targets: names of what `target` holds, one a column; () where it has no names, or there is
             none.
+        notes: what was assumed of the set's files or left out of them, in lines; said first.
 
     Raises:
         Refused: more mask classes than a mask can tell from 255.
@@ -48,6 +49,7 @@ class About:
     ids: tuple[int, ...] = ()
     mask_pixels: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mask_classes) > IGNORE:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from train.data import decode, masks
 from train.data.boxes import boxes
 from train.data.decode import Unreadable
+from train.data.legend import Legend, plain
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
@@ -43,6 +45,12 @@ def root_of(path: pathlib.Path) -> pathlib.Path:
     raise Refused(f"voc={str(path)!r} holds no ImageSets of its own{several}")
 
 
+def own(root: pathlib.Path) -> bool:
+    """Whether it is VOC itself: by its name, such as VOC2012, or by a list of its first class."""
+    named = re.search(r"voc\W?(19|20)\d\d", root.resolve().name, re.IGNORECASE)
+    return bool(named) or any(root.glob(f"ImageSets/*/{CLASSES[0]}_*.txt"))
+
+
 def lists(root: pathlib.Path, want: str) -> list[str]:
     """Names of the splits that a set has for what is wanted: "train", "trainval", "val", ...
 
@@ -62,6 +70,8 @@ def voc(
     want: str = "boxes",
     classes: Sequence[str] = CLASSES,
     mirror: bool | None = None,
+    legend: Legend | None = None,
+    notes: tuple[str, ...] = (),
 ) -> "Boxes | Masks":
     """The images that a list of a set in VOC's folders names.
 
@@ -78,6 +88,9 @@ def voc(
         want: "boxes" or "mask".
         classes: names as the XML files use them, in the order of the masks' indices from 1.
         mirror: whether a mirror image keeps its label; by default it does for VOC's own classes.
+        legend: of masks, in place of `classes`: names, the background's too, and what stands for
+            them in the files.
+        notes: of masks, for `About.notes`.
 
     Raises:
         Refused: no such folder, list or annotation, or an empty list.
@@ -92,7 +105,9 @@ def voc(
     names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise Refused(f"voc={str(path)!r} lists no image")
-    mirror = tuple(classes) == CLASSES if mirror is None else mirror
+    legend = legend or plain(("background", *classes))
+    own = legend.names[1:] if want == "mask" else tuple(classes)
+    mirror = own == CLASSES if mirror is None else mirror
     if want == "boxes":
         about = About(name=root.resolve().name, split=split, classes=tuple(classes), mirror=mirror)
         return Boxes(root, names, about)
@@ -101,10 +116,11 @@ def voc(
         split=split,
         classes=(),
         mirror=mirror,
-        mask_classes=("background", *classes),
-        colours=masks.colours(len(classes) + 1),
+        mask_classes=legend.names,
+        colours=legend.colours,
+        notes=notes,
     )
-    return Masks(root, names, about)
+    return Masks(root, names, about, legend)
 
 
 class _Voc:
@@ -193,27 +209,37 @@ class Boxes(_Voc):
 class Masks(_Voc):
     """Images and masks; what is wrong with one is `Unreadable` when its example is read."""
 
+    def __init__(self, root: pathlib.Path, names: list[str], about: About, legend: Legend):
+        super().__init__(root, names, about)
+        self.legend = legend
+
     def __getitem__(self, i: int) -> Example:
         image = decode.picture(self._image(self._name(i)), i)
         return {"image": image, "mask": self._mask(i, image.shape)}
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """As of `_Voc`; of values and colours too, where the masks' are not the usual ones."""
+        usual = super().fingerprint
+        if self.legend.usual:
+            return usual
+        facts = (usual, self.legend.values, self.legend.painted and self.legend.colours)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
     def truth(self, i: int) -> dict[str, Any]:
         """The mask of example i; of its image the header is read."""
-        path = self._image(self._name(i))
-        data = decode.content(path, i)
-        try:
-            shape = decode.size(data)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise Unreadable(str(path), i, f"has no size: {decode.reason(error)}") from error
-        return {"mask": self._mask(i, shape)}
+        name = self._name(i)
+        return masks.truth_of(self._image(name), self._annotated(name), i, self.legend)
+
+    def mask_file(self, i: int) -> pathlib.Path:
+        """Of example i."""
+        return self._annotated(self._name(i))
 
     def _annotated(self, name: str) -> pathlib.Path:
         return self._root / "SegmentationClass" / f"{name}.png"
 
     def _mask(self, i: int, shape: tuple[int, ...]) -> np.ndarray:
-        return masks.mask_of(self._annotated(self._name(i)), i, shape, self.about.mask_classes)
+        return masks.mask_of(self.mask_file(i), i, shape, self.legend)
 
 
 def _text(element: ET.Element, path: str) -> str:

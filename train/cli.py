@@ -17,6 +17,7 @@ from typing import Any
 import tyro
 
 from train import workdir
+from train.bars import shown
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
@@ -40,7 +41,9 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     try:
         with at_once():
             module = importlib.import_module(experiment)
-            module.main(configure(module, argv))
+            config = configure(module, argv)
+            with shown():
+                module.main(config)
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

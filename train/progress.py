@@ -7,6 +7,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+COMPILING = 2.0
+"""Seconds after which it is worth telling that XLA compiles."""
+
 
 class Work(Protocol):
     """One thing that is being done."""
@@ -63,3 +66,18 @@ def working(
         yield work.advance
     finally:
         work.end()
+
+
+def told(what: str, total: int) -> Iterator[int]:
+    """0 .. total - 1, as `working` on each."""
+    with working(what, total) as advance:
+        for i in range(total):
+            yield i
+            advance(1)
+
+
+def compiling(what: str, first: bool) -> contextlib.AbstractContextManager[object]:
+    """Around the call of a compiled function: the first one compiles, which is told of."""
+    if not first:
+        return contextlib.nullcontext()
+    return working(f"compiling {what}", after=COMPILING)

@@ -20,6 +20,7 @@ from train.finetune import begun
 from train.lock import locked
 from train.logs import Logs
 from train.prepared import UNREADABLE, Prepared
+from train.progress import compiling, working
 from train.provenance import provenance
 from train.refusal import Refused
 from train.report.page import write_report
@@ -100,7 +101,8 @@ def session(
     workdir.make(path)
     config, data = prepared.config, prepared.data
     devices = prepared.mesh.devices.ravel().tolist()
-    fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}
+    with working("digesting the data"):
+        fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}
     record = provenance(
         seed=config.seed,
         convolution=prepared.backend.name,
@@ -129,7 +131,8 @@ def session(
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []
     with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
-        state = prepared.start(jnp.uint32(config.seed))
+        with compiling("the first weights", True):
+            state = prepared.start(jnp.uint32(config.seed))
         restored = checkpoints.restore(state)
         if restored is not None:
             state = restored.state

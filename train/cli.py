@@ -39,11 +39,9 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     keep_pages()
     try:
-        with at_once():
+        with at_once(), shown():
             module = importlib.import_module(experiment)
-            config = configure(module, argv)
-            with shown():
-                module.main(config)
+            module.main(configure(module, argv))
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

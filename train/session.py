@@ -14,7 +14,7 @@ from rich.console import Console
 from train import workdir
 from train.checkpoints import Checkpoints
 from train.data.masks import missing
-from train.data.source import classes_said
+from train.data.source import classes_said, notes
 from train.experiment import RUNTIME
 from train.finetune import begun
 from train.lock import locked
@@ -119,9 +119,10 @@ def session(
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
+    noted = dict.fromkeys(line for s in data if s is not None for line in notes(s))
     for line in (
         note,
-        *prepared.about.notes,
+        *noted,
         missing(prepared.about),
         describe(prepared, record["cpu"]),
     ):

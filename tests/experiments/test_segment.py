@@ -387,7 +387,7 @@ def test_one_image_is_too_few_for_a_pooled_branch():
     build(Config(model="unet", batch_size=1), ABOUT)
 
 
-def test_a_folder_of_images_and_masks_trains_its_own_classes(tmp_path):
+def test_a_folder_of_images_and_masks_trains_its_own_classes(tmp_path, capsys):
     for i, name in enumerate("abcdef"):
         mask = np.zeros((16, 16, 1), np.uint8)
         mask[4:9, 5:15] = 1 + i % 2
@@ -398,7 +398,9 @@ def test_a_folder_of_images_and_masks_trains_its_own_classes(tmp_path):
         "--channels", 2, 4, "--size", 16, "--steps", 1, "--batch-size", 2, "--warmup-steps", 0,
         "--auxiliary-weight", 0, "--validation", 0, "--devices", 1, "--workdir", tmp_path / "run",
     )  # fmt: skip
+    image_files.save(tmp_path / "set" / "images" / "g.png", image_files.pixels(16, 16))
     assert cli.command_line(segment.NAME, [*map(str, arguments)]) == 0
+    assert "Left out: 1 image has no mask in" in capsys.readouterr().out
     about = json.loads((tmp_path / "run" / "about.json").read_text())
     assert about["mask_classes"] == ["background", "road", "car"]
     found = opened(tmp_path / "run")

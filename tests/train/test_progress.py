@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import toy_detector
 from image_files import classes
 from rich.console import Console
 
@@ -20,7 +21,9 @@ from train.data.scenes import ROW
 from train.data.statistics import measure
 from train.data.subset import labels, subset, with_classes
 from train.files import WriteFailed
+from train.prepared import prepare
 from train.progress import compiling, heard, told, working
+from train.session import session
 
 
 class Heard:
@@ -96,6 +99,25 @@ def test_what_reads_a_set_tells(listener, tmp_path, monkeypatch):
         ("reading the labels of set/train", 3, 3),
     ]
     assert str(tmp_path / "cache") in listener.works[2]["what"]
+
+
+def test_a_run_tells_what_it_does_before_its_first_line(listener, tmp_path):
+    config = toy_detector.Config(devices=1, steps=1, workdir=tmp_path)
+    prepared = prepare(toy_detector, config)
+    with session(prepared, tmp_path):
+        pass
+    prepared.assess("test")(prepared.start(np.uint32(0)).evaluated)
+    said = [(w["what"], w["after"] <= 2) for w in listener.works]
+    assert said[0] == ("reading squares", True)
+    assert [what for what, _ in said[1:]] == [
+        "measuring squares/train",
+        "reading squares/train into memory",
+        "digesting the data",
+        "compiling the first weights",
+        "reading squares/test into memory",
+        "compiling the evaluation",
+    ]
+    assert [w["done"] for w in listener.works[1:3]] == [96, 96]
 
 
 class Without:

@@ -81,7 +81,7 @@ def mask_folder(
         split: its name.
         pairs: of `splits(root)`.
         legend: of its masks.
-        notes: for `About.notes`.
+        notes: see `train.data.source.Source`.
         mirror: whether a mirror image keeps its classes.
     """
     about = About(
@@ -91,17 +91,23 @@ def mask_folder(
         mirror=mirror,
         mask_classes=legend.names,
         colours=legend.colours,
-        notes=tuple(notes),
     )
-    return MaskFolder(root, pairs, legend, about)
+    return MaskFolder(root, pairs, legend, about, tuple(notes))
 
 
 class MaskFolder:
     """Images and masks; what is wrong with one is `Unreadable` when its example is read."""
 
-    def __init__(self, root: pathlib.Path, pairs: Pairs, legend: Legend, about: About):
+    def __init__(
+        self,
+        root: pathlib.Path,
+        pairs: Pairs,
+        legend: Legend,
+        about: About,
+        notes: tuple[str, ...] = (),
+    ):
         self.about = about
-        self.legend = legend
+        self.legend, self.notes = legend, notes
         self._root = root
         self._images, self._masks = ([str(path) for path in each] for each in pairs[:2])
 

@@ -31,7 +31,6 @@ class About:
         ids: what the set's own files call its classes, where that is not their index (COCO).
         targets: names of what `target` holds, one a column; () where it has no names, or there is
             none.
-        notes: what was assumed of the set's files or left out of them, in lines; said first.
 
     Raises:
         Refused: more mask classes than a mask can tell from 255.
@@ -49,7 +48,6 @@ class About:
     ids: tuple[int, ...] = ()
     mask_pixels: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mask_classes) > IGNORE:
@@ -89,6 +87,7 @@ class Source(Protocol):
         __getitems__(indices): several examples, where reading them at once is faster.
         labels: (N,) int32, where they are known without reading.
         name(i): the file of example i, for messages; None where it has none.
+        notes: lines to be said as a run begins: what of the set is not used, or was assumed of it.
     """
 
     @property
@@ -106,3 +105,8 @@ class Source(Protocol):
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i alone, in source pixels; no image is decoded."""
         ...
+
+
+def notes(source: Source) -> tuple[str, ...]:
+    """What is to be said of a set as a run begins, in lines."""
+    return getattr(source, "notes", ())

@@ -12,7 +12,7 @@ import numpy as np
 
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable
-from train.data.source import About, Example, Source
+from train.data.source import About, Example, Source, notes
 from train.progress import told
 from train.refusal import Refused
 
@@ -57,6 +57,11 @@ class Subset:
         digest = hashlib.sha256(self._source.fingerprint.encode())
         digest.update(self._indices.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the source."""
+        return notes(self._source)
 
     @contextlib.contextmanager
     def _own(self, indices: Sequence[int]) -> Iterator[None]:

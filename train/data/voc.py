@@ -90,7 +90,7 @@ def voc(
         mirror: whether a mirror image keeps its label; by default it does for VOC's own classes.
         legend: of masks, in place of `classes`: names, the background's too, and what stands for
             them in the files.
-        notes: of masks, for `About.notes`.
+        notes: of masks, see `train.data.source.Source`.
 
     Raises:
         Refused: no such folder, list or annotation, or an empty list.
@@ -118,9 +118,8 @@ def voc(
         mirror=mirror,
         mask_classes=legend.names,
         colours=legend.colours,
-        notes=notes,
     )
-    return Masks(root, names, about, legend)
+    return Masks(root, names, about, legend, notes)
 
 
 class _Voc:
@@ -209,9 +208,16 @@ class Boxes(_Voc):
 class Masks(_Voc):
     """Images and masks; what is wrong with one is `Unreadable` when its example is read."""
 
-    def __init__(self, root: pathlib.Path, names: list[str], about: About, legend: Legend):
+    def __init__(
+        self,
+        root: pathlib.Path,
+        names: list[str],
+        about: About,
+        legend: Legend,
+        notes: tuple[str, ...] = (),
+    ):
         super().__init__(root, names, about)
-        self.legend = legend
+        self.legend, self.notes = legend, notes
 
     def __getitem__(self, i: int) -> Example:
         image = decode.picture(self._image(self._name(i)), i)

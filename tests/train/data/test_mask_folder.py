@@ -34,7 +34,7 @@ def test_images_and_masks_side_by_side(tmp_path):
     assert [len(part) if part else None for part in found] == [4, None, 1]
     about = found.train.about
     assert (about.name, about.split, about.mask_classes) == (tmp_path.name, "train", NAMES)
-    assert (about.classes, about.shape, about.notes) == ((), None, ())
+    assert (about.classes, about.shape, found.train.notes) == ((), None, ())
     assert about.colours == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     whole = sorted(names_of(found.train) + names_of(found.test))
     assert whole == [f"{name}.jpg" for name in "abcde"]
@@ -94,7 +94,7 @@ def test_a_test_split_without_masks_is_said(tmp_path):
     found = named(f"folder:{tmp_path}", "mask", NAMES)
     assert found.validation is None
     assert names_of(found.test) == ["d.jpg", "e.jpg"]
-    assert found.train.about.notes == (f"Not used in {tmp_path}: test, unused.",)
+    assert found.train.notes == (f"Not used in {tmp_path}: test, unused.",)
 
 
 @pytest.mark.parametrize("behind", ["_mask", "_seg", "_L", "_P", "-label", ".mask", " mask"])
@@ -114,7 +114,7 @@ def test_endings_don_t_count(tmp_path):
     (tmp_path / "images" / ".hidden.jpg").write_text("")
     found = named(f"folder:{tmp_path}", "mask", NAMES)
     assert len(found.train) + len(found.test) == 7
-    assert found.train.about.notes == ()
+    assert found.train.notes == ()
     for part in (found.train, found.test):
         for i in range(len(part)):
             np.testing.assert_array_equal(part[i]["mask"], MASK)
@@ -140,7 +140,7 @@ def test_what_has_no_partner_is_counted_by_name(tmp_path):
     (tmp_path / "images" / "e.jpg").unlink()
     found = named(f"folder:{tmp_path}", "mask", NAMES)
     assert len(found.train) + len(found.test) == 3
-    assert found.train.about.notes == (
+    assert found.train.notes == (
         f"Left out: 4 images have no mask in {tmp_path}/masks: a.jpg, b.jpg, c.jpg, ….",
         f"Left out: 1 mask has no image in {tmp_path}/images: e.png.",
     )
@@ -240,9 +240,9 @@ def test_the_fingerprint_sees_classes_and_files(tmp_path):
 
 def test_without_a_list_the_classes_are_the_values(tmp_path):
     pairs(tmp_path / "images", tmp_path / "masks")
-    about = named(f"folder:{tmp_path}", "mask").train.about
-    assert about.mask_classes == ("0", "1", "2")
-    assert "No list of classes: they are the values that all 5 training masks" in about.notes[0]
+    train = named(f"folder:{tmp_path}", "mask").train
+    assert train.about.mask_classes == ("0", "1", "2")
+    assert "No list of classes: they are the values that all 5 training masks" in train.notes[0]
 
 
 def test_binary_masks_of_255(tmp_path):
@@ -256,7 +256,7 @@ def test_binary_masks_of_255(tmp_path):
         train = named(f"folder:{tmp_path}", "mask", classes).train
         assert train.about.mask_classes == names
         np.testing.assert_array_equal(train[0]["mask"], [[0, 1, 0], [0, 1, 0]])
-        assert len(train.about.notes) == 1
+        assert len(train.notes) == 1
 
 
 # --- VOC's folders with other classes ----------------------------------------------------------

@@ -20,7 +20,6 @@ FILES = (
     "classes.txt",
     "labelmap.txt",
     "class_names.txt",
-    "labels.txt",
     "codes.txt",
     "label_colors.txt",
 )
@@ -189,6 +188,15 @@ def legend_in(given: Sequence[str], *folders: pathlib.Path) -> Legend | None:
                 ignored=other.ignored,
             )
     return chosen
+
+
+def as_before(names: Sequence[str]) -> Legend:
+    """Of a run that goes on where nothing says its classes any more: names that are numbers were
+    the masks' values (`train.data.mask_values.derived`).
+    """
+    if all(name.isdecimal() for name in names):
+        return legend_of([f"{name}={name}" for name in names], "the run's classes")
+    return plain(names)
 
 
 def without_background(names: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from train.data.cache import Cached
 from train.data.digits import digits
 from train.data.keys import WANTS, Wanted
 from train.data.legend import FILES as CLASS_LISTS
-from train.data.legend import legend_in, plain, without_background
+from train.data.legend import as_before, legend_in, plain, without_background
 from train.data.mask_values import derived, settled
 from train.data.places import lies
 from train.data.scene_sets import digit_scenes, fashion_scenes
@@ -66,7 +66,7 @@ def named(
             folder, classes.txt or labelmap.txt; else VOC has its own, and masks in a folder name
             theirs by the values that they hold.
         earlier: mask classes that a run which goes on began with. Where nothing else says what they
-            are, they stand in: runs of a set that is not VOC once took VOC's.
+            are, they stand in; and runs of a set that is not VOC once took VOC's.
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
@@ -82,7 +82,7 @@ def named(
         if kind == "voc":
             return _voc(found, want, classes, earlier)
         if kind == "folder" and want == "mask":
-            return _masks(found, classes)
+            return _masks(found, classes, earlier)
         return FILES[kind](found, want)
     if colon and not _VERSION.fullmatch(path):
         choose("data", kind, FILES)
@@ -183,7 +183,7 @@ def _voc(
             f"data='voc:{path}' is not VOC itself, and nothing says what the classes of its masks "
             f"are: --classes background,NAME,… does, or {root / CLASS_LISTS[0]} with a name a line"
         )
-    assumed = plain(earlier) if earlier and not voc.own(root) else own
+    assumed = as_before(earlier) if earlier and not voc.own(root) else own
     legend, note = assumed if given is None else given, ""
     if "train" in has and given is not None:
         train = voc.voc(root, has["train"], want, legend=legend)
@@ -207,9 +207,11 @@ def _lists(found: Sequence[str]) -> dict[str, str]:
     return has
 
 
-def _masks(path: pathlib.Path, classes: Sequence[str]) -> Splits:
+def _masks(path: pathlib.Path, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
     found = mask_folder.splits(path)
     files, given = found["train"].masks, legend_in(classes, path)
+    if given is None and earlier:
+        given = as_before(earlier)
     if given is None:
         legend, note = derived(f"data='folder:{path}'", files)
     else:

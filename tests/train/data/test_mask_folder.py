@@ -304,6 +304,20 @@ def test_an_earlier_run_goes_on_with_its_classes(tmp_path):
     assert named(f"voc:{root}", "mask", earlier=NAMES).train.about.mask_classes == NAMES
 
 
+@pytest.mark.parametrize("listed", ["background\nroad\ncar", None])
+def test_a_run_whose_list_is_gone_goes_on(tmp_path, listed):
+    mask = MASK if listed else np.where(MASK == 2, np.uint8(200), MASK % 255)
+    pairs(tmp_path / "images", tmp_path / "masks", mask=mask)
+    if listed:
+        (tmp_path / "classes.txt").write_text(listed)
+    before = named(f"folder:{tmp_path}", "mask").train
+    (tmp_path / "classes.txt").unlink(missing_ok=True)
+    later = named(f"folder:{tmp_path}", "mask", earlier=before.about.mask_classes).train
+    assert later.about.mask_classes == (NAMES if listed else ("0", "1", "200"))
+    assert later.fingerprint == before.fingerprint
+    np.testing.assert_array_equal(later[0]["mask"], before[0]["mask"])
+
+
 def test_boxes_have_the_classes_of_the_list(tmp_path):
     root = tmp_path / "mine"
     voc(root, "abc", [("knife", (1, 1, 3, 2), False)], size=(2, 3))

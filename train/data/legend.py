@@ -22,8 +22,12 @@ FILES = (
     "class_names.txt",
     "codes.txt",
     "label_colors.txt",
+    "class_dict.csv",
 )
 """Where a set's classes are listed; of several the first counts, and colours are any one's."""
+
+COLOURED = FILES[-2:]
+"""Those with a colour a line, as CamVid's copies have them."""
 
 VOID = (224, 224, 192)
 """The colour that VOC's masks have where they are 255."""
@@ -37,6 +41,7 @@ BACKGROUND = ("background", "_background_", "__background__")
 _VALUE = re.compile(r"(.*\S)\s*=\s*(\d{1,5})")
 _HEX = re.compile(r"(.*\S)\s*=\s*#([0-9a-fA-F]{6})")
 _LABELMAP = re.compile(r"([^:]*):(?:(\d+),\s*(\d+),\s*(\d+))?:[^:]*:[^:]*")
+_RGB_LAST = re.compile(r"(.*\S)\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})")
 _RGB_FIRST = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
 
 
@@ -215,15 +220,17 @@ def _in_file(path: pathlib.Path) -> Legend:
     lines = [line for line in lines if not line.startswith("#")]
     if not lines:
         raise Refused(f"{str(path)!r} lists no class")
-    if path.name.casefold() == FILES[-1]:
-        lines = [_rgb_last(line) for line in lines]
+    if (name := path.name.casefold()) in COLOURED:
+        lines = [_as_labelmap(line) for line in lines[name.endswith(".csv") :]]  # without its head
     return dataclasses.replace(legend_of(lines, repr(str(path))), origin=str(path))
 
 
-def _rgb_last(line: str) -> str:
-    """A line `R G B NAME` as a labelmap has it."""
-    found = _RGB_FIRST.fullmatch(line)
-    return line if found is None else f"{found[4]}:{found[1]},{found[2]},{found[3]}::"
+def _as_labelmap(line: str) -> str:
+    """A line `R G B NAME` or `NAME,R,G,B` as a labelmap has it."""
+    if found := _RGB_FIRST.fullmatch(line):
+        return f"{found[4]}:{found[1]},{found[2]},{found[3]}::"
+    found = _RGB_LAST.fullmatch(line)
+    return line if found is None else f"{found[1]}:{found[2]},{found[3]},{found[4]}::"
 
 
 def _parsed(entry: str) -> tuple[str, int | None, tuple[int, int, int] | None]:

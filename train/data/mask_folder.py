@@ -3,27 +3,16 @@
 import functools
 import hashlib
 import itertools
-import os
 import pathlib
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-from PIL import Image
 
 from train.data import masks
 from train.data.decode import length, picture
 from train.data.legend import Legend
+from train.data.mask_layout import composed, pictures, places, unused
 from train.data.source import About, Example
-from train.data.split_names import role
 from train.refusal import Refused
-
-IMAGES = ("images", "imgs", "img", "jpegimages", "image")
-MASKS = (
-    "masks", "labels", "annotations", "mask", "segmentationclass", "gt",
-    "segmentationclasspng", "label", "annotation", "ground_truth", "groundtruth",
-)  # fmt: skip
-"""What the two folders are called, in any case."""
 
 SEPARATORS = "_-. "
 """With one of them begins what all masks may have behind the names of their images: `a_mask`."""
@@ -44,24 +33,25 @@ def splits(root: pathlib.Path) -> dict[str, Pairs]:
     """The pairs of each split: "train" alone where the folders are not divided.
 
     `root/images` and `root/masks`, both divided alike or not at all (`root/images/train`), or
-    within folders of the splits (`root/train/images`); called as `IMAGES`, `MASKS` and
-    `train.data.split_names` say. A mask has the name of its image, or all have the same behind it:
-    `a_mask.png` of `a.jpg`. Endings don't count.
+    within folders of the splits (`root/train/images`), or beside each other (`root/train` and
+    `root/train_masks`); called as `train.data.mask_layout` and `train.data.split_names` say.
+    A mask has the name of its image, or all have the same behind it: `a_mask.png` of `a.jpg`.
+    Endings don't count, nor does case where it does not tell two names apart.
 
     Raises:
         Refused: there are no such folders, or two of a kind; two pictures of a name, or no image
             has a mask.
     """
-    places = _places(root)
+    lie = places(root)
     found: dict[str, Pairs] = {}
     notes: list[str] = []
-    for split, (images, mask) in places.items():
-        if split != "train" and not any(_pictures(mask).values()):
+    for split, (images, mask) in lie.items():
+        if split != "train" and not any(pictures(mask).values()):
             notes.append(f"{images} is not used: its images have no masks.")
             continue
         found[split] = _paired(images, mask)
         notes += found[split].notes
-    notes += _unused(root, places)
+    notes += unused(root, lie)
     found["train"] = found["train"]._replace(notes=tuple(notes))
     return found
 
@@ -85,7 +75,7 @@ def mask_folder(
         mirror: whether a mirror image keeps its classes.
     """
     about = About(
-        name=_composed(root.resolve().name),
+        name=composed(root.resolve().name),
         split=split,
         classes=(),
         mirror=mirror,
@@ -141,7 +131,7 @@ class MaskFolder:
         facts = (legend.names, legend.values, legend.colours, legend.painted, legend.ignored)
         digest = hashlib.sha256(repr(facts).encode(errors="surrogateescape"))
         for path in (path for pair in zip(self._images, self._masks, strict=True) for path in pair):
-            name = _composed(pathlib.Path(path).relative_to(self._root).as_posix())
+            name = composed(pathlib.Path(path).relative_to(self._root).as_posix())
             size = length(pathlib.Path(path))
             digest.update(b"\0%b\0%d" % (name.encode(errors="surrogateescape"), size))
         return digest.hexdigest()
@@ -152,91 +142,13 @@ class MaskFolder:
         return i
 
 
-Places = dict[str, tuple[pathlib.Path, pathlib.Path]]
-"""Split -> its folder of images and its folder of masks."""
-
-
-def _places(root: pathlib.Path) -> Places:
-    """Where the splits lie."""
-    images, mask = _called(root, IMAGES), _called(root, MASKS)
-    if images and mask:
-        of_images, of_masks = _by_split(images), _by_split(mask)
-        if "train" in of_images and "train" in of_masks:
-            return {
-                name: (of_images[name], of_masks[name]) for name in of_images if name in of_masks
-            }
-        return {"train": (images, mask)}
-    found: Places = {}
-    for split, path in _by_split(root).items():
-        images, mask = _called(path, IMAGES), _called(path, MASKS)
-        if images and mask:
-            found[split] = (images, mask)
-    if "train" not in found:
-        raise Refused(f"folder={str(root)!r} {_lacks(root)}")
-    return found
-
-
-def _unused(root: pathlib.Path, places: Places) -> list[str]:
-    """A line about folders beside those that are read; hidden ones are not spoken of."""
-    read = [path for pair in places.values() for path in pair]
-    beside = [root, *(path.parent for path in read if path.parent != root)]
-    inner = [path for folder in dict.fromkeys(beside) for path in _folders(folder)]
-    left = [path for path in inner if not any(each.is_relative_to(path) for each in read)]
-    if not left:
-        return []
-    shown = ", ".join(str(path.relative_to(root)) for path in left[:8])
-    lists = "; voc: reads its lists" if (root / "ImageSets").is_dir() else ""
-    return [f"Not used in {root}: {shown}{', …' if len(left) > 8 else ''}{lists}."]
-
-
-def _lacks(root: pathlib.Path) -> str:
-    """Why there are no images and masks, in words."""
-    for inner in _folders(root):
-        if _called(inner, IMAGES) and _called(inner, MASKS) and role(inner.name) is None:
-            return f"holds no images/ and masks/; {inner} does: name that"
-    has = ", ".join(path.name for path in _folders(root)[:8]) or "none"
-    return (
-        f"holds no folders of images and masks: wanted are images/ and masks/ with files of the "
-        f"same names, or both in train/ (and val/, test/); its folders: {has}"
-    )
-
-
-def _called(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
-    """The folder in `root` that has one of the names and holds pictures.
-
-    Raises:
-        Refused: several do.
-    """
-    there = [path for path in _folders(root) if path.name.casefold() in names]
-    found = [path for path in there if any(_pictures(path).values())] if len(there) > 1 else there
-    if len(found) > 1:
-        raise Refused(
-            f"folder={str(root)!r} holds both {found[0].name} and {found[1].name}: which of them "
-            "is meant is not clear; move or rename one"
-        )
-    return next(iter(found or there), None)
-
-
-def _by_split(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    found: dict[str, pathlib.Path] = {}
-    for path in _folders(root):
-        split = role(path.name)
-        if split is None:
-            continue
-        if split in found:
-            raise Refused(
-                f"folder={str(root)!r} has two folders for {split}: {found[split].name} and "
-                f"{path.name}"
-            )
-        found[split] = path
-    return {split: found[split] for split in ("train", "validation", "test") if split in found}
-
-
 def _paired(images: pathlib.Path, mask: pathlib.Path) -> Pairs:
     """Every image that has a mask, by name."""
     ours, theirs = _named(images), _named(mask)
     if not ours or not theirs:
         raise Refused(f"folder={str(images if not ours else mask)!r} holds no picture")
+    if all(len({name.casefold() for name in each}) == len(each) for each in (ours, theirs)):
+        ours, theirs = ({n.casefold(): p for n, p in each.items()} for each in (ours, theirs))
     behind = _behind(ours, theirs)
     mask_of = {stem[: len(stem) - len(behind)]: path for stem, path in theirs.items()}
     both = [stem for stem in ours if stem in mask_of]
@@ -280,46 +192,9 @@ def _named(root: pathlib.Path) -> dict[str, pathlib.Path]:
         Refused: two pictures have one name.
     """
     found: dict[str, pathlib.Path] = {}
-    for name, path in sorted(_pictures(root).items()):
+    for name, path in sorted(pictures(root).items()):
         stem = name[: len(name) - len(path.suffix)]
         if stem in found:
             raise Refused(f"{found[stem]} and {path} have one name: which is meant is not clear")
         found[stem] = path
     return found
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    """Of every picture that Pillow knows."""
-    return frozenset(Image.registered_extensions())
-
-
-def _pictures(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Name below `root` -> file, of all below it; linked folders are entered, each once."""
-    found: dict[str, pathlib.Path] = {}
-    seen: set[str] = set()
-    for folder, inner, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in files:
-            path = pathlib.Path(folder, name)
-            if not name.startswith(".") and path.suffix.casefold() in _endings():
-                found[_composed(path.relative_to(root).as_posix())] = path
-    return found
-
-
-def _folders(root: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        found = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
-    except OSError as error:
-        raise Refused(f"folder={str(root)!r} can't be listed: {error.strerror}") from None
-    return sorted(found, key=lambda path: (_composed(path.name), path.name))
-
-
-def _composed(name: str) -> str:
-    """File systems give accents composed or not."""
-    return unicodedata.normalize("NFC", name)

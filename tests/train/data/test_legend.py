@@ -56,6 +56,12 @@ def test_colours_may_stand_first(tmp_path):
     assert (legend.names, legend.colours[1]) == (("background", "road"), (128, 64, 128))
 
 
+def test_colours_may_stand_in_a_table(tmp_path):
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nbackground,0,0,0\nroad, 128, 64,128\n")
+    legend = legend_in((), tmp_path)
+    assert (legend.names, legend.colours[1]) == (("background", "road"), (128, 64, 128))
+
+
 def test_what_is_typed_counts_and_colours_are_those_of_the_file(tmp_path):
     (tmp_path / "labelmap.txt").write_text(LABELMAP)
     assert legend_in(("car", "road"), tmp_path).colours == ((0, 0, 142), (128, 64, 128))

@@ -87,6 +87,37 @@ def test_splits_above_or_below(tmp_path, train, val, test, above):
     assert [part.about.split for part in found] == ["train", "validation", "test"]
 
 
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("train", "train_masks"),
+        ("Train", "trainannot"),
+        ("train_images", "train_labels"),
+        ("images_train", "masks_train"),
+        ("training", "training-gt"),
+    ],
+)
+def test_folders_called_by_split(tmp_path, images, masks):
+    pairs(tmp_path / images, tmp_path / masks, "abc")
+    pairs(tmp_path / "val", tmp_path / "val_labels", "de")
+    found = named(f"folder:{tmp_path}", "mask", NAMES)
+    assert names_of(found.train) + names_of(found.test) == [f"{n}.jpg" for n in "abcde"]
+    assert found.train.notes == ()
+    pairs(tmp_path / "val_mask", tmp_path / "x", "de")
+    refuse("has two folders for validation: val_labels and val_mask", tmp_path)
+
+
+def test_case_tells_names_apart_or_not(tmp_path):
+    pairs(tmp_path / "images", tmp_path / "masks", ("IMG_1", "Img_2"))
+    for name in ("IMG_1", "Img_2"):
+        mask = tmp_path / "masks" / f"{name}.png"
+        mask.rename(mask.with_name(f"{name.lower()}_Mask.png"))
+    found = splits(tmp_path)["train"]
+    assert [path.name for path in found.masks] == ["img_1_Mask.png", "img_2_Mask.png"]
+    pairs(tmp_path / "x" / "images", tmp_path / "x" / "masks", ("a", "A"))
+    assert [path.name for path in splits(tmp_path / "x")["train"].masks] == ["A.png", "a.png"]
+
+
 def test_a_test_split_without_masks_is_said(tmp_path):
     for split, names in {"train": "abc", "val": "de"}.items():
         pairs(tmp_path / split / "images", tmp_path / split / "masks", names)

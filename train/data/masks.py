@@ -191,10 +191,10 @@ def _by_code(codes: np.ndarray, legend: Legend) -> np.ndarray:
     """The class of each colour; 255, or -1 where it is of none."""
     known = dict.fromkeys(map(_code, legend.ignored), IGNORE)
     known |= {_code(colour): c for c, colour in enumerate(legend.colours)}
-    keys = np.array(sorted(known), np.int32)
-    classes = np.array([known[key] for key in keys.tolist()], np.int16)
-    place = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
-    return np.where(keys[place] == codes, classes[place], -1)
+    found = np.full(codes.shape, -1, np.int16)
+    for code, c in known.items():
+        found[codes == code] = c
+    return found
 
 
 def _strange(codes: np.ndarray, found: np.ndarray, legend: Legend) -> str:
@@ -211,7 +211,7 @@ def _strange(codes: np.ndarray, found: np.ndarray, legend: Legend) -> str:
 def _by_value(values: np.ndarray, legend: Legend) -> np.ndarray:
     places = legend.values == tuple(range(len(legend.values)))
     if places and values.dtype == np.uint8 and not _outside(values, len(legend.values)).any():
-        return values  # what most masks are, at a fifth of the time
+        return values  # as most masks are
     table = np.full(max(int(values.max(initial=0)), *legend.values, IGNORE) + 1, -1, np.int16)
     table[list(legend.values)] = np.arange(len(legend.values))
     if ignores(legend):

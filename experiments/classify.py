@@ -1,23 +1,29 @@
-"""Any classifier on any set of images with one label each, from random or from trained weights.
+r"""Any classifier on any set of images with one label each, from random or from trained weights.
 
 python experiments/classify.py --model lenet5 --data fashion_mnist
 python experiments/classify.py --model vgg11_bn --data digits --size 32
 python experiments/classify.py --model resnet18 --data beans --size 224 --learning-rate 0.01 \
     --init-from resnet18.safetensors --freeze backbone/stem,backbone/stage1_block1 \
     --frozen-norm True --backbone-rate 0.1
-python experiments/classify.py --model resnet18 --data folder:DIR --size 224 --workers 2
+python experiments/classify.py --model resnet18 --data folder:DIR --workers 2
+python experiments/classify.py --model resnet18 --data folder:DIR --init-from resnet18.safetensors \
+    --epochs 20 --optimizer adamw --augment trivialaugment --mixup 0.2
 python experiments/classify.py --workdir DIR             goes on with the run in DIR
 
 Fashion-MNIST on two CPU cores (AMD EPYC, AVX-512), one seed each, with other work beside: plain_cnn
-0.9351 in 21 minutes; lenet5 with --steps 20000 0.9144 in 8; mlp with --pad 0 --mirror False 0.9006
+0.9351 in 21 minutes; lenet5 with --steps 20000 0.9144 in 8; mlp with --pad 0 --mirror no 0.9006
 in one. LeNet on MNIST has not been measured.
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import optax
 from jax import lax
@@ -25,23 +31,43 @@ from jax import lax
 import models
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim
-from train.augment import chain, flip, pad_and_crop
+from train.augment import (
+    chain,
+    cutmix,
+    flip,
+    mixup,
+    one_of,
+    pad_and_crop,
+    rand_augment,
+    random_erasing,
+    trivial_augment_wide,
+)
+from train.augment.kinds import Paired, Stage
+from train.data.batch import Transform
 from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
 from train.data.source import About
-from train.experiment import Parts, choice, fraction, nonnegative, positive
-from train.network import network_of
+from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
+from train.network import network_of, refuse_other_network
 from train.recipes import of_set, resolved
-from train.refusal import Refused
+from train.refusal import Refused, choose
 from train.report.classification import classification_part
 from train.run import run
-from train.sized import on_device, on_host, smallest
+from train.sized import PICTURES, on_device, on_host, smallest
 from train.tasks import adapt
 from train.tasks.classification import classification
 from train.tasks.task import Summary
-from train.trained import FineTuned, descent, splits
+from train.trained import FineTuned, Rule, descent, splits
 
 __all__ = ["Config", "build", "main", "recipe", "splits"]
 NAME = f"experiments.{Path(__file__).stem}"
+
+
+RATES: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "adamw": {"learning_rate": 1e-3, "weight_decay": 0.05},
+    "muon": {"learning_rate": 4e-3, "weight_decay": 0.05},
+}
+"""What an optimiser wants otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,73 +78,181 @@ class Config(FineTuned):
         data: "digits", any TFDS set of one-label images, or "folder:PATH" with a folder a class;
             with "auto", Fashion-MNIST where it is prepared and the embedded digits elsewhere.
         model: any classifier of `models.names()`.
-        size: height and width in pixels that images are brought to, on the device; 0 leaves them
-            as they are, or takes the smallest size that the network can. Images of many shapes are
-            brought to it on the host: in training a random crop, resized; to be tested the middle,
-            their shorter side resized to 256/224 of it.
-        by: "resize" brings images of one shape there bilinearly, "pad" by black around them; images
-            of many shapes are then not cropped, but shrunk until all of them fits.
-        crop_area: least share of an image of many shapes that its random crop takes, up to 1.
-        learning_rate: at its peak; from there half a cosine takes it to 0. Trained weights want a
-            tenth of what random ones do.
+        size: height and width in pixels that images are brought to; 0 leaves them as they are, or
+            takes the smallest size that the network can; images of many shapes come to 224.
+        by: "resize" brings images there bilinearly, "pad" by black around them: larger ones are
+            then not cropped, but shrunk until all of them fits.
+        crop: of training images: "pad" at random after `pad` pixels of padding; "resized" a random
+            part of them, resized on the host, and to be tested the middle, their shorter side
+            resized to 256/224 of `size`. Images of many shapes are always cropped so; "auto" does
+            it with images of more than 96 pixels too.
+        crop_area: least share of an image that a resized crop takes, up to 1.
+        optimizer: "sgd", "adamw" or "muon", see `train.optim`; each has a learning rate and a
+            weight decay of its own by default.
+        learning_rate: at its peak; from there half a cosine takes it to 0. With one's own pictures
+            trained weights (`init_from`) start at a tenth of what random ones do.
         momentum: of SGD, Nesterov's, 0..1.
-        weight_decay: of kernels, in the gradient.
+        weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
         label_smoothing: 0..1.
-        pad: pixels of padding around the random crop of images of one shape.
-        init_from: a file of torchvision's weights for this model, .safetensors or .pth, to start
-            from. Images are then normalised by ImageNet's statistics, and grey ones made colour.
+        pad: pixels of padding around the random crop, where images are not resized.
+        augment: "basic" crops and mirrors; "randaugment" and "trivialaugment" do one and then what
+            they are; "none" shows images as they are tested. "auto" is "trivialaugment" with fewer
+            than 10,000 training images, unless mirror images are other classes; else "basic".
+        mixup: blends each image and its label with another's, by a share of Beta(mixup, mixup); 0
+            does not.
+        cutmix: the same with a rectangle of another; with both, each image draws one of them.
+        erasing: probability that a rectangle is hidden behind the mean colour, 0..1.
+        init_from: what to start from: a file of torchvision's weights for this model, .safetensors
+            or .pth, or the directory of a run of any model with the same backbone. Images are then
+            normalised by ImageNet's statistics, or that run's, and grey ones made colour for it.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
             Statistics of BatchNorms there still move, unless `frozen_norm` is True.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
         backbone_rate: factor of the learning rate within the backbone.
     """
 
+    WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze", "frozen_norm", "backbone_rate")
+
     data: str = "fashion_mnist"
     model: str = "plain_cnn"
     size: int = 0
     by: Literal["resize", "pad"] = "resize"
+    crop: Literal["auto", "pad", "resized"] = "pad"
     crop_area: float = 0.08
-    steps: int = 10_000
-    batch_size: int = 128
+    steps: int | None = 10_000
+    batch_size: int | None = 128
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: float = 0.1
-    warmup_steps: int = 500
+    warmup_steps: int | None = 500
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     ema: float = 0.999
     pad: int = 2
+    augment: Literal["auto", "none", "basic", "randaugment", "trivialaugment"] = "basic"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    erasing: float = 0.0
     frozen_norm: bool = False
     backbone_rate: float = 1.0
-    evaluate_every: int = 1000
+    evaluate_every: int | None = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "model", models.names("classification"))
+        refuse_other_network(self.model, "classification")
         positive(self, "crop_area")
         if self.crop_area > 1:
             raise Refused(f"crop_area={self.crop_area} must not be above 1")
-        nonnegative(self, "size", "pad", "backbone_rate")
+        choice(self, "optimizer", RATES)
+        nonnegative(self, "size", "pad", "backbone_rate", "mixup", "cutmix", "erasing")
         fraction(self, "momentum", "label_smoothing")
+        if self.erasing > 1:
+            raise Refused(f"erasing={self.erasing} must not be above 1")
+
+    def from_host(self, about: About) -> bool:
+        """Whether images come to their size on the host: those of many shapes, and crops of them
+        that are resized.
+        """
+        return about.shape is None or self.crop == "resized"
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("classification")}
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        auto = {name for name in ("crop", "augment") if getattr(self, name) == "auto"}
+        return super().undecided | auto | (set() if self.size else {"size"})
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `FineTuned.settled`; how images are augmented and brought to which size is known."""
+        found = super().settled(about, length, slices)
+        extent = None if about.shape is None else max(about.shape[:2])
+        if self.crop == "auto":
+            found["crop"] = "resized" if extent is None or extent > SMALL_IMAGE else "pad"
+        if self.augment == "auto":
+            few = length < FEW and about.mirror is not False
+            found["augment"] = "trivialaugment" if few else "basic"
+        if self.augment == "none" and found.get("mirror") == "yes":
+            found["mirror"] = "no"
+        now = replace(self, **found)
+        if not self.size and now.from_host(about):
+            network = network_of(
+                now,
+                max(len(about.classes), 1),
+                conv=lax.conv_general_dilated,
+                norm=BatchNorm,
+                auxiliary=self.auxiliary_weight > 0,
+            )
+            found["size"] = max(min(extent or PICTURES, PICTURES), smallest(network))
+        return found
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that have no effect, and why."""
         found = super().idle(about)
-        if about.shape is not None:
-            found["crop_area"] = f"images of {about.name} are of one shape, and not cropped so"
+        if not self.from_host(about):
+            found["crop_area"] = (
+                f"images of {about.name} are of one shape, and not cropped so without "
+                "--crop resized"
+            )
         elif self.by == "pad":
             found["crop_area"] = "by='pad' crops nothing"
-        if self.pad and about.shape is None:
-            found["pad"] = f"images of {about.name} are of many shapes, and cropped otherwise"
+        if about.shape is None and self.crop == "pad":
+            found["crop"] = f"images of {about.name} are of many shapes, and cropped otherwise"
+        if self.pad and self.from_host(about):
+            how = "are of many shapes, and" if about.shape is None else "are"
+            found["pad"] = f"images of {about.name} {how} cropped otherwise"
+        if self.augment == "none":
+            found |= dict.fromkeys(CROPS, "augment='none' leaves images as they are")
+            if self.mirror in ("yes", True):
+                found["mirror"] = found["crop"]
+        if self.optimizer != "sgd":
+            found["momentum"] = f"{self.optimizer} has its own"
+        if self.batch_size == 1:
+            alone = "a batch of one image has no other to mix in"
+            found |= {name: alone for name in ("mixup", "cutmix") if getattr(self, name)}
         if finetune.BACKBONE in self.frozen:
             found["backbone_rate"] = f"freeze={self.freeze!r} keeps the backbone as it is"
         return found
 
+
+CROPS = ("crop", "crop_area", "pad")
+
+SMALL_IMAGE = 96
+"""Height and width above which images are not padded, but cropped and resized."""
+
+FEW = 10_000
+"""Training images below which `augment="auto"` is more than basic."""
 
 FASHION_MNIST = Config()
 """1,280,000 images: 24 passes over the 54,000 that train."""
 
 DIGITS = Config(data="digits", steps=400, batch_size=64, warmup_steps=50, ema=0.99, pad=1)
 """The embedded digits: a minute for a small network on two CPU cores."""
+
+OWN_PICTURES = Config(
+    steps=None,
+    epochs=60,
+    batch_size=None,
+    warmup_steps=None,
+    evaluate_every=None,
+    crop="auto",
+    crop_area=0.25,
+)
+"""For pictures of somebody's own, and for all sets without a recipe, small ones above all. What is
+left open follows from how many train: batches of a quarter of them at most, up to 32."""
+
+FINE_TUNED = replace(OWN_PICTURES, epochs=30)
+"""The same from trained weights, at a tenth of the rate."""
+
+KNOWN = {
+    "digits": DIGITS,
+    **dict.fromkeys(
+        ("cifar10", "cifar100", "emnist", "fashion_mnist", "kmnist", "mnist", "svhn_cropped"),
+        FASHION_MNIST,
+    ),
+}
 
 SLOW: dict[str, Any] = {"learning_rate": 0.01}
 OWN: dict[str, dict[str, Any]] = {
@@ -129,18 +263,43 @@ OWN: dict[str, dict[str, Any]] = {
     "googlenet_2014": SLOW,
     "inception_v3": {"auxiliary_weight": 0.4},
 }
-"""What a model wants otherwise: most without BatchNorm diverge at a rate of 0.1."""
+"""What a model wants otherwise: most without BatchNorm diverge at SGD's rate of 0.1."""
 
 
-def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
-    """The recipe for a data set and a model."""
-    config = of_set(resolved(data, "fashion_mnist"), {"digits": DIGITS}, FASHION_MNIST)
-    return replace(config, model=model, **OWN.get(model, {}))
+def recipe(
+    data: str = "auto",
+    model: str = FASHION_MNIST.model,
+    optimizer: str = FASHION_MNIST.optimizer,
+    init_from: str = "",
+) -> Config:
+    """The recipe for a data set, a model, an optimiser, and random or trained weights."""
+    own = FINE_TUNED if init_from else OWN_PICTURES
+    config = of_set(resolved(data, "fashion_mnist"), KNOWN, own)
+    return fitted(config, model, optimizer, tenth=bool(init_from) and config.epochs is not None)
+
+
+def fitted(config: Config, model: str, optimizer: str, *, tenth: bool = False) -> Config:
+    """A recipe, as a model and an optimiser want it; `tenth` of the rate for trained weights."""
+    choose("optimizer", optimizer, RATES)
+    config = replace(config, model=model, **OWN.get(model, {}))
+    config = replace(config, optimizer=optimizer, **RATES[optimizer])  # type: ignore[arg-type]
+    return replace(config, learning_rate=config.learning_rate / 10) if tenth else config
+
+
+OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
+
+
+def rule(config: Config) -> Rule:
+    """The optimiser, but for its rate."""
+    if config.optimizer == "sgd":
+        return partial(optim.sgd, momentum=config.momentum, nesterov=True)
+    return OPTIMIZERS[config.optimizer]
 
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
     mean, std = config.statistics(about)
+    coloured = config.init_from and len(mean) == 3
     network = network_of(
         config,
         len(about.classes),
@@ -148,37 +307,34 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         norm=FrozenBatchNorm if config.frozen_norm else norm,
         auxiliary=config.auxiliary_weight > 0,
     )
-    sized = on_device(config.size, config.by, about, least=smallest(network), model=config.model)
+    arriving = replace(about, shape=None) if config.from_host(about) else about
+    sized = on_device(config.size, config.by, arriving, least=smallest(network), model=config.model)
     task = classification(
         network,
         num_classes=len(about.classes),
         mean=mean,
         std=std,
-        adapt=adapt.both(sized, adapt.coloured if config.init_from else adapt.as_it_is),
+        adapt=adapt.both(sized, adapt.coloured if coloured else adapt.as_it_is),
         label_smoothing=config.label_smoothing,
         auxiliary_weight=config.auxiliary_weight,
     )
     host = brought(config, about)
-    shape = about.shape or (config.size, config.size, len(mean))
+    shape = arriving.shape or (config.size, config.size, len(mean))
     if config.frozen_norm and not finetune.normalises(network, task, shape):
         raise Refused(f"frozen_norm=True: {config.model} has no BatchNorm")
     slower = {finetune.BACKBONE: config.backbone_rate}
-    stages = [
-        *([pad_and_crop(config.pad)] if config.pad and host is None else []),
-        *([flip()] if about.mirror and config.mirror else []),
-    ]
     return Parts(
         network=network,
         task=task,
-        transform=chain(*stages, fill=about.mean or 0.0) if stages else None,
+        transform=augmentation(config, about),
         rank="accuracy",
         report=[classification_part],
         weights=config.start,
         host=host,
         **descent(
             config,
-            partial(optim.sgd, momentum=config.momentum, nesterov=True),
-            optim.cosine(config.steps),
+            rule(config),
+            optim.cosine(decided(config.steps)),
             scaled=lambda rate: (
                 rate if config.backbone_rate == 1 else optax.chain(finetune.rates(slower), rate)
             ),
@@ -186,12 +342,40 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     )
 
 
+Policy = Callable[[], tuple[Paired, ...]]
+POLICIES: dict[str, Policy] = {
+    "randaugment": rand_augment,
+    "trivialaugment": trivial_augment_wide,
+}
+
+
+def augmentation(config: Config, about: About) -> Transform | None:
+    """What training images go through on the device: geometry, colour, erasing, mixing."""
+    basic = config.augment != "none"
+    pads = basic and config.pad and not config.from_host(about)
+    classes, colour = len(about.classes), about.mean or 0.0
+    mixing = [
+        *([mixup(config.mixup, classes)] if config.mixup else []),
+        *([cutmix(config.cutmix, classes)] if config.cutmix else []),
+    ]
+    stages: list[Stage] = [
+        *([pad_and_crop(config.pad)] if pads else []),
+        *([flip()] if basic and config.mirrors(about) else []),
+        *(POLICIES[config.augment]() if config.augment in POLICIES else ()),
+        *([random_erasing(config.erasing, fill=colour)] if config.erasing else []),
+        *([one_of(*mixing)] if len(mixing) > 1 else mixing),
+    ]
+    return chain(*stages, fill=colour) if stages else None
+
+
 def brought(config: Config, about: About) -> tuple[Host, Host] | None:
-    """How the host brings images of many shapes to one, in training and to be tested."""
-    if about.shape is not None:
+    """How the host brings images to a size, in training and to be tested."""
+    if not config.from_host(about):
         return None
     if config.by == "pad":
         return on_host(config.data, config.size, Letterbox(fill=0))
+    if config.augment == "none":
+        return on_host(config.data, config.size, CentreCrop())
     crop = RandomResizedCrop(area=(config.crop_area, 1.0))
     return on_host(config.data, config.size, crop, CentreCrop())
 

@@ -1,10 +1,18 @@
 """Every augmentation on one colour picture: python experiments/gallery.py
 
-The picture is scikit-learn's china.jpg; where examples are mixed, its partner is flower.jpg.
+The picture is scikit-learn's china.jpg; where examples are mixed, its partner is flower.jpg. README
+shows the one of --out docs/augmentations.jpg.
 """
 
 import dataclasses
 import pathlib
+import sys
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +23,9 @@ from sklearn.datasets import load_sample_image
 
 from experiments.show_data import STAGES, sheet
 from train import augment
+from train.cli import at_home
 from train.data.source import About
+from train.report.names import legible
 
 COLUMNS = 6
 
@@ -32,7 +42,7 @@ class Config:
 
     seed: int = 408
     side: int = 128
-    out: pathlib.Path = pathlib.Path("docs/augmentations.jpg")
+    out: pathlib.Path = pathlib.Path("gallery.jpg")
 
 
 def picture(name: str, side: int) -> np.ndarray:
@@ -65,9 +75,10 @@ def main(config: Config) -> Image.Image:
     ]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     drawn = sheet(rows, [""] * COLUMNS)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(config.out, quality=88)
-    print(f"{len(STAGES)} augmentations: {config.out}")
+    out = at_home(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(out, quality=88)
+    print(legible(f"{len(STAGES)} augmentations: {out}"))
     return drawn
 
 

@@ -14,19 +14,28 @@ accuracy and ROC-AUC belong to the classifier.
 
 import argparse
 import pathlib
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
+from train.cli import at_home
 from train.data.digits import digits
 from train.files import write
 from train.metrics.confusion import accuracy, balanced_accuracy, f1, precision, recall
 from train.metrics.ranking import roc_auc
 from train.report.figures import png
+from train.report.names import legible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,11 +126,11 @@ def main(out: pathlib.Path) -> np.ndarray:
     Console(width=110).print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, png(partial(draw, found, classifiers)))
-    print(out)
+    print(legible(str(out)))
     return found
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="a PNG")
+    parser.add_argument("--out", type=at_home, required=True, help="a PNG")
     main(parser.parse_args().out)

@@ -18,10 +18,14 @@ image is 0.28 %).
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jax import lax
 
@@ -34,7 +38,7 @@ from train import cli, optim, trained
 from train import workdir as directory
 from train.data.named import Splits
 from train.data.source import About
-from train.experiment import Parts, choice, fraction, nonnegative
+from train.experiment import Parts, choice, decided, fraction, nonnegative
 from train.files import write
 from train.prepared import prepare
 from train.recipes import of_set, resolved
@@ -73,17 +77,17 @@ class Config(Trained):
     data: str = "fashion_mnist"
     model: str = ALL
     channels: tuple[int, ...] = (8, 16, 16, 32)
-    steps: int = 4200
-    batch_size: int = 128
+    steps: int | None = 4200
+    batch_size: int | None = 128
     learning_rate: float = 0.05
-    warmup_steps: int = 200
+    warmup_steps: int | None = 200
     momentum: float = 0.9
     weight_decay: float = 5e-4
     permutation: int = 0
     shifts: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     angles: tuple[int, ...] = (5, 10, 15, 20, 25, 30, 35, 40, 45)
     sizes: tuple[int, ...] = (28, 32, 40, 56)
-    evaluate_every: int = 1000
+    evaluate_every: int | None = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,6 +96,10 @@ class Config(Trained):
         fraction(self, "momentum")
         if not self.channels or min((*self.channels, *self.sizes)) < 1:
             raise Refused(f"channels={self.channels} and sizes={self.sizes} must be above 0")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All trainings, and what stands for all of them."""
+        return {"model": (ALL, *TRAININGS)}
 
 
 FASHION_MNIST = Config()
@@ -134,7 +142,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         **descent(
             config,
             partial(optim.sgd, momentum=config.momentum, nesterov=True),
-            optim.cosine(config.steps),
+            optim.cosine(decided(config.steps)),
         ),
     )
 
@@ -195,7 +203,8 @@ def main(config: Config) -> Summary | Findings:
         return run(this, config)
     with place(this, config) as claim:
         # What is refused is refused before a directory is made, which would hold on to the config.
-        prepare(this, replace(config, model=next(iter(TRAININGS))))
+        first = prepare(this, replace(config, model=next(iter(TRAININGS))))
+        config = replace(first.config, model=ALL)
         if not config.seeds:
             return whole(config, claim())
         with study(this, config, claim()) as runs:

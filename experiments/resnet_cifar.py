@@ -9,11 +9,16 @@ ResNet-20 on two CPU cores (AMD EPYC, AVX-512): digits in 1.2 minutes, 0.9915 ±
 Fashion-MNIST in 59 minutes, 0.9446 (one seed). CIFAR-10 has not been measured.
 """
 
+import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jax import lax
 
@@ -21,17 +26,19 @@ import models
 from models.layers.norm import BatchNorm
 from train import cli, optim
 from train.augment import chain, flip, pad_and_crop
+from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.experiment import Parts, choice, fraction, nonnegative, positive
-from train.network import network_of
+from train.experiment import Parts, decided, fraction, nonnegative, positive
+from train.network import network_of, refuse_other_network
 from train.recipes import of_set, resolved
+from train.refusal import Refused
 from train.report.classification import classification_part
 from train.run import run
+from train.sized import PICTURES, smallest
 from train.tasks.classification import classification
 from train.tasks.task import Summary
-from train.trained import Trained, descent, splits
+from train.trained import Trained, descent
 
-__all__ = ["Config", "build", "main", "recipe", "splits"]
 NAME = f"experiments.{Path(__file__).stem}"
 
 
@@ -54,8 +61,8 @@ class Config(Trained):
 
     data: str = "cifar10"
     model: str = "resnet20"
-    steps: int = 64_000
-    batch_size: int = 128
+    steps: int | None = 64_000
+    batch_size: int | None = 128
     learning_rate: float = 0.1
     schedule: Literal["steps", "cosine"] = "steps"
     gentle_start: float = 1.0
@@ -64,14 +71,18 @@ class Config(Trained):
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     pad: int = 4
-    evaluate_every: int = 1000
+    evaluate_every: int | None = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self, "model", models.names("classification"))
+        refuse_other_network(self.model, "classification")
         positive(self, "gentle_start")
         nonnegative(self, "pad")
         fraction(self, "momentum", "label_smoothing")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("classification")}
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that have no effect, and why."""
@@ -129,6 +140,12 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     """Network, task, optimiser and augmentation; needs no data."""
     mean, std = config.statistics(about)
     network = network_of(config, len(about.classes), conv=conv, norm=norm)
+    if about.shape is not None and min(about.shape[:2]) < (least := smallest(network)):
+        height, width, _ = about.shape
+        raise Refused(
+            f"model={config.model!r} takes images from {least} pixels on, and those of "
+            f"{about.name} are {width}x{height}: {instead(config, least)}"
+        )
     task = classification(
         network,
         num_classes=len(about.classes),
@@ -136,10 +153,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         std=std,
         label_smoothing=config.label_smoothing,
     )
-    schedules = {
-        "steps": optim.steps(config.steps, (1 / 2, 3 / 4)),
-        "cosine": optim.cosine(config.steps),
-    }
+    steps = decided(config.steps)
+    schedules = {"steps": optim.steps(steps, (1 / 2, 3 / 4)), "cosine": optim.cosine(steps)}
     gentle = partial(optim.gentle_until_learning, factor=config.gentle_start)
     stages = [pad_and_crop(config.pad), *([flip()] if about.mirror else [])]
     return Parts(
@@ -155,6 +170,28 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
             schedules[config.schedule],
             scaled=(lambda rate: rate) if config.gentle_start == 1 else gentle,
         ),
+    )
+
+
+def splits(config: Config) -> Splits:
+    """The set's own validation split, or a part of its training split.
+
+    Raises:
+        Refused: the images are of many shapes.
+    """
+    data = named(config.data)
+    if data.train.about.shape is None:
+        raise Refused(
+            f"data={config.data!r} has images of many shapes: {instead(config, PICTURES)}"
+        )
+    return with_validation(data, config.validation)
+
+
+def instead(config: Config, size: int) -> str:
+    """The command that takes images of any size."""
+    return (
+        f"python experiments/classify.py --data {shlex.quote(config.data)} --model {config.model} "
+        f"--size {size} brings them to one size"
     )
 
 

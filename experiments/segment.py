@@ -1,4 +1,4 @@
-"""Semantic segmentation: U-Net, FCN or DeepLab on any set of images with masks.
+r"""Semantic segmentation: U-Net, FCN or DeepLab on any set of images with masks.
 
 python experiments/segment.py                                  U-Net on digit_scenes, embedded
 python experiments/segment.py --model fcn8s
@@ -14,10 +14,14 @@ and 28 minutes on two cores of an AMD EPYC with AVX-512 (jax 0.10.2).
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jax import lax
 
@@ -33,12 +37,12 @@ from train.data.legend import entries
 from train.data.named import Splits
 from train.data.source import About
 from train.data.subset import with_classes
-from train.experiment import Parts, choice, fraction, nonnegative
-from train.network import network_of
+from train.experiment import Parts, choice, decided, fraction, nonnegative
+from train.network import network_of, refuse_other_network
 from train.refusal import Refused
 from train.report.segmentation import segmentation_part
 from train.run import run
-from train.sized import on_host
+from train.sized import PICTURES, on_host
 from train.tasks.pixel_losses import PixelLoss, cross_entropy, focal, soft_dice, weighted
 from train.tasks.segmentation import first_variables, segmentation
 from train.tasks.task import Summary
@@ -65,7 +69,8 @@ class Config(FineTuned):
         dropout: rate in the two lowest levels of a U-Net, or behind the hidden layers of an FCN on
             VGG-16; 0 for the one that the model has anyway. Other models have their own.
         size: height and width in pixels to which images are brought, as large as fits, a border
-            around them that does not count; 0 leaves them as they are.
+            around them that does not count; 0 leaves them as they are, and those of many shapes
+            come to 224.
         optimizer: "adamw" or "muon", see `train.optim`.
         learning_rate: at its peak; from there half a cosine takes it to 0.
         weight_decay: of kernels, times the rate.
@@ -78,10 +83,10 @@ class Config(FineTuned):
             negatives, in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
             with 0 none are.
-        init_from: a file of torchvision's weights, .safetensors or .pth, for this model or for the
-            classifier of its backbone (U-Net has none; an FCN takes VGG-16's dense layers as
-            convolutions). Images are then normalised by ImageNet's statistics; `channels` must be
-            left empty.
+        init_from: what to start from: a file of torchvision's weights, .safetensors or .pth, for
+            this model or for the classifier of its backbone (U-Net has none; an FCN takes VGG-16's
+            dense layers as convolutions; `channels` must be left empty), or the directory of a run
+            of such a model. Images are then normalised by ImageNet's statistics, or that run's.
     """
 
     data: str = "digit_scenes"
@@ -90,11 +95,11 @@ class Config(FineTuned):
     channels: tuple[int, ...] = ()
     dropout: float = 0.0
     size: int = 0
-    steps: int = 20_000
-    batch_size: int = 16
+    steps: int | None = 20_000
+    batch_size: int | None = 16
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
-    warmup_steps: int = 500
+    warmup_steps: int | None = 500
     weight_decay: float = 1e-2
     loss: Loss = "ce+dice"
     auxiliary_weight: float = 0.4
@@ -105,18 +110,34 @@ class Config(FineTuned):
     colour: float = 0.3
     dark_ground: bool = False
     least_classes: int = 0
-    evaluate_every: int = 1000
+    evaluate_every: int | None = 1000
+
+    largest_batch: ClassVar[int] = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
         entries(self.classes)
-        choice(self, "model", models.names("segmentation"))
+        refuse_other_network(self.model, "segmentation")
         choice(self, "optimizer", OPTIMIZERS)
         nonnegative(self, "size", "least_classes", "rotate", "move", "colour")
         fraction(self, "dropout")
         choice(self, "loss", get_args(Loss))
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("segmentation")}
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        return super().undecided | (set() if self.size else {"size"})
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `FineTuned.settled`; images of many shapes come to a size."""
+        found = super().settled(about, length, slices)
+        return found | ({"size": PICTURES} if not self.size and about.shape is None else {})
 
 
 SCENES = Config(
@@ -160,11 +181,21 @@ SCENES_OF: dict[str, Config] = {
 """By the model; others keep their paper's widths."""
 
 
-def recipe(data: str = "auto", model: str = SCENES.model) -> Config:
-    """The recipe for a data set and a model."""
+OWN_PICTURES = Config(
+    steps=None, epochs=60, batch_size=None, warmup_steps=None, evaluate_every=None
+)
+"""For pictures of somebody's own, and for all other sets. What is left open follows from how many
+train: batches of a quarter of them at most, up to 16."""
+
+FINE_TUNED = replace(OWN_PICTURES, epochs=30, learning_rate=OWN_PICTURES.learning_rate / 10)
+"""The same from trained weights."""
+
+
+def recipe(data: str = "auto", model: str = SCENES.model, init_from: str = "") -> Config:
+    """The recipe for a data set, a model, and random or trained weights."""
     data = "digit_scenes" if data == "auto" else data
     if data not in ("digit_scenes", "fashion_scenes"):
-        return Config(data=data, model=model)
+        return replace(FINE_TUNED if init_from else OWN_PICTURES, data=data, model=model)
     return replace(SCENES_OF.get(model, SCENES), data=data, model=model)
 
 
@@ -203,7 +234,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         weights=config.start,
         init=partial(first_variables, network),
         host=brought(config, about),
-        **descent(config, OPTIMIZERS[config.optimizer], optim.cosine(config.steps)),
+        **descent(config, OPTIMIZERS[config.optimizer], optim.cosine(decided(config.steps))),
     )
 
 
@@ -226,7 +257,7 @@ def augmentation(config: Config, about: About) -> Transform | None:
         *([rotation(config.rotate)] if config.rotate else []),
         *([scale(1 / config.zoom, config.zoom)] if config.zoom > 1 else []),
         *([shift(config.move)] if config.move else []),
-        *([flip()] if about.mirror and config.mirror else []),
+        *([flip()] if config.mirrors(about) else []),
         # As in the task, but before a brightness is drawn that takes a bright ground below half.
         *([dark_ground()] if config.dark_ground else []),
         *([brightness(config.colour), contrast(config.colour)] if config.colour else []),

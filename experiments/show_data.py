@@ -14,17 +14,28 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import jax
 import numpy as np
 import tyro
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from train import augment
 from train.augment.kinds import Stage
+from train.cli import at_home
 from train.data.batch import Batch, Transform
+from train.data.boxes import clipped_said
+from train.data.decode import PIXELS
 from train.data.host import Letterbox
+from train.data.limited import limited
 from train.data.named import named
 from train.data.order import once, order
 from train.data.ragged import most
@@ -35,7 +46,9 @@ from train.data.subset import subset
 from train.experiment import positive
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
+from train.report.names import legible
 from train.report.overlay import overlaid
+from train.report.text import draw_text
 from train.sized import on_host
 
 SIDE = 160
@@ -97,6 +110,7 @@ class Config:
         examples: how many.
         seeds: with commas; a column each.
         size: height and width to which images are brought, with a border; 0 leaves them.
+        max_pixels: a picture of more is refused.
         out: the sheet.
     """
 
@@ -109,10 +123,11 @@ class Config:
     examples: int = 6
     seeds: str = "0,1,2,3,4"
     size: int = 0
+    max_pixels: int = PIXELS
     out: pathlib.Path = pathlib.Path("sheet.png")
 
     def __post_init__(self) -> None:
-        positive(self, "examples")
+        positive(self, "examples", "max_pixels")
         for name in filter(None, self.stages.split(",")):
             choose("stages", name, STAGES)
         if not all(seed.strip().isdecimal() for seed in self.seeds.split(",")):
@@ -173,7 +188,6 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
     width = max(picture.width for row in cells for picture, _ in row)
     height = max(picture.height for row in cells for picture, _ in row)
     below = WORDS if any(text for row in cells for _, text in row) else 0
-    font = ImageFont.load_default(size=11)
     whole = Image.new(
         "RGB",
         (
@@ -182,20 +196,20 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
         ),
         "white",
     )
-    draw = ImageDraw.Draw(whole)
     for column, head in enumerate(heads):
-        draw.text((GAP + column * (width + GAP), 3), head, fill="black", font=font)
+        draw_text(whole, (GAP + column * (width + GAP), 3), head, width=width)
     for r, row in enumerate(cells):
         for c, (picture, text) in enumerate(row):
             x, y = GAP + c * (width + GAP), GAP + WORDS + r * (height + below + GAP)
             whole.paste(picture, (x, y))
-            draw.text((x, y + height + 1), text, fill="black", font=font)
+            draw_text(whole, (x, y + height + 1), text, width=width)
     return whole
 
 
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
-    data = getattr(named(config.data, config.want), config.split)
+    splits = limited(partial(named, config.data, config.want), config.max_pixels)
+    data = getattr(splits, config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")
     if config.first >= len(data):
@@ -218,9 +232,12 @@ def main(config: Config) -> Image.Image:
     ]
     heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
     drawn = sheet(cells, heads)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(config.out)
-    print(f"{len(indices)} examples of {config.data}/{config.split}: {config.out}")
+    out = at_home(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(out)
+    if said := clipped_said(source):
+        print(said)
+    print(legible(f"{len(indices)} examples of {config.data}/{config.split}: {out}"))
     return drawn
 
 
@@ -228,5 +245,5 @@ if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
     except (Refused, ValueError) as error:  # a chain refuses its stages by a ValueError
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {legible(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)

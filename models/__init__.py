@@ -101,8 +101,9 @@ def variant(name: str) -> Variant:
         ValueError: the name is unknown; the nearest ones are named.
     """
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=4, cutoff=0.5) or names()
-        raise ValueError(f"network {name!r} is unknown; nearest: {', '.join(near)}")
+        near = difflib.get_close_matches(name, NETWORKS, n=4, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else f"there are {len(NETWORKS)}, see names()"
+        raise ValueError(f"network {name!r} is unknown; {hint}")
     return NETWORKS[name]
 
 

@@ -46,8 +46,12 @@ def imported(script, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet_cifar", "classify", "segment", "lenet_mnist", "mlp_vs_cnn", "show_data"]
-)
+    "name",
+    [
+        "resnet_cifar", "classify", "segment", "lenet_mnist", "mlp_vs_cnn", "show_data", "predict",
+        "evaluate",
+    ],
+)  # fmt: skip
 def test_help_imports_nothing_that_it_does_not_need(name):
     code, packages = imported(f"experiments/{name}.py", "--help")
     assert code == 0

@@ -62,9 +62,10 @@ class Checkpoints:
     """The checkpoints of one run, `<directory>/<step>/`, written by Orbax in the background.
 
     A step holds `variables` (those that are evaluated; read alone by what doesn't train), `state`
-    (all of it), a sealed `record` of both (`train.seal`), and its rank once it was evaluated. An
-    item is a flat dict from path to array: what is None, {} or a tuple is a matter of the target
-    that it is restored into. The newest `keep` steps and the best are kept.
+    (all of it; what is in `variables` lies there alone), a sealed `record` of both (`train.seal`),
+    and its rank once it was evaluated. An item is a flat dict from path to array: what is None, {}
+    or a tuple is a matter of the target that it is restored into. The newest `keep` steps and the
+    best are kept; of a run that is finished, as `finish` says.
 
     For runs of one process: records are made of whole arrays, and each process would write them.
     One process writes to a directory at a time: `save`, `rank` and `restore` are for the run that
@@ -119,8 +120,13 @@ class Checkpoints:
         if step < (newest := max(self.steps(), default=-1)):
             raise ValueError(f"step {step} can't be saved after step {newest}")
         items = {"variables": flat(variables), "state": flat(state)}
-        args = {name: ocp.args.StandardSave(leaves) for name, leaves in items.items()}
-        args["record"] = ocp.args.JsonSave(sealed(step, items))
+        shared = shared_leaves(items["state"], items["variables"])
+        own = {path: leaf for path, leaf in items["state"].items() if path not in shared}
+        args = {
+            "variables": ocp.args.StandardSave(items["variables"]),
+            "state": ocp.args.StandardSave(own),
+            "record": ocp.args.JsonSave(sealed(step, items, shared)),
+        }
         self._saving = step
         try:
             # Forced, it raises where it would do nothing.
@@ -147,6 +153,22 @@ class Checkpoints:
         for old in self.steps()[: -self.keep]:
             if best is not None and old != best:
                 with contextlib.suppress(OSError):  # it goes with the next save
+                    self._open().delete(old)
+
+    def finish(self) -> None:
+        """Of a run that is at its end, keep two steps: the newest, and the best or the one before.
+
+        The one that is not the newest stands in for it where that is damaged.
+
+        Raises:
+            SaveFailed: the background save failed.
+        """
+        self.wait()
+        steps, best = self.steps(), self._best()
+        kept = {*steps[-1:], best} if best in steps[:-1] else {*steps[-2:]}
+        for old in steps:
+            if old not in kept:
+                with contextlib.suppress(OSError):  # room is all that is lost
                     self._open().delete(old)
 
     def ranked(self, step: int) -> bool:
@@ -286,33 +308,47 @@ class Checkpoints:
             Damaged: what is read isn't what was written.
             Differs: what was written is of another form than the target.
         """
-        import orbax.checkpoint as ocp
-
-        written = self._items(step)[item]
+        record = self._sealed(step, "record/metadata")
+        written = record["items"][item]
         targets = flat(jax.tree.map(placed, target))
         try:
             compare(written, targets)
         except Differs as error:
             raise Differs(f"{item} of step {step} differs from what is built: {error}") from None
-        where, failure = self.directory / str(step) / item, ""
+        # Path in the state -> where it lies in `variables`; of earlier versions, none.
+        shared = record.get("shared", {}) if item == "state" else {}
+        own = {path: leaf for path, leaf in targets.items() if path not in shared}
+        leaves = self._restored(step, item, own)
+        if shared:
+            others = {there: targets[path] for path, there in shared.items()}
+            found = self._restored(step, "variables", others)
+            leaves |= {path: found[there] for path, there in shared.items()}
+        read = describe(leaves)
+        if bad := [path for path in targets if read[path] != written[path]]:
+            raise Damaged(step, f"{item}: other bits in {shortened(bad)}")
+        return jax.tree.unflatten(jax.tree.structure(target), [leaves[path] for path in targets])
+
+    def _restored(self, step: int, name: str, targets: dict[str, Any]) -> dict[str, Any]:
+        """The arrays in the folder of an item.
+
+        Raises:
+            Damaged: they can't be read.
+        """
+        import orbax.checkpoint as ocp
+
+        where, failure = self.directory / str(step) / name, ""
         with abandoned_unheard():
             try:
                 with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-                    leaves = reader.restore(where, args=ocp.args.StandardRestore(targets))
+                    return reader.restore(where, args=ocp.args.StandardRestore(targets))
             except (MemoryError, jax.errors.JaxRuntimeError):
                 raise  # the machine's failure, not the checkpoint's
             except Exception as error:  # any that a wrong byte can cause
                 failure = brief(error)
-            if failure:
-                # The other reads end in threads a little later, and complain when collected.
-                time.sleep(0.05)
-                gc.collect()
-        if failure:
-            raise Damaged(step, f"{item}: {failure}")
-        found = describe(leaves)
-        if bad := [path for path in targets if found[path] != written[path]]:
-            raise Damaged(step, f"{item}: other bits in {shortened(bad)}")
-        return jax.tree.unflatten(jax.tree.structure(target), [leaves[path] for path in targets])
+            # The other reads end in threads a little later, and complain when collected.
+            time.sleep(0.05)
+            gc.collect()
+        raise Damaged(step, f"{name}: {failure}")
 
     def _items(self, step: int) -> dict[str, dict[str, list]]:
         """Item -> path -> what was written of the array."""
@@ -399,6 +435,14 @@ class Best:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         best = self._best()
         return [info.step == best for info in checkpoints]
+
+
+def shared_leaves(state: dict[str, Any], variables: dict[str, Any]) -> dict[str, str]:
+    """Path in the state -> that of the same array in the variables, if all of these are in it."""
+    there = {id(leaf): path for path, leaf in variables.items()}
+    found = {path: there[id(leaf)] for path, leaf in state.items() if id(leaf) in there}
+    whole = len(found) < len(state) and set(found.values()) == set(variables)
+    return found if whole else {}
 
 
 def is_step(path: Path) -> bool:

@@ -3,24 +3,64 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import importlib
 import inspect
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
-from train import workdir
+from train import neighbours, recipes, workdir
 from train.bars import shown
+from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
 from train.stop import Stopped
+
+Asked = TypeVar("Asked", bound=Any)
+
+OPTION = re.compile(r"--?(?!inf\b|nan\b)[A-Za-z]", re.IGNORECASE)
+"""How what is an option begins; "-1" and "-inf" are values."""
+
+CALLED = {
+    "arch": "model",
+    "architecture": "model",
+    "bs": "batch_size",
+    "checkpoint": "workdir",
+    "dataset": "data",
+    "epoch": "epochs",
+    "finetune": "init_from",
+    "gpus": "devices",
+    "hflip": "mirror",
+    "image_size": "size",
+    "img_size": "size",
+    "imgsz": "size",
+    "iterations": "steps",
+    "lr": "learning_rate",
+    "max_steps": "steps",
+    "network": "model",
+    "num_workers": "workers",
+    "opt": "optimizer",
+    "out": "workdir",
+    "outdir": "workdir",
+    "output": "workdir",
+    "output_dir": "workdir",
+    "pretrained": "init_from",
+    "resume": "workdir",
+    "val_split": "validation",
+    "warmup": "warmup_steps",
+    "wd": "weight_decay",
+}
+"""What others call an option -> what it is called here."""
 
 
 def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
@@ -36,12 +76,21 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         diverged or its files can't be written or read; 128 and the signal's number for one that a
         signal stopped.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+
+    def work() -> None:
+        module = importlib.import_module(experiment)
+        module.main(configure(module, arguments))
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """What `work` ends with, as `command_line` says; what can't be is printed in one line."""
     keep_pages()
     try:
         with at_once(), shown():
-            module = importlib.import_module(experiment)
-            module.main(configure(module, argv))
+            work()
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -53,6 +102,26 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
+
+
+def command(kind: type[Asked], main: Callable[[Asked], object], about: str | None) -> int:
+    """Run a command that is no experiment: `main` of what the arguments ask for.
+
+    Args:
+        kind: a dataclass, an option a field.
+        main: the work.
+        about: for `--help`.
+
+    Returns:
+        Exit code, see `command_line`.
+    """
+
+    def work() -> None:
+        argv = sys.argv[1:]
+        refuse_unknown(argv, [*(field.name for field in dataclasses.fields(kind)), "help"])
+        main(tyro.cli(kind, args=argv, description=about))
+
+    return exit_code(work)
 
 
 @contextlib.contextmanager
@@ -83,19 +152,75 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         raise Refused("workdir='' names no directory")
     if path is not None:
         earlier = workdir.read_config(at_home(path), module.__name__, module.Config)
+        if earlier is None:
+            neighbours.refuse_mistaken(at_home(path))
+    fields = [field.name for field in dataclasses.fields(module.Config)]
+    given = asked(argv, fields)
     default = module.recipe(**chosen) if earlier is None else earlier
+    default = recipes.before(default, given, new=earlier is None)
+    helped = [each for each in argv if each in ("-h", "--help", "--help-all")]
+    if helped:
+        print(help_text(module, default, whole="--help-all" in helped), end="")
+        raise SystemExit(0)
+    refuse_unknown(argv, fields)
+    argv = spread(argv, module.Config)
     config = tyro.cli(
         module.Config,
         default=default,
         args=list(argv),
         description=(module.__doc__ or "").partition("\n\n")[0],
         config=(tyro.conf.FlagConversionOff,),
+        add_help=False,
     )
     if config.data == "auto":
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
-    return config
+    return recipes.after(config, given) if earlier is None else config
+
+
+def asked(argv: Sequence[str], fields: Sequence[str]) -> set[str]:
+    """The fields that the arguments name, in either spelling."""
+    named = {word.partition("=")[0][2:].replace("-", "_") for word in argv if word[:2] == "--"}
+    return named & set(fields)
+
+
+def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuse an option that there is none of.
+
+    Raises:
+        Refused: names it, and the one that is meant, or the nearest.
+    """
+    for each in argv:
+        flag = each.partition("=")[0]
+        name = flag.lstrip("-").replace("-", "_")
+        if not OPTION.match(each) or (name in fields and flag.startswith("--")):
+            continue
+        if CALLED.get(name, name) in fields:
+            meant = [CALLED.get(name, name)]
+        else:
+            meant = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
+        hint = ", ".join("--" + one.replace("_", "-") for one in meant)
+        raise Refused(f"there is no option {flag}: {f'try {hint}' if hint else 'see --help'}")
+
+
+def spread(argv: Sequence[str], kind: type) -> list[str]:
+    """The arguments, with the values of a field of several numbers apart: "0,1" as "0", "1"."""
+    numbers = {
+        name
+        for name, hint in typing.get_type_hints(kind).items()
+        if typing.get_origin(hint) is tuple and {int, float} & set(typing.get_args(hint))
+    }
+    apart, within = [], False
+    for each in argv:
+        flag, equals, value = each.partition("=")
+        if OPTION.match(each):
+            within = flag.removeprefix("--").replace("-", "_") in numbers
+            parts = [flag, *value.split(",")] if within and equals else [each]
+        else:
+            parts = [one for one in each.split(",") if one] if within else [each]
+        apart += parts
+    return apart
 
 
 def at_home(path: str | pathlib.Path) -> pathlib.Path:

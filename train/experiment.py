@@ -6,20 +6,24 @@ import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import flax.linen as nn
 import jax
 
 from train.data.batch import Transform
+from train.data.decode import PIXELS
 from train.data.gaps import LIMIT
 from train.data.host import Host
 from train.data.source import About
+from train.finetune import Weights
 from train.refusal import Refused, choose
 from train.report.page import Section
 from train.state import Optimizer
 from train.step import Average, Gradient, gradient
 from train.tasks.task import Task
+
+T = TypeVar("T")
 
 
 class Parts(NamedTuple):
@@ -38,8 +42,8 @@ class Parts(NamedTuple):
         report: the task's sections of the run's page, in order.
         gradient: of the task's loss; `accumulated(n)` for one.
         average: of the variables over the steps, or None.
-        weights: () -> variables that a new run starts from in place of random ones, see
-            `train.finetune.begun`; or None.
+        weights: () -> what a new run starts from in place of random weights, see `train.weights`;
+            or None.
         init: (key, the task's inputs) -> variables, where the network does not take the inputs as
             they are; or None.
         host: what brings examples to a shape on the host, of training and of evaluation, where the
@@ -57,7 +61,7 @@ class Parts(NamedTuple):
     report: Sequence[Section]
     gradient: Gradient = gradient
     average: Average | None = None
-    weights: Callable[[], dict[str, Any]] | None = None
+    weights: Callable[[], Weights] | None = None
     init: Callable[[jax.Array, Any], dict[str, Any]] | None = None
     host: tuple[Host, Host] | None = None
     capacity: Mapping[str, int] | None = None
@@ -112,16 +116,22 @@ class Runtime:
 class Recipe(Runtime):
     """What a run reads of every `Config`, which adds the rest of its recipe.
 
+    A field that is None is left open until the data are read, see `settled`.
+
     Attributes:
         data: name of the data set.
         model: name of the network.
         seed: of initialisation, order and augmentation, 0 .. 2^32 - 1.
-        steps: optimiser updates.
-        batch_size: examples an update.
+        steps: optimiser updates; None takes as many as `epochs` come to.
+        epochs: passes over the training examples, 0.5 too, in place of `steps`; the last may end
+            with the batch that completes it.
+        batch_size: examples an update; None takes at most a quarter of those that train.
         accumulation: slices of a batch, one after the other, for memory.
-        evaluate_every: steps from one validation to the next.
+        evaluate_every: steps from one validation to the next; None validates after each epoch, but
+            at most 20 times. The last step is validated in any case.
         weights: which ones the test split judges: "best" are those that the validation split ranks
             first, where there is one; "last" are those of the last step.
+        max_pixels: a picture of more can't be read, so that a small file can't take all memory.
         on_corrupt: what an example that can't be read does. "stop" ends the run and names it; with
             the value "skip" the next one takes its place in training, and evaluation leaves it out
             and says so.
@@ -131,20 +141,83 @@ class Recipe(Runtime):
     data: str
     model: str
     seed: int = 0
-    steps: int
-    batch_size: int
+    steps: int | None
+    epochs: float | None = None
+    batch_size: int | None
     accumulation: int = 1
-    evaluate_every: int
+    evaluate_every: int | None
     weights: Literal["best", "last"] = "best"
+    max_pixels: int = PIXELS
     on_corrupt: Literal["stop", "skip"] = "stop"
     corrupt_limit: float = LIMIT
 
+    largest_batch: ClassVar[int] = 32
+    """Of a `batch_size` that is left open."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        positive(self, "max_pixels")
         fraction(self, "corrupt_limit")
-        positive(self, "steps", "batch_size", "accumulation", "evaluate_every")
+        positive(self, "steps", "epochs", "batch_size", "accumulation", "evaluate_every")
         nonnegative(self, "seed")
         below(self, seed=2**32)
+        if self.steps is not None and self.epochs is not None:
+            raise Refused(f"steps={self.steps} and epochs={self.epochs}: give one of them")
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        fields = ("steps", "batch_size", "evaluate_every")
+        return {"epochs", *(name for name in fields if getattr(self, name) is None)}
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """What becomes of fields that were left open, now that the data are known.
+
+        Args:
+            about: of the training data.
+            length: how many examples train.
+            slices: what divides a batch: devices times slices.
+
+        Returns:
+            Field -> value.
+
+        Raises:
+            Refused: neither steps nor epochs are given.
+        """
+        del about
+        found: dict[str, Any] = {}
+        batch = self.batch_size
+        if batch is None:
+            batch = found["batch_size"] = batch_for(length, self.largest_batch, slices)
+        steps = self.steps
+        if steps is None:
+            if self.epochs is None:
+                raise Refused("steps=None and epochs=None: give one of them")
+            # Where the division leaves a hair above a whole number, it is that number.
+            steps = max(1, math.ceil(self.epochs * length / batch - 1e-6))
+            found |= {"steps": steps, "epochs": None}
+        if self.evaluate_every is None:
+            found["evaluate_every"] = max(math.ceil(length / batch), math.ceil(steps / 20))
+        return found
+
+    def check_new(self) -> None:
+        """Refuse what a run that goes on may have and a new one may not; all is settled."""
+
+    def remembering(self, earlier: Self | None) -> Self:
+        """The recipe with what its run must remember of things that may go: nothing, by default.
+
+        Args:
+            earlier: that of the run which goes on; None for a new run.
+
+        Raises:
+            Refused: a new run can't be as the recipe says.
+        """
+        del earlier
+        return self
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """Fields that are one of many names, and these: for `--help`."""
+        return {}
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that can have no effect as the others and the data are, and why.
@@ -186,6 +259,22 @@ def refuse_idle(module: ModuleType, config: Recipe, about: About) -> None:
             raise Refused(f"{name}={value!r} has no effect: {why}")
 
 
+def batch_for(length: int, largest: int, slices: int) -> int:
+    """A batch of at most a quarter of the examples: a power of 2, less what `slices` leave over.
+
+    With few examples or many slices it is the least that can be: one example a slice.
+    """
+    most = max(1, min(largest, length // 4))
+    batch = 2 ** (most.bit_length() - 1)
+    return max(batch // slices, 1) * slices
+
+
+def decided(value: T | None) -> T:
+    """The value of a field that may be left open, in a recipe that is settled."""
+    assert value is not None, "a field is left open until the data are known"
+    return value
+
+
 RUNTIME = frozenset(field.name for field in dataclasses.fields(Runtime))
 
 
@@ -195,17 +284,19 @@ def choice(config: Any, name: str, valid: Iterable[str]) -> None:
 
 
 def positive(config: Any, *names: str) -> None:
-    """Refuse a field that is not above 0."""
+    """Refuse a field that is not above 0; None is left open."""
     for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise Refused(f"{name}={getattr(config, name)} must be above 0")
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise Refused(f"{name}={value} must be above 0")
 
 
 def nonnegative(config: Any, *names: str) -> None:
-    """Refuse a field that is below 0."""
+    """Refuse a field that is below 0; None is left open."""
     for name in names:
-        if not 0 <= getattr(config, name) < math.inf:
-            raise Refused(f"{name}={getattr(config, name)} must not be below 0")
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise Refused(f"{name}={value} must not be below 0")
 
 
 def below(config: Any, **limits: float) -> None:

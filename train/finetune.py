@@ -4,20 +4,16 @@ A prefix is the beginning of a parameter's path, of whole names: "backbone/stage
 "backbone/stem" has all that lies under it; `python -m models.inspect resnet18` lists the paths.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-import models
-from models.pretrained import torchvision
-from models.pretrained.files import read
-from models.pretrained.naming import for_pixels, names
-from models.pretrained.preprocess import MEAN, STD
 from train.refusal import Refused
 from train.seal import flat, shortened
 from train.state import State
@@ -25,6 +21,27 @@ from train.tasks.task import Task
 
 BACKBONE = "backbone"
 """The part of a network that must be among the weights; the others may start anew."""
+
+MOST = 12
+"""Names that an error lists."""
+
+
+class Weights(NamedTuple):
+    """What a run starts from, see `train.weights`.
+
+    Attributes:
+        variables: of a network; layers beside its backbone may be absent.
+        origin: where they are from, as the provenance has it.
+        classes: names of its outputs; () where nobody knows them.
+        anew: layers that are not taken over, although they would fit.
+        said: lines for the user.
+    """
+
+    variables: Mapping[str, Any]
+    origin: Mapping[str, Any] = {}
+    classes: tuple[str, ...] = ()
+    anew: frozenset[str] = frozenset()
+    said: Sequence[str] = ()
 
 
 def frozen(
@@ -62,7 +79,10 @@ def grouped(groups: Mapping[str, str], rest: str) -> Callable[[Any], Any]:
         for prefix in groups:
             if not any(under(path, prefix) for path in paths):
                 tops = sorted({"/".join(path.split("/")[:2]) for path in paths})
-                raise Refused(f"no parameter is under {prefix!r}; there are {', '.join(tops)}")
+                near = tops
+                if len(tops) > MOST:
+                    near = [*difflib.get_close_matches(prefix, tops, n=MOST, cutoff=0), "..."]
+                raise Refused(f"no parameter is under {prefix!r}; there are {', '.join(near)}")
 
         def label(path: Any, leaf: Any) -> str:
             del leaf
@@ -80,33 +100,6 @@ def under(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix.rstrip("/") + "/")
 
 
-def torchvision_weights(model: str, path: str) -> dict[str, Any]:
-    """Variables for `begun` from a file of torchvision's weights.
-
-    Args:
-        model: a network of `models.names()`: the weights are its own, or of the classifier whose
-            backbone it has.
-        path: of the file.
-
-    Raises:
-        Refused: torchvision has neither; the file is none, or of another network.
-    """
-    variant = models.variant(model)
-    classifier = variant.classifier or model
-    if classifier not in names():
-        raise Refused(f"init_from={path!r}: torchvision has no weights of {model}")
-    try:
-        tensors = read(path)
-        if model in names() and (model == classifier or for_pixels(tensors)):
-            return torchvision.from_torchvision(model, tensors)
-        found = torchvision.from_torchvision(classifier, tensors)
-    except (OSError, ValueError, ImportError) as error:
-        raise Refused(f"init_from={path!r}: {error}") from error
-    if variant.converted is not None:
-        found |= {"params": variant.converted(found["params"])}
-    return found
-
-
 def normalises(network: nn.Module, task: Task, shape: Sequence[int]) -> bool:
     """Whether a network has a BatchNorm; nothing is computed.
 
@@ -120,18 +113,7 @@ def normalises(network: nn.Module, task: Task, shape: Sequence[int]) -> bool:
     return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
 
 
-def imagenet(channels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, of 0..255, by which torchvision's networks have images.
-
-    Raises:
-        Refused: the images are of other `channels` than 1, which is then given thrice, or 3.
-    """
-    if channels not in (1, 3):
-        raise Refused(f"init_from: images of {channels} channels are not grey nor of colour")
-    return [255 * each for each in MEAN], [255 * each for each in STD]
-
-
-def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
+def begun(state: State, weights: Weights) -> tuple[State, list[str]]:
     """A first state with other weights in place of its random ones.
 
     The backbone must be the same to the last array. A layer beside it, of a head or an auxiliary
@@ -140,16 +122,12 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
 
     Args:
         state: before the first step.
-        weights: variables, as `models.pretrained` returns them.
+        weights: of the same backbone, see `check_backbone`.
 
     Returns:
         The state, its leaves where and of the dtypes they were, and what to say of it.
-
-    Raises:
-        Refused: as `check_backbone`.
     """
-    check_backbone(state.variables, weights)
-    there, here = flat(weights), flat(state.variables)
+    there, here = flat(weights.variables), flat(state.variables)
     layers: dict[str, list[str]] = {}
     for path in here:
         layers.setdefault(layer(path), []).append(path)
@@ -160,38 +138,54 @@ def begun(state: State, weights: Mapping[str, Any]) -> tuple[State, list[str]]:
 
     def taken(path: Any, leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if not fits[layer(name)]:
+        if not fits[layer(name)] or layer(name) in weights.anew:
             return leaf
         return jax.device_put(jnp.asarray(there[name], leaf.dtype), leaf.sharding)
 
     variables = jax.tree_util.tree_map_with_path(taken, state.variables)
     collections = {name: value for name, value in variables.items() if name != "params"}
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
-    anew = sorted(name for name, fit in fits.items() if not fit)
-    said = [f"Starts anew, being of another shape or absent: {', '.join(anew)}."] if anew else []
+    said = list(weights.said)
+    for why, anew in (
+        ("being of another shape or absent", [name for name, fit in fits.items() if not fit]),
+        ("being of other classes", [name for name in weights.anew if fits.get(name)]),
+    ):
+        if anew:
+            said.append(f"Starts anew, {why}: {', '.join(sorted(anew))}.")
     return state.replace(params=variables["params"], collections=collections, ema=ema), said
 
 
-def check_backbone(variables: Any, weights: Mapping[str, Any]) -> None:
+def check_backbone(variables: Any, weights: Mapping[str, Any], heads: Collection[str] = ()) -> None:
     """Refuse weights of another backbone, before a run is begun with them.
 
     Args:
         variables: of the network, or their shapes.
         weights: variables, as `models.pretrained` returns them.
+        heads: of a network without a `backbone`, the layers that may be others, beside those of
+            auxiliary heads: all else must be the same.
 
     Raises:
-        Refused: lists what differs within the backbone.
+        Refused: says how much differs within the backbone, and some of it.
     """
     there, here = flat(weights), flat(variables)
-    of_backbone = sorted(path for path in {*there, *here} if under(layer(path), BACKBONE))
-    differ = [path for path in of_backbone if shape(there, path) != shape(here, path)]
+    whole = any(under(layer(path), BACKBONE) for path in here)
+
+    def of_backbone(path: str) -> bool:
+        name = layer(path)
+        return under(name, BACKBONE) if whole else not (name in heads or name.startswith("aux"))
+
+    paths = sorted(path for path in {*there, *here} if of_backbone(path))
+    differ = [path for path in paths if shape(there, path) != shape(here, path)]
     if differ:
         lines = [
             f"{path}: {shape(there, path) or 'absent'} in the weights, "
             f"{shape(here, path) or 'absent'} in the network"
             for path in differ
         ]
-        raise Refused(f"init_from: the weights are of another network: {shortened(lines)}")
+        raise Refused(
+            f"init_from: the weights are of another network: of {len(paths)} arrays "
+            f"{len(differ)} differ: {shortened(lines)}"
+        )
 
 
 def layer(path: str) -> str:

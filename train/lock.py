@@ -48,3 +48,17 @@ def locked(path: pathlib.Path) -> Iterator[None]:
             file.write(f"{os.getpid()}\n")
             file.flush()
         yield
+
+
+def in_use(path: pathlib.Path) -> bool:
+    """Whether a process is at work in a directory; nothing in it changes."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        with (path / LOCK).open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:  # none was, or the system has no locks
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES) and os.access(path / LOCK, os.R_OK)
+    return False

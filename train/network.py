@@ -5,8 +5,29 @@ from typing import Any
 import flax.linen as nn
 
 import models
-from train.refusal import Refused
+from train.experiment import decided
+from train.refusal import Refused, choose
 from train.trained import Trained
+
+SCRIPTS = {"classification": "experiments/classify.py", "segmentation": "experiments/segment.py"}
+"""Task -> what trains any of its networks."""
+
+
+def refuse_other_network(model: str, task: str) -> None:
+    """Refuse a model that is no network of the task.
+
+    Args:
+        model: its name.
+        task: one of `models.TASKS`.
+
+    Raises:
+        Refused: it is one of another task (says what trains it), or none at all (the nearest ones
+            are named).
+    """
+    for other, script in SCRIPTS.items():
+        if other != task and model in models.names(other):
+            raise Refused(f"model={model!r} is a network of {other}; {script} trains it")
+    choose("model", model, models.names(task))
 
 
 def network_of(
@@ -35,7 +56,7 @@ def network_of(
             are too small for it.
     """
     variant = models.variant(config.model)
-    if config.batch_size < variant.least_batch * config.accumulation:
+    if decided(config.batch_size) < variant.least_batch * config.accumulation:
         raise Refused(
             f"batch_size={config.batch_size} in {config.accumulation} slice(s): {config.model} "
             f"normalises one value a channel for each image, and needs {variant.least_batch} images"

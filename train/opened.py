@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -9,16 +10,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import workdir
+from train import neighbours, workdir
 from train.checkpoints import Checkpoints, Damaged
+from train.data.decode import Unreadable
+from train.data.pictures import Picture
 from train.data.source import About
 from train.experiment import Parts
+from train.predict import predictions
 from train.prepared import chosen
 from train.refusal import Refused
 
 
 class Opened(NamedTuple):
     """What later readers of a run need: predict, evaluate, fine-tune, export.
+
+        run = opened("runs/…")
+        predictions = run.predict(["a.jpg", "b.jpg"])
 
     Attributes:
         module: the experiment's.
@@ -36,12 +43,39 @@ class Opened(NamedTuple):
     variables: dict[str, Any]
     step: int
 
+    def predict(
+        self, pictures: Sequence[Picture], *, batch_size: int | None = None
+    ) -> list[np.ndarray]:
+        """What the run says of pictures of any size, each brought to what its evaluation saw.
+
+        Args:
+            pictures: files, or uint8 arrays (H, W, C) or (H, W) of pixels 0..255.
+            batch_size: pictures at a time; that of the run by default.
+
+        Returns:
+            One a picture: the probabilities of `about.classes`, (classes,) float64, or the
+            predicted classes of its own pixels, indices of `about.mask_classes`, (H, W) uint8.
+
+        Raises:
+            Refused: what is given is no list of pictures, or the run is not of pictures.
+            Unreadable: a file can't be read; names it. `train.predict.predictions` goes on.
+        """
+        if isinstance(pictures, str | os.PathLike) or getattr(pictures, "ndim", 4) != 4:
+            raise Refused("pictures: give a list of them, predict([picture])")
+        found = []
+        for one in predictions([self], pictures, batch_size):
+            if one.found is None:
+                name = str(pictures[one.at])
+                raise Unreadable(name, one.at, one.why.removeprefix(f"{name}: "))
+            found.append(one.found)
+        return found
+
 
 def opened(
     path: str | Path,
     *,
     step: int | None = None,
-    backend: str = "auto",
+    backend: str | None = "auto",
     device: jax.Device | None = None,
 ) -> Opened:
     """Read a run. Nothing on the disk changes, and the run may go on meanwhile.
@@ -50,7 +84,8 @@ def opened(
         path: its work directory.
         step: which checkpoint; by default the one that the test split was judged by, else the best
             so far, else the newest.
-        backend: who computes convolutions and batch normalisation, see `models.backends`.
+        backend: who computes convolutions and batch normalisation, see `models.backends`; None for
+            the one that the run's recipe names.
         device: where the variables go; the first one by default.
 
     Raises:
@@ -68,7 +103,7 @@ def opened(
     if about is None:
         raise Refused(f"workdir={str(path)!r} holds no run: it has no {workdir.ABOUT}")
     device = jax.devices()[0] if device is None else device
-    made = chosen(backend, [device])
+    made = chosen(config.backend if backend is None else backend, [device])
     parts = module.build(config, about, conv=made.conv_general_dilated, norm=made.norm)
     with Checkpoints(path / "checkpoints") as checkpoints:
         while True:
@@ -106,6 +141,7 @@ def experiment(path: Path) -> ModuleType:
     Raises:
         Refused: there is no run, or no such module, or it is no experiment.
     """
+    neighbours.refuse_no_run(path)
     name = workdir.experiment_of(path)
     try:
         module = importlib.import_module(name)

@@ -24,12 +24,16 @@ from train.data.room import fits, resident_bytes
 from train.data.source import About, Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
+from train.data.unseen import unseen
 from train.experiment import Parts, refuse_idle
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.progress import working
 from train.refusal import Refused
 from train.state import State, initial
 from train.step import training_step
+
+UNSAID = ("epochs", "mirror")
+"""Fields that are settled without a number to show: the one is then steps, the other has a line."""
 
 UNREADABLE = "unreadable_{split}.json"
 """Of a split: which of its examples can't be read."""
@@ -54,6 +58,7 @@ class Prepared:
         start: seed -> the state before the first step, compiled.
         step: of training, compiled.
         assess: split -> what measures it, made at its first use.
+        said: of the data and of what follows from them, a line each: what no one may overlook.
     """
 
     module: ModuleType
@@ -68,6 +73,7 @@ class Prepared:
     start: Callable[[Any], State]
     step: Callable[..., Any]
     assess: Callable[[str], Assess]
+    said: tuple[str, ...] = ()
 
     @property
     def experiment(self) -> str:
@@ -90,8 +96,8 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     Args:
         module: an experiment: it has `splits(config) -> Splits` and
             `build(config, about, conv=…, norm=…) -> Parts`.
-        config: its `Config`, with no field left open. The files of an earlier run in
-            `config.workdir` tell which examples can't be read.
+        config: its `Config`. What it leaves open until the data are known is settled here. The
+            files of an earlier run in `config.workdir` tell which examples can't be read.
 
     Raises:
         Refused: the request cannot be met.
@@ -104,13 +110,16 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
 
 def _prepared(module: ModuleType, config: Any) -> Prepared:
     mesh = make_mesh(first_devices(config.devices))
-    if config.batch_size % (config.accumulation * mesh.shape["data"]):
+    slices = config.accumulation * mesh.shape["data"]
+    if config.batch_size is not None and config.batch_size % slices:
         raise Refused(
             f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
             f"divide batch_size={config.batch_size}"
         )
     data = module.splits(config)
+    config, said = settled(config, data, slices)
     if not begun(config.workdir):
+        config.check_new()
         refuse_idle(module, config, data.train.about)
     gaps = unreadable(config)
     about = measured(data.train, gaps=gaps["train"])
@@ -136,9 +145,30 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
         assess=functools.cache(
             lambda split: assess(parts, load, mesh, split, getattr(data, split))
         ),
+        said=(*said, *filter(None, [unseen(data._asdict())])),
     )
     prepared.shapes()  # what the network refuses is refused here
     return prepared
+
+
+def settled(config: Any, data: Splits, slices: int) -> tuple[Any, list[str]]:
+    """The recipe with nothing left open, and what to say of it."""
+    about, length = data.train.about, len(data.train)
+    found = config.settled(about, length, slices)
+    config, asked = dataclasses.replace(config, **found), config
+    said = []
+    shown = {name: value for name, value in found.items() if name not in UNSAID}
+    if "epochs" in found:
+        shown["steps"] = f"{config.steps} ({asked.epochs:g} epochs)"
+    if shown:
+        values = ", ".join(f"{name}={value}" for name, value in shown.items())
+        said.append(f"For {length:,} training examples: {values}.")
+    if about.mirror is None and found.get("mirror") == "yes":
+        said.append(
+            "mirror=yes: mirror images are trained on too, since nobody has judged that those of "
+            f"{about.name} are of other classes. For letters, digits or signs take --mirror no."
+        )
+    return config, said
 
 
 def begun(path: Path | None) -> bool:

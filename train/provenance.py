@@ -36,6 +36,7 @@ def provenance(
     fingerprints: Mapping[str, str],
     devices: Sequence[jax.Device] | None = None,
     weights: str | None = None,
+    origin: Mapping[str, Any] | None = None,
     argv: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Versions, devices, processor, commit, data, seed, backend, command and time of the start.
@@ -47,6 +48,7 @@ def provenance(
         devices: that the run uses; all by default.
         weights: digest of those that the run began from (`train.seal.digest_of`); None where they
             were random, or are already known.
+        origin: where these were found, see `train.weights`.
         argv: the command line; that of this process by default.
 
     Returns:
@@ -64,6 +66,7 @@ def provenance(
         "matmul_precision": jax.default_matmul_precision.value,
         "data": dict(fingerprints),
         **({} if weights is None else {"weights": weights}),
+        **({"weights_from": dict(origin)} if origin else {}),
         "git": {"commit": commit, "dirty": dirty},
         "device": {
             "platform": devices[0].platform,

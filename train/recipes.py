@@ -1,13 +1,57 @@
-"""Recipes: which one a data set's name stands for."""
+"""Recipes: which one a data set's name stands for, and what of it follows from what is asked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from train.data.named import prepared
+from train.experiment import Recipe
+from train.trained import LONGEST_WARMUP, Trained
 
 Config = TypeVar("Config", bound=Any)
+
+
+Asked = TypeVar("Asked", bound=Recipe)
+
+
+def before(default: Asked, given: Collection[str], *, new: bool) -> Asked:
+    """The recipe that fields are changed of: the length of the run is said once.
+
+    Where epochs are asked for, its steps are left open, and with them when a new run validates and
+    how long it warms up (a recipe without a warm-up stays without).
+
+    Args:
+        default: the recipe, or that of the run that goes on.
+        given: names of the fields that are asked for.
+        new: whether a run begins.
+    """
+    if "epochs" not in given:
+        return replace(default, epochs=None) if "steps" in given else default
+    if "steps" in given:
+        return default  # both: the recipe refuses that
+    changes: dict[str, Any] = {"steps": None}
+    if new:
+        changes["evaluate_every"] = None
+        if getattr(default, "warmup_steps", 0):
+            changes["warmup_steps"] = None
+    return replace(default, **changes)
+
+
+def after(config: Asked, given: Collection[str]) -> Asked:
+    """The recipe of a new run, once fields are changed.
+
+    A warm-up that nobody asked for is left open where it would take more than a fifth of the steps
+    that somebody did. True and False, asked for as whether to mirror, are "yes" and "no".
+    """
+    changes: dict[str, Any] = {}
+    if isinstance(config, Trained) and "steps" in given and "warmup_steps" not in given:
+        steps, warmup = config.steps, config.warmup_steps
+        if steps and warmup and warmup > LONGEST_WARMUP * steps:
+            changes["warmup_steps"] = None
+    if "mirror" in given and isinstance(mirror := getattr(config, "mirror", None), bool):
+        changes["mirror"] = "yes" if mirror else "no"
+    return replace(config, **changes)
 
 
 def resolved(data: str, wanted: str) -> str:

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+FEW = 8
+"""Up to so many valid values are all named."""
+
 
 class Refused(Exception):
     """A request that cannot be met. The command line prints it alone and exits with 2.
@@ -19,13 +22,17 @@ def choose(field: str, value: str, valid: Iterable[str]) -> str:
     """`value` itself, where it is one of `valid`.
 
     Raises:
-        Refused: it is not; names the nearest valid ones, or all where they are few.
+        Refused: it is not; names the nearest valid ones, or all where they are few, or how many
+            there are.
     """
     names = sorted(valid)
     if value in names:
         return value
     near = difflib.get_close_matches(value.lower(), names, n=4, cutoff=0.5)
-    if not near and len(names) <= 40:
+    if not near and len(names) <= FEW:
         near = names
-    hint = f"; nearest: {', '.join(near)}" if near else ""
+    if near:
+        hint = f"; nearest: {', '.join(near)}"
+    else:
+        hint = f"; there are {len(names)}, such as {', '.join(names[:3])}" if names else ""
     raise Refused(f"{field}={value!r} is unknown{hint}")

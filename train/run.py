@@ -9,16 +9,18 @@ from typing import Any
 from train import study, workdir
 from train.assess import outcome
 from train.checkpoints import Checkpoints, Damaged
-from train.files import WriteFailed
-from train.finetune import check_backbone
+from train.files import WriteFailed, cause
+from train.finetune import Weights
 from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, fit, host_step
 from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared, prepare
+from train.report.predictions import PREDICTIONS, write_predictions
 from train.session import Session, place, session
 from train.state import State
 from train.stop import Interrupted, Stopped
 from train.tasks.task import Summary
+from train.weights import fitted
 
 
 def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
@@ -40,6 +42,10 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
         Stopped: by a signal.
     """
     began = time.monotonic()
+    path = config.workdir
+    config = config.remembering(
+        None if path is None else workdir.read_config(path, module.__name__, module.Config)
+    )
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
     with place(module, config) as claim:
@@ -118,7 +124,7 @@ def train(prepared: Prepared, here: Session) -> State:
 
 
 def judge(prepared: Prepared, here: Session, state: State) -> Summary:
-    """Measure the test split, and leave the summary and the page of the run.
+    """Measure the test split, and leave the summary, the predictions and the page of the run.
 
     Args:
         prepared: what runs.
@@ -148,7 +154,14 @@ def judge(prepared: Prepared, here: Session, state: State) -> Summary:
     found = outcome(prepared.experiment, config, at, summary)
     seconds = round(here.logs.seconds, 1)
     workdir.write(here.path / workdir.SUMMARY, {**found, "seconds": seconds})
+    try:
+        write_predictions(here.path, summary, prepared.data.test)
+    except WriteFailed:
+        raise
+    except Exception as error:  # a table is no reason to lose the page of a long run
+        here.logs.say(f"{PREDICTIONS} could not be made: {cause(error)}.")
     where = here.report(prepared, summary, here.note)
+    here.checkpoints.finish()
     value = show(name, summary.scalars[name])
     here.logs.say(f"Test {readable(name)} {value}, weights of step {at}.\n  {where}")
     return summary
@@ -167,7 +180,7 @@ def judged(here: Session, state: State, weights: str) -> tuple[int, dict[str, An
         return last, state.evaluated
 
 
-def starting_weights(prepared: Prepared, path: Path | None) -> dict[str, Any] | None:
+def starting_weights(prepared: Prepared, path: Path | None) -> Weights | None:
     """Those that a new run starts from; None for random ones, and for a run that goes on.
 
     Raises:
@@ -177,6 +190,4 @@ def starting_weights(prepared: Prepared, path: Path | None) -> dict[str, Any] | 
         return None
     if path is not None and Checkpoints(path / "checkpoints").begun():
         return None
-    weights = prepared.parts.weights()
-    check_backbone(prepared.shapes().variables, weights)
-    return weights
+    return fitted(prepared, prepared.parts.weights())

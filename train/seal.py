@@ -15,14 +15,18 @@ class Differs(Failed):
     """A sound checkpoint holds other arrays than the target: the network or optimiser changed."""
 
 
-def sealed(step: int, items: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def sealed(
+    step: int, items: dict[str, dict[str, Any]], shared: dict[str, str] | None = None
+) -> dict[str, Any]:
     """As JSON: for every array, what it is and its digest, under a seal.
 
     Args:
         step: that is written.
         items: name -> path -> array.
+        shared: path of an array in the state -> that in the variables, where alone it lies.
     """
-    return seal({"step": step, "items": {name: describe(each) for name, each in items.items()}})
+    content = {"step": step, "items": {name: describe(each) for name, each in items.items()}}
+    return seal({**content, "shared": shared} if shared else content)
 
 
 def seal(content: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +82,10 @@ def compare(written: dict[str, list], target: dict[str, Any]) -> None:
         if there.get(path) != asked.get(path)
     ]
     if lines:
-        raise Differs(shortened(lines))
+        raise Differs(f"of {len({*there, *asked})} arrays {len(lines)} differ: {shortened(lines)}")
 
 
-def shortened(lines: list[str], most: int = 20) -> str:
+def shortened(lines: list[str], most: int = 5) -> str:
     """At most so many, in one line."""
     more = f"; and {len(lines) - most} more" if len(lines) > most else ""
     return "; ".join(lines[:most]) + more

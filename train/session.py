@@ -13,10 +13,13 @@ from rich.console import Console
 
 from train import workdir
 from train.checkpoints import Checkpoints
+from train.data.boxes import clipped_said
 from train.data.masks import missing
-from train.data.source import classes_said, notes
+from train.data.named import Splits, may_be
+from train.data.source import Source, classes_said, earlier_fingerprint, notes
+from train.disk import taken
 from train.experiment import RUNTIME
-from train.finetune import begun
+from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
 from train.prepared import UNREADABLE, Prepared
@@ -82,7 +85,7 @@ def session(
     prepared: Prepared,
     path: Path,
     *,
-    weights: dict[str, Any] | None = None,
+    weights: Weights | None = None,
     note: str = "",
     began: float | None = None,
 ) -> Iterator[Session]:
@@ -96,38 +99,44 @@ def session(
         began: `time.monotonic()` when this process began to work on the run.
 
     Raises:
-        Refused: the directory can't be written, or the run there began with other data.
+        Refused: the directory can't be written, or the run there is another, or began with other
+            data.
     """
     workdir.make(path)
     config, data = prepared.config, prepared.data
+    refuse_other(path, prepared.module, config)  # with what was left open until now
     devices = prepared.mesh.devices.ravel().tolist()
     with working("digesting the data"):
-        fingerprints = {name: s.fingerprint for name, s in data._asdict().items() if s is not None}
+        fingerprints = {split: source.fingerprint for split, source in given(data).items()}
     record = provenance(
         seed=config.seed,
         convolution=prepared.backend.name,
         fingerprints=fingerprints,
         devices=devices,
-        weights=None if weights is None else digest_of(weights),
+        weights=None if weights is None else digest_of(weights.variables),
+        origin=None if weights is None else weights.origin,
     )
     # Refuses other data before anything changes.
     goes_on = Checkpoints(path / "checkpoints").begun()
-    written = workdir.joined(path, record, goes_on=goes_on)
+    written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
     # The configuration first: without it what a killed process leaves could not be gone on with.
     workdir.write_config(path, prepared.experiment, config)
     workdir.write(path / workdir.ABOUT, prepared.about)
     workdir.write(path / workdir.PROVENANCE, written)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
-    noted = dict.fromkeys(line for s in data if s is not None for line in notes(s))
+    noted = dict.fromkeys(line for source in given(data).values() for line in notes(source))
     for line in (
         note,
         *noted,
+        *prepared.said,
         missing(prepared.about),
         describe(prepared, record["cpu"]),
     ):
         if line:
             say(line)
+    if clipped := clipped_said(prepared.data.train):
+        say(clipped)
 
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []
@@ -148,6 +157,9 @@ def session(
         with contextlib.closing(logs):
             for line in (*said, whence(begin, config.steps, path)):
                 logs.say(line)
+            if begin is None or begin < config.steps:
+                for line in taken(state, config, path, checkpoints.keep):
+                    logs.say(line)
             for split, gaps in prepared.gaps.items():
                 if gaps is not None:
                     gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))
@@ -187,8 +199,31 @@ def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
         yield claim
 
 
+def given(data: Splits) -> dict[str, Source]:
+    """Split -> its source, of those that there are."""
+    return {split: source for split, source in data._asdict().items() if source is not None}
+
+
+def earlier_prints(data: Splits) -> dict[str, str]:
+    """Split -> fingerprint as earlier versions recorded it."""
+    return {split: earlier_fingerprint(source) for split, source in given(data).items()}
+
+
+def refuse_other_data(path: Path, data: Splits) -> None:
+    """What lives in a directory must have begun with these data.
+
+    Raises:
+        Refused: it did not.
+    """
+    now = {split: source.fingerprint for split, source in given(data).items()}
+    workdir.refuse_other_data(path, now, partial(earlier_prints, data))
+
+
 def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
-    """What lives in a directory must be what is asked, but for its runtime fields.
+    """What lives in a directory must be what is asked, but for its runtime fields, and for the
+    place of data in files: whether they are the same is seen when they are read.
+
+    What is asked may leave fields open until the data are known: these are not compared.
 
     Raises:
         Refused: it is another run.
@@ -205,7 +240,10 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
         raise Refused(f"workdir={str(path)!r} holds {holds}, not {asked}")
     if left := sorted(set(earlier.seeds) - set(config.seeds)):
         raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
-    workdir.refuse_changes(path, earlier, config, RUNTIME)
+    if may_be(earlier.data, config.data):
+        earlier = dataclasses.replace(earlier, data=config.data)
+    same = {name: getattr(earlier, name) for name in config.undecided}
+    workdir.refuse_changes(path, earlier, dataclasses.replace(config, **same), RUNTIME)
 
 
 def whence(begin: int | None, steps: int, path: Path) -> str:

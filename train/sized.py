@@ -7,6 +7,9 @@ from train.data.source import About
 from train.refusal import Refused
 from train.tasks import adapt
 
+PICTURES = 224
+"""Height and width in pixels that pictures of many shapes come to, where no size is asked."""
+
 
 def on_host(
     data: str, size: int, training: Stage, testing: Stage | None = None
@@ -22,7 +25,9 @@ def on_host(
         Refused: `size` is 0.
     """
     if not size:
-        raise Refused(f"data={data!r} has images of many shapes: size=0 names none for them")
+        raise Refused(
+            f"data={data!r} has images of many shapes: size=0 names none; --size {PICTURES}"
+        )
     shapes = ((size, size),)
     return Host(training, shapes), Host(testing or training, shapes)
 

@@ -20,7 +20,7 @@ from train.prepared import Prepared, prepare
 from train.refusal import Failed
 from train.report.page import REPORT
 from train.report.study import write_study
-from train.session import place, refuse_other
+from train.session import place, refuse_other, refuse_other_data
 from train.stop import Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
@@ -126,7 +126,10 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
     """
     with place(module, config) as claim:
         prepared = prepare(module, config)
-        with study(module, config, claim()) as runs:
+        path, config = claim(), prepared.config
+        for seed in config.seeds:  # those that are finished too, which are not run again
+            refuse_other_data(path / f"seed_{seed}", prepared.data)
+        with study(module, config, path) as runs:
             each = {seed: prepared.with_seed(seed) for seed in config.seeds}
             found = {
                 seed: runs.run(f"seed_{seed}", its.config, partial(one, its))
@@ -172,6 +175,11 @@ def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> S
             f"seed {seed}": f"seed_{seed}/{REPORT}"
             for seed in found
             if (runs.path / f"seed_{seed}" / REPORT).exists()
+        },
+        facts={
+            "Data": config.data,
+            "Model": config.model,
+            "Trained for": f"{config.steps:,} steps of {config.batch_size:,} examples",
         },
         say=runs.terminal.say,
     )

@@ -1,20 +1,30 @@
 """Trained: what the recipes of most experiments repeat, and how parameters move by it."""
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import optax
+from tyro.conf import Fixed, Suppress
 
 import models
-from train import finetune, optim, workdir
+from train import finetune, optim, weights, workdir
 from train.accumulate import accumulated
+from train.data.limited import limited
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
-from train.experiment import Recipe, fraction, nonnegative, positive
+from train.experiment import Recipe, decided, fraction, nonnegative, positive
+from train.refusal import Refused
 from train.step import gradient
+
+WARMUP, SHORTEST_WARMUP, LONGEST_WARMUP = 0.05, 50, 0.2
+"""Of a warm-up that nobody asked for: the share of the steps that it takes; but not fewer than so
+many steps; and at most this share of them, which comes first. One of a recipe may take as much."""
+
+Mirror = Literal["auto", "yes", "no"] | bool
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of each channel, 0..255."""
@@ -26,7 +36,8 @@ class Trained(Recipe):
 
     Attributes:
         learning_rate: at its peak.
-        warmup_steps: updates over which the rate rises to its peak.
+        warmup_steps: updates over which the rate rises to its peak; None takes 5 % of the
+            steps, but at least 50 of them, or a fifth where that is fewer.
         weight_decay: of kernels; how, the experiment's optimiser says.
         clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
@@ -36,7 +47,7 @@ class Trained(Recipe):
     """
 
     learning_rate: float
-    warmup_steps: int = 0
+    warmup_steps: int | None = 0
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     ema: float = 0.0
@@ -48,6 +59,31 @@ class Trained(Recipe):
         positive(self, "learning_rate")
         nonnegative(self, "warmup_steps", "weight_decay", "clip_norm")
         fraction(self, "ema", "validation")
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        return super().undecided | ({"warmup_steps"} if self.warmup_steps is None else set())
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `Recipe.settled`; a warm-up is a share of the steps."""
+        found = super().settled(about, length, slices)
+        if self.warmup_steps is None:
+            steps = decided(found.get("steps", self.steps))
+            found["warmup_steps"] = int(
+                min(max(WARMUP * steps, SHORTEST_WARMUP), LONGEST_WARMUP * steps)
+            )
+        return found
+
+    def check_new(self) -> None:
+        """Refuse a warm-up that does not end before the run does."""
+        super().check_new()
+        steps, warmup = decided(self.steps), decided(self.warmup_steps)
+        if warmup >= steps:
+            raise Refused(
+                f"warmup_steps={warmup} is not shorter than steps={steps}: the rate would not "
+                f"come to learning_rate={self.learning_rate}; --warmup-steps 0 warms up none"
+            )
 
     @property
     def frozen(self) -> list[str]:
@@ -68,20 +104,67 @@ class FineTuned(Trained):
     Attributes:
         auxiliary_weight: of auxiliary heads in the loss, where the network has any; with 0 it is
             built without.
-        mirror: whether to train on mirror images too, where these keep their classes.
-        init_from: a file of torchvision's weights, .safetensors or .pth, to start from; "" starts
-            from random ones. Images are then normalised by ImageNet's statistics.
+        mirror: whether to train on mirror images too. "auto" does, unless somebody has judged that
+            a mirror image of this set is another class, as of digits; "yes" and "no" ask nobody.
+            (Earlier runs have true, which is where somebody has judged that it is not, or false.)
+        init_from: a file of torchvision's weights, .safetensors or .pth, or the directory of a run,
+            to start from; "" starts from random ones. Images are then normalised by ImageNet's
+            statistics, or by those of that run.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        init_statistics: mean and standard deviation by which the run in `init_from` normalised
+            images. A new run finds them there, and later readers of it need that directory no more.
+            () where it is a file.
     """
 
+    WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze",)
+    """Fields that would keep or slow random weights, and so need `init_from`."""
+
     auxiliary_weight: float = 0.3
-    mirror: bool = True
+    mirror: Mirror = "auto"
     init_from: str = ""
     freeze: str = ""
+    init_statistics: Annotated[tuple[tuple[float, ...], ...], Fixed, Suppress] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         nonnegative(self, "auxiliary_weight")
+        # Which no shell does in `--init-from=~/w.pth`.
+        object.__setattr__(self, "init_from", os.path.expanduser(self.init_from))
+
+    def remembering(self, earlier: Self | None) -> Self:
+        """The recipe with `init_statistics`, as the run that goes on has them, or found anew.
+
+        Raises:
+            Refused: a new run can't start from `init_from`, or has a field that needs it.
+        """
+        if earlier is not None:
+            return replace(self, init_statistics=earlier.init_statistics)
+        if not self.init_from:
+            usual = {field.name: field.default for field in fields(self)}
+            for name in self.WITH_WEIGHTS:
+                if (value := getattr(self, name)) != usual[name]:
+                    raise Refused(f"{name}={value!r} needs trained weights: init_from is empty")
+            return replace(self, init_statistics=())
+        found = weights.statistics_of(self.model, self.init_from)
+        return replace(self, init_statistics=found if os.path.isdir(self.init_from) else ())
+
+    def mirrors(self, about: About) -> bool:
+        """Whether to train on mirror images of a set."""
+        if isinstance(self.mirror, bool):
+            return self.mirror and about.mirror is True
+        return self.mirror == "yes" or (self.mirror == "auto" and about.mirror is not False)
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        return super().undecided | ({"mirror"} if self.mirror == "auto" else set())
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `Trained.settled`; whether to mirror is known."""
+        found = super().settled(about, length, slices)
+        if self.mirror == "auto":
+            found["mirror"] = "yes" if self.mirrors(about) else "no"
+        return found
 
     def idle(self, about: About) -> dict[str, str]:
         """Fields that have no effect, and why."""
@@ -96,32 +179,43 @@ class FineTuned(Trained):
         return [path for each in self.freeze.split(",") if (path := each.strip())]
 
     @property
-    def start(self) -> Callable[[], dict[str, Any]] | None:
-        """() -> the variables in `init_from`; None for random ones. See `Parts.weights`."""
+    def start(self) -> Callable[[], finetune.Weights] | None:
+        """() -> the weights in `init_from`; None for random ones. See `Parts.weights`."""
         if not self.init_from:
             return None
-        return partial(finetune.torchvision_weights, self.model, self.init_from)
+        return partial(weights.weights_of, self.model, self.init_from)
 
     def statistics(self, about: About) -> Statistics:
-        """By which images are normalised: ImageNet's where the weights are from there.
+        """By which images are normalised: as they were for the weights in `init_from`.
 
         Raises:
-            Refused: weights from there, and images of a number of channels that they can't be for.
+            Refused: they are for images of another number of channels; or a run is in `init_from`
+                of which the weights can't be used.
         """
         measured = super().statistics(about)
-        return finetune.imagenet(len(measured[0])) if self.init_from else measured
+        if not self.init_from:
+            return measured
+        if self.init_statistics:
+            mean, std = self.init_statistics
+        elif os.path.isdir(self.init_from):  # of a recipe that no run has settled
+            mean, std = weights.statistics_of(self.model, self.init_from)
+        else:
+            mean, std = weights.IMAGENET
+        weights.check_channels((mean, std), len(measured[0]), self.init_from)
+        return mean, std
 
 
 def splits(config: Trained, want: str = "label", classes: Sequence[str] = ()) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed.
 
     Args:
-        config: names the set in `data`.
+        config: names the set in `data`, and says how many pixels a picture may have.
         want: of its annotations, see `train.data.named.named`.
         classes: of them, where the set does not say; see there too.
     """
-    found = named(config.data, want, classes, earlier=mask_classes(config.workdir))
-    return with_validation(found, config.validation)
+    earlier = mask_classes(config.workdir)
+    read = partial(named, config.data, want, classes, earlier=earlier)
+    return with_validation(limited(read, config.max_pixels), config.validation)
 
 
 def mask_classes(path: Path | None) -> tuple[str, ...]:
@@ -155,7 +249,7 @@ def descent(
         `optimizer`, `hyper`, `gradient` (over slices of the batch where the recipe accumulates) and
         `average`.
     """
-    schedule = optim.warmed(schedule, config.warmup_steps)
+    schedule = optim.warmed(schedule, decided(config.warmup_steps))
 
     def optimizer(hyper: dict[str, Any]) -> optax.GradientTransformation:
         rate = scaled(optim.scale_by_rate(schedule, hyper["learning_rate"]))

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from train import encoding, files
@@ -24,6 +24,9 @@ CONFIG, ABOUT, PROVENANCE, SUMMARY = (
 """What a run leaves beside its checkpoints, logs and report."""
 
 
+LONGEST = 60
+"""Characters of the data's name in that of a run's directory; file systems take 255 bytes."""
+
 PATTERN = "*?[\\"
 """Orbax looks for the parts of a checkpoint by a pattern that begins with the directory. With one
 of these characters in its path it finds none, says nothing, and what it writes can't be read."""
@@ -36,7 +39,7 @@ def claim(experiment: str, data: str) -> pathlib.Path:
         Refused: it can't be made.
     """
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{now}-{re.sub('[^a-z0-9_.-]+', '-', data.lower())}"
+    name = f"{now}-{slug(data)}"
     for number in itertools.count(1):
         path = pathlib.Path("runs") / experiment.rpartition(".")[2] / name
         path = path if number == 1 else path.with_name(f"{name}-{number}")
@@ -51,6 +54,16 @@ def claim(experiment: str, data: str) -> pathlib.Path:
             raise Refused(f"workdir={str(path)!r} can't be made: {error.strerror}") from None
         break
     return path
+
+
+def slug(data: str) -> str:
+    """The name of a data set as part of a directory's; of a long path, its beginning and its end.
+
+    >>> slug("emnist/letters:3.1.0")
+    'emnist-letters-3.1.0'
+    """
+    name = re.sub("[^a-z0-9_.-]+", "-", data.lower()).strip("-.") or "data"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 3]}--{name[-LONGEST // 2 :]}"
 
 
 def make(path: pathlib.Path) -> None:
@@ -161,7 +174,11 @@ def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
 
 
 def joined(
-    path: pathlib.Path, provenance: dict[str, Any], *, goes_on: bool = True
+    path: pathlib.Path,
+    provenance: dict[str, Any],
+    *,
+    goes_on: bool = True,
+    earlier: Callable[[], Mapping[str, str]] = dict,
 ) -> dict[str, Any]:
     """What the run is made of; of a run that goes on, under `resumed`, beside what it began as.
 
@@ -169,28 +186,62 @@ def joined(
         path: where a run may live.
         provenance: of this process.
         goes_on: whether the run has a checkpoint; else it begins again.
+        earlier: as `refuse_other_data` takes it.
 
     Raises:
-        Refused: it goes on with other data: a fingerprint is not the recorded one.
+        Refused: as `refuse_other_data`.
+    """
+    refuse_other_data(path, provenance["data"], earlier)
+    first = read(path, PROVENANCE)
+    if first is None or not goes_on:
+        return provenance
+    return {**first, "resumed": [*_resumed(first), provenance]}
+
+
+def refuse_other_data(
+    path: pathlib.Path, data: Mapping[str, str], earlier: Callable[[], Mapping[str, str]] = dict
+) -> None:
+    """A run goes on with its data alone, wherever these lie by now.
+
+    Args:
+        path: where a run may live.
+        data: split -> fingerprint.
+        earlier: gives the same in the form that earlier versions recorded, where that was another;
+            asked only where `data` are not the recorded ones.
+
+    Raises:
+        Refused: a fingerprint is not the one that was recorded last; names the splits.
     """
     first = read(path, PROVENANCE)
-    if first is not None:
-        began = first.get("data")
-        if began is None:
-            raise Refused(
-                f"workdir={str(path)!r}: {PROVENANCE} does not say which data the run began with"
-            )
-        if began != provenance["data"]:
-            raise Refused(
-                f"workdir={str(path)!r} began with other data: "
-                f"{began} there, {provenance['data']} here"
-            )
-        if not goes_on:
-            return provenance
-        resumed = first.get("resumed", [])
-        resumed = resumed if isinstance(resumed, list) else []
-        provenance = {**first, "resumed": [*resumed, provenance]}
-    return provenance
+    if first is None:
+        return
+    if first.get("data") is None:
+        raise Refused(
+            f"workdir={str(path)!r}: {PROVENANCE} does not say which data the run began with"
+        )
+    # The newest form, once a run that began with an earlier one has gone on.
+    began = [one.get("data") for one in (first, *_resumed(first)) if one.get("data")][-1]
+    if began == data:
+        return
+    if not isinstance(began, dict):
+        began = {}
+    before = earlier()
+    differ = [
+        split
+        for split in dict.fromkeys((*began, *data))
+        if split not in began or began[split] not in (data.get(split), before.get(split))
+    ]
+    if differ:
+        raise Refused(
+            f"workdir={str(path)!r} began with other data: the files of {', '.join(differ)}, or "
+            f"what is in them, are not what {PROVENANCE} recorded"
+        )
+
+
+def _resumed(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """What provenance says of the processes that went on with a run."""
+    found = first.get("resumed", [])
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Collection[str]) -> None:

@@ -13,6 +13,7 @@ counts is the ratio within a round.
 import json
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -234,3 +235,5 @@ if __name__ == "__main__":
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -147,8 +147,8 @@ def names() -> tuple[str, ...]:
 
 
 def for_pixels(tensors: Iterable[str]) -> bool:
-    """Whether torchvision's tensors of these names are of a network with logits for each pixel."""
-    return any(tensor.startswith("backbone.") for tensor in tensors)
+    """Whether torchvision's tensors of these names, wrapped or not, are of `fcn` or `deeplab`."""
+    return any(re.search(r"(^|\.)(aux_)?classifier\.\d+\.", tensor) for tensor in tensors)
 
 
 def family_of(name: str) -> Family:

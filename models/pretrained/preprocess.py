@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from models.pretrained import picture as pictures
 from models.pretrained.naming import family_of
 
 MEAN = (0.485, 0.456, 0.406)
@@ -80,16 +81,17 @@ def resize_and_crop(picture: np.ndarray | Image.Image, sizes: Sizes = Sizes()) -
 
     Args:
         picture: a PIL image, or uint8 of shape (H, W, 3); also (H, W) or (H, W, 1) grey, (H, W, 2)
-            grey with alpha, (H, W, 4) RGBA. What is not RGB is converted first, as PIL does it:
-            grey is repeated, alpha is dropped (not blended), a palette is looked up.
+            grey with alpha, (H, W, 4) RGBA. It becomes upright RGB first, as in training, see
+            `models.pretrained.picture`: EXIF's orientation is applied, grey is repeated, 16 bits
+            become 8, alpha is dropped (not blended), a palette is looked up.
         sizes: in pixels.
 
     Returns:
         (crop, crop, 3) uint8; (H, W, 3), whatever the two have become, without a crop.
 
     Raises:
-        ValueError: the picture has other axes, another dtype, more than 8 bits a channel, or no
-            pixels, or is a program (EPS); a size is below 1.
+        ValueError: the picture has other axes, another dtype, 32 bits a channel, or no pixels, or
+            is a program (EPS); a size is below 1.
     """
     if min(size for size in sizes if size is not None) < 1:
         raise ValueError(f"{sizes} must be at least 1 pixel each")
@@ -119,7 +121,7 @@ def normalise(pixels: Any) -> Any:
 
 
 def rgb(picture: np.ndarray | Image.Image) -> Image.Image:
-    """A picture as an 8-bit RGB image of PIL's."""
+    """A picture as an upright 8-bit RGB image of PIL's."""
     if not isinstance(picture, Image.Image):
         array = np.asarray(picture)
         shaped = array.ndim == 2 or (array.ndim == 3 and 1 <= array.shape[2] <= 4)
@@ -131,12 +133,9 @@ def rgb(picture: np.ndarray | Image.Image) -> Image.Image:
         picture = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
     if picture.format in PROGRAMS:
         raise ValueError(f"picture of format {picture.format}: expected pixels, not a program")
-    # Converting from these cuts the values off at 255.
-    if picture.mode.startswith(("I", "F")):
-        raise ValueError(f"picture of mode {picture.mode!r}: expected 8 bits a channel")
     if 0 in picture.size:
         raise ValueError(f"picture of {picture.size[0]}x{picture.size[1]} pixels has none")
-    return picture.convert("RGB")
+    return pictures.rgb(picture)
 
 
 def resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:

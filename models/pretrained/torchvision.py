@@ -21,6 +21,7 @@ manner of torchvision, `BatchNorm` needs `unbiased=True`; its momentum 0.9 is to
 
 import math
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ import models
 from models.pretrained.files import read
 from models.pretrained.naming import Family, family_of
 from models.pretrained.preprocess import MEAN, STD
+from models.pretrained.wrapping import unwrapped
 
 Path = tuple[str, ...]
 """Of one variable of ours: ("params", "head", "bias")."""
@@ -41,6 +43,10 @@ Path = tuple[str, ...]
 
 COUNTER = "num_batches_tracked"
 """What torch keeps beside each pair of running statistics."""
+
+
+LISTED = 7
+"""Tensors that an error shows at most."""
 
 
 class Tensor(NamedTuple):
@@ -71,7 +77,7 @@ def load(
 
 
 def from_torchvision(
-    name: str, state_dict: Mapping[str, Any], *, transform_input: bool = True
+    name: str, state_dict: Mapping[str, Any], *, transform_input: bool = True, whole: bool = True
 ) -> dict[str, dict[str, Any]]:
     """Variables for `models.create(name, num_classes=…)`, as many classes as the weights have.
 
@@ -82,12 +88,17 @@ def from_torchvision(
     Args:
         name: one of `models.pretrained.naming.names()`.
         state_dict: torchvision's name -> NumPy array of floats, which is copied.
-            `num_batches_tracked` is passed over: our statistics move at a fixed rate.
+            `num_batches_tracked` is passed over: our statistics move at a fixed rate. What wraps
+            the names, such as `module.`, is understood, see `models.pretrained.wrapping`.
         transform_input: of googlenet and inception_v3, whose input transform is among their
             variables; torchvision's weights don't tell. True: images come normalised by ImageNet's
             mean and standard deviation, as all networks' do, and the network makes (pixel - 0.5) /
             0.5 of them. The published weights need it. False: for weights that were trained
             without. Other networks have no such transform.
+        whole: whether the layers behind the backbone must be there. False: one of them may be
+            absent, and is then absent from the variables too, as the head of weights that were
+            trained without labels is; where the last one is, tensors of other heads are passed
+            over.
 
     Returns:
         {"params", "batch_stats", …}, in float32 whatever the weights were: exact from float16 and
@@ -95,7 +106,8 @@ def from_torchvision(
 
     Raises:
         ValueError: torchvision has no such network; or tensors are missing, unexpected, of another
-            shape, or no floats: all of them are listed.
+            shape, or no floats: they are counted, and some of each are listed; or there are those
+            of several such networks.
     """
     family = family_of(name)
     found = {
@@ -103,8 +115,11 @@ def from_torchvision(
         for key, value in state_dict.items()
         if not (key.endswith(COUNTER) and key.removesuffix(COUNTER) + "running_mean" in state_dict)
     }
+    found = unwrapped(found, {tensor.name for tensor in tensors(name, 1).values()})
     auxiliary = any(key.startswith(family.auxiliary) for key in found)
     wanted = tensors(name, count_classes(found, family), auxiliary=auxiliary)
+    if not whole:
+        wanted, found = without_heads(wanted, found, family)
     check(name, found, wanted.values())
     variables = {
         path: jnp.asarray(tensor.ours(found[tensor.name]).astype(np.float32))
@@ -167,20 +182,61 @@ def tensor(module: str, leaf: str, shape: tuple[int, ...], flattened: tuple[int,
     )
 
 
+def without_heads(
+    wanted: Mapping[Path, Tensor], found: Mapping[str, np.ndarray], family: Family
+) -> tuple[dict[Path, Tensor], dict[str, np.ndarray]]:
+    """The wanted tensors but for layers that are absent behind the backbone, and the found ones.
+
+    Where the last layer is absent, what is named like nothing of the backbone belongs to another
+    head, and is left out too. All are returned where the backbone is not there.
+    """
+    backbone = [tensor.name for path, tensor in wanted.items() if path[1] == "backbone"]
+    if any(name not in found for name in backbone):
+        return dict(wanted), dict(found)
+    there = {path[1:-1] for path, tensor in wanted.items() if tensor.name in found}
+    wanted = {
+        path: tensor
+        for path, tensor in wanted.items()
+        if path[1] == "backbone" or path[1:-1] in there
+    }
+    names = {tensor.name for tensor in wanted.values()}
+    if any(name.startswith(f"{family.head}.") for name in names):
+        return wanted, dict(found)
+    beginnings = {first(name) for name in backbone}
+    left = {k: v for k, v in found.items() if k in names or first(k) in beginnings}
+    return wanted, left
+
+
+def first(name: str) -> str:
+    """Of a tensor's name, what stands before the first dot."""
+    return name.partition(".")[0]
+
+
 def check(name: str, found: Mapping[str, np.ndarray], wanted: Iterable[Tensor]) -> None:
-    """Refuses tensors that are not exactly the wanted ones, all in one error."""
+    """Refuses tensors that are not exactly the wanted ones: how many, and some of each kind."""
     shapes = {tensor.name: tensor.shape for tensor in wanted}
-    faults = [f"{key} is missing: expected {shapes[key]}" for key in shapes if key not in found]
+    faults = [
+        ("missing", f"{k} is missing: expected {shapes[k]}") for k in shapes if k not in found
+    ]
     for key, value in found.items():
         if key not in shapes:
-            faults.append(f"{key} is unexpected: found {value.shape}")
+            faults.append(("unexpected", f"{key} is unexpected: found {value.shape}"))
         elif value.shape != shapes[key]:
-            faults.append(f"{key} is misshapen: expected {shapes[key]}, found {value.shape}")
+            said = f"{key} is misshapen: expected {shapes[key]}, found {value.shape}"
+            faults.append(("misshapen", said))
         elif not jnp.issubdtype(value.dtype, jnp.floating):
-            faults.append(f"{key} is of dtype {value.dtype}: expected floats")
-    if faults:
-        lines = "\n  ".join(faults)
-        raise ValueError(f"{len(faults)} tensor(s) do not fit {name}:\n  {lines}")
+            faults.append(("no floats", f"{key} is of dtype {value.dtype}: expected floats"))
+    if not faults:
+        return
+    counts = Counter(kind for kind, _ in faults)
+    listed = [said for _, said in faults]
+    if len(faults) > LISTED:
+        of_kind = {kind: [said for its, said in faults if its == kind] for kind in counts}
+        listed = [said for each in of_kind.values() for said in each[: LISTED // len(counts)]]
+        listed.append("...")
+    lines = "".join(f"\n  {said}" for said in listed)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    raise ValueError(f"{len(faults)} tensor(s) do not fit {name}: {kinds}{lines}")
 
 
 def count_classes(found: Mapping[str, np.ndarray], family: Family) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import image_files
 import jax
 import numpy as np
 import pytest
@@ -255,6 +256,34 @@ def test_build_needs_no_data_and_takes_another_convolution():
     init = functools.partial(parts.network.init, train=False)
     jax.eval_shape(init, jax.random.key(0), x)
     assert len(calls) == 19  # and the linear layer makes twenty
+
+
+@pytest.mark.parametrize(
+    ("shape", "model", "words"),
+    [
+        ((8, 8, 3), "vgg11_bn", "takes images from 32 pixels on, and those of ten are 8x8: .*"),
+        ((8, 8, 3), "resnet20", ""),
+    ],
+)
+def test_an_image_too_small_for_a_network_is_pointed_to_what_resizes(shape, model, words):
+    about = About("ten", "train", tuple("0123456789"), mirror=True, shape=shape)
+    about = dataclasses.replace(about, mean=(1.0,) * 3, std=(2.0,) * 3)
+    config = dataclasses.replace(resnet_cifar.CIFAR10, data="ten", model=model)
+    if not words:
+        resnet_cifar.build(config, about)
+        return
+    command = "python experiments/classify.py --data ten --model vgg11_bn --size 32"
+    with pytest.raises(Refused, match=words + command):
+        resnet_cifar.build(config, about)
+
+
+def test_images_of_many_sizes_are_pointed_to_what_resizes(tmp_path):
+    for split in ("train", "test"):
+        image_files.classes(tmp_path / "a set" / split, {"a": 2, "b": 2})
+    config = dataclasses.replace(resnet_cifar.CIFAR10, data=f"folder:{tmp_path}/a set")
+    command = f"experiments/classify.py --data 'folder:{tmp_path}/a set' --model resnet20 --size 22"
+    with pytest.raises(Refused, match=f"has images of many shapes: .*{command}"):
+        resnet_cifar.splits(config)
 
 
 def test_looking_ahead_without_a_momentum_is_refused():

@@ -17,7 +17,7 @@ from experiments import segment
 from experiments.segment import LOSSES, Config, build, recipe
 from models.layers.norm import FrozenBatchNorm
 from models.pretrained import torchvision
-from train import cli, finetune, workdir
+from train import cli, finetune, weights, workdir
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.experiment import refuse_idle
@@ -118,9 +118,29 @@ def test_images_of_few_classes_are_left_out_of_training_alone(pictures):
     assert len(some.validation) == 2
 
 
-def test_pictures_of_many_sizes_need_one(pictures):
+def test_pictures_of_many_sizes_come_to_one():
+    many = dataclasses.replace(ABOUT, shape=None)
+    assert Config().settled(many, 100, 1)["size"] == 224
+    assert "size" not in Config(size=32).settled(many, 100, 1)
+    assert "size" not in Config().settled(ABOUT, 100, 1)
     with pytest.raises(Refused, match="many shapes"):
-        segment.main(Config(data=f"voc:{pictures}", validation=0.0))
+        build(Config(data="voc:x"), many)
+
+
+@pytest.mark.parametrize(("init_from", "epochs", "rate"), [("", 60, 1e-3), ("w.pth", 30, 1e-4)])
+def test_a_recipe_for_ones_own_pictures(init_from, epochs, rate):
+    config = recipe("voc:x", "fcn_resnet50", init_from)
+    assert (config.epochs, config.learning_rate) == (epochs, pytest.approx(rate))
+    found = config.settled(ABOUT, 40, 1)
+    assert found["batch_size"] == 8  # the largest power of 2 in a quarter of 40
+    assert found["steps"] == epochs * 5
+    assert config.settled(ABOUT, 4000, 1)["batch_size"] == 16
+    refuse_idle(segment, config, ABOUT)
+
+
+def test_a_set_without_masks_is_pointed_to_what_trains_on_it():
+    with pytest.raises(Refused, match=r"data='digits' has no mask; .* experiments/classify\.py"):
+        segment.splits(Config(data="digits"))
 
 
 @pytest.mark.parametrize("model", models.names("segmentation"))
@@ -145,7 +165,7 @@ def test_every_segmenter_is_built(model):
     ],
 )
 def test_a_narrow_one_is_narrow(model, channels):
-    parts = build(Config(model=model, channels=channels, **STILL, mirror=False), ABOUT)
+    parts = build(Config(model=model, channels=channels, **STILL, mirror="no"), ABOUT)
     assert parts.transform is None
     batch = {
         "image": jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8),
@@ -161,14 +181,27 @@ def test_a_narrow_one_is_narrow(model, channels):
     assert ("auxiliary_loss" in aux.sums) == (model != "fcn8s")
 
 
-def test_signs_are_not_mirrored():
-    signs = dataclasses.replace(ABOUT, mirror=False)
-    assert segment.augmentation(Config(**STILL, mirror=True), ABOUT) is not None
-    assert segment.augmentation(Config(**STILL, mirror=True), signs) is None
+@pytest.mark.parametrize(
+    ("mirror", "judged", "expected"),
+    [
+        ("auto", True, True),
+        ("auto", None, True),
+        ("auto", False, False),
+        ("yes", False, True),
+        ("no", True, False),
+        (True, True, True),
+        (True, None, False),  # as runs from before `auto` did
+        (False, True, False),
+    ],
+)
+def test_what_is_mirrored(mirror, judged, expected):
+    about = dataclasses.replace(ABOUT, mirror=judged)
+    found = segment.augmentation(Config(**STILL, mirror=mirror), about)
+    assert (found is not None) == expected
 
 
 def test_the_network_sees_the_same_of_an_image_and_of_its_negative():
-    fields = {"channels": (2, 4), "auxiliary_weight": 0.0, "mirror": False}
+    fields = {"channels": (2, 4), "auxiliary_weight": 0.0, "mirror": "no"}
     parts = build(Config(dark_ground=True, **fields, **STILL | {"colour": 0.3}), ABOUT)
     plain = build(Config(**fields, **STILL), ABOUT)
     dark = jax.random.randint(jax.random.key(0), (40, 16, 16, 3), 0, 180).astype(np.uint8)
@@ -204,7 +237,9 @@ def test_recipes():
     assert recipe("auto", "unet_2015") == dataclasses.replace(recipe(), model="unet_2015")
     fcn = recipe("auto", "fcn8s")
     assert fcn == dataclasses.replace(segment.SCENES, model="fcn8s", channels=fcn.channels)
-    assert recipe("voc:x", "fcn8s") == dataclasses.replace(Config(), data="voc:x", model="fcn8s")
+    assert recipe("voc:x", "fcn8s") == dataclasses.replace(
+        segment.OWN_PICTURES, data="voc:x", model="fcn8s"
+    )
     for each in (recipe(), fcn):
         assert each.steps * each.batch_size <= 100_000
     for name in get_args(segment.Loss):
@@ -225,7 +260,7 @@ def test_every_segmenter_has_a_recipe_for_scenes(model):
 
 def test_scenes_are_those_of_the_benchmark_and_not_what_is_called_so():
     assert recipe("fashion_scenes") == dataclasses.replace(recipe(), data="fashion_scenes")
-    assert recipe("voc:street_scenes") == Config(data="voc:street_scenes")
+    assert recipe("voc:street_scenes").steps is None
 
 
 def test_a_backends_norm_is_the_networks():
@@ -249,21 +284,21 @@ def started(model, file="w.pth"):
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     init = partial(parts.network.init, train=False)
     here = flat(jax.eval_shape(init, jax.random.key(0), image))
-    there = flat(parts.weights())
+    there = flat(parts.weights().variables)
     anew = {path for path in here if path not in there or here[path].shape != there[path].shape}
     return there, {finetune.layer(path) for path in anew}
 
 
 @pytest.mark.parametrize("model", ["fcn_resnet50", "deeplabv3_resnet50", "deeplabv3plus_resnet50"])
 def test_weights_are_those_of_the_backbones_classifier(model, monkeypatch):
-    monkeypatch.setattr(finetune, "read", lambda path: zeros("resnet50", 7))
+    monkeypatch.setattr(weights, "read", lambda path: zeros("resnet50", 7))
     _, anew = started(model)
     assert anew
     assert not any(layer.startswith("backbone") for layer in anew)
 
 
 def test_or_they_are_the_models_own(monkeypatch):
-    monkeypatch.setattr(finetune, "read", lambda path: zeros("fcn_resnet50"))
+    monkeypatch.setattr(weights, "read", lambda path: zeros("fcn_resnet50"))
     assert started("fcn_resnet50")[1] == set()
     with pytest.raises(Refused, match="do not fit deeplabv3_resnet50"):
         started("deeplabv3_resnet50")
@@ -277,9 +312,12 @@ def test_or_they_are_the_models_own(monkeypatch):
 def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
     pictures, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(finetune, "read", lambda path: zeros("resnet18"))
-    fields = {"model": "deeplabv3_resnet18", "channels": (2, 4, 8, 16), "init_from": "w.pth"}
+    monkeypatch.setattr(weights, "read", lambda path: zeros("resnet18"))
+    file = tmp_path / "w.pth"
+    file.touch()
+    fields = {"model": "deeplabv3_resnet18", "channels": (2, 4, 8, 16), "init_from": str(file)}
     fields |= {"size": 32, "steps": 1, "batch_size": 2, "validation": 0.0, "devices": 1}
+    fields |= {"warmup_steps": 0}
     with pytest.raises(Refused, match=r"of another network: .*backbone/"):
         segment.main(Config(data=f"voc:{pictures}", workdir=tmp_path / "run", **fields))
     assert not (tmp_path / "run").exists()
@@ -287,7 +325,7 @@ def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
 
 @pytest.mark.parametrize("model", ["fcn32s", "fcn8s", "deeplab_largefov", "deeplabv2_vgg16"])
 def test_on_vgg_they_are_vggs(model, monkeypatch):
-    monkeypatch.setattr(finetune, "read", lambda path: zeros("vgg16"))
+    monkeypatch.setattr(weights, "read", lambda path: zeros("vgg16"))
     found, anew = started(model)
     assert not any(layer.startswith("backbone") for layer in anew)
     if model.startswith("fcn"):

@@ -1,5 +1,6 @@
 """Contact sheets: every stage of the table, what is drawn, what is refused."""
 
+import os
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gallery, show_data
+from experiments import gallery, imbalance, show_data
 from experiments.show_data import STAGES, Config, main, words
 from train import augment
 from train.augment.kinds import kind
@@ -113,3 +114,25 @@ def test_the_gallery_shows_every_stage(tmp_path, monkeypatch):
     drawn = gallery.main(gallery.Config(side=24, out=tmp_path / "g.jpg"))
     assert (tmp_path / "g.jpg").stat().st_size > 500
     assert drawn.size[0] == show_data.GAP + gallery.COLUMNS * (24 + show_data.GAP)
+
+
+def test_the_picture_of_the_documentation_is_drawn_anew_only_when_asked():
+    assert gallery.Config().out.parent.name == ""
+
+
+@pytest.mark.parametrize("script", [show_data, gallery, imbalance])
+def test_ctrl_c_ends_a_script_without_a_word(script, tmp_path):
+    """While it imports, as one that does so when it is imported shows."""
+    for name in ("jax", "numpy"):
+        (tmp_path / f"{name}.py").write_text(
+            "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+        )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, script.__file__, "--out", str(tmp_path / "x.png")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -24,6 +26,23 @@ def save(path, image, orientation=None, **options):
         options["exif"][ORIENTATION] = orientation
     image.save(path, **options)
     return path
+
+
+def exif(orientation):
+    found = Image.Exif()
+    found[ORIENTATION] = orientation
+    return found
+
+
+def chunk(kind, body):
+    """Of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_with(png, *chunks, behind=False):
+    """A PNG with chunks before its pixels, or behind them."""
+    at = png.index(b"IEND" if behind else b"IDAT") - 4
+    return png[:at] + b"".join(chunks) + png[at:]
 
 
 def encoded(image, kind, **options):

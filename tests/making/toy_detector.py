@@ -27,7 +27,7 @@ from train.data.named import Splits
 from train.data.source import About
 from train.experiment import Parts
 from train.run import run
-from train.tasks.task import Aux, Measured, Ratio, Summary, Task, means
+from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Task, means
 from train.trained import Trained, descent
 
 NAME = Path(__file__).stem
@@ -120,10 +120,12 @@ def detection(network):
             "recall": Ratio(near.any(0).sum(), len(truth["boxes"])),
             "precision": Ratio(near.any(1).sum(), len(found)),
         }
-        return sums, int(record["index"])
+        return sums, (int(record["index"]), len(found))
 
     def summarise(sums, kept):
-        return Summary(means(sums) | {"count": int(sums["scenes"])}, {"kept": kept})
+        indices, found = zip(*kept, strict=True)
+        predictions = Predictions(indices, {"squares": found})
+        return Summary(means(sums) | {"count": int(sums["scenes"])}, {"predictions": predictions})
 
     return Task(inputs, loss, predict, measure, score, summarise)
 

@@ -123,11 +123,16 @@ def count(network, image):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("resnet52", "resnet50"), ("ResNet50", "resnet50"), ("zzz", "wide_resnet101_2")],
+    [("resnet52", "resnet50"), ("ResNet50", "resnet50")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, near):
     with pytest.raises(ValueError, match=rf"network '{name}' is unknown; nearest: .*\b{near}\b"):
         models.create(name, num_classes=10)
+
+
+def test_of_an_unknown_name_like_no_other_not_all_are_listed():
+    with pytest.raises(ValueError, match=r"network 'zzz' is unknown; there are \d+, see names"):
+        models.create("zzz", num_classes=10)
 
 
 def test_an_unknown_field_is_named():

@@ -3,20 +3,36 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import signal
 import sys
 import types
 
+import numpy as np
 import pytest
 
+from experiments import classify, segment
 from train import cli, workdir
 from train.data.loader import LoaderFailed
 from train.experiment import Recipe
 from train.loop import NonFinite
 from train.refusal import Failed, Refused
 from train.stop import Stopped
+from train.trained import Trained
 
 NAME = "an_experiment_of_the_tests"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Descending(Trained):
+    """As most recipes."""
+
+    data: str = "digits"
+    model: str = "small"
+    steps: int = 100
+    batch_size: int = 32
+    evaluate_every: int = 10
+    learning_rate: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,11 +156,37 @@ def test_a_request_that_can_not_be_met_is_one_line(experiment, capsys, arguments
     assert not experiment.seen
 
 
-def test_an_option_that_is_unknown_is_named(experiment, capsys):
-    said = refused(capsys, "--stepz", 3)
-    assert "--stepz" in said
-    assert "--steps" in said  # the nearest
-    assert "Traceback" not in said
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--stepz", "there is no option --stepz: try --steps"),
+        ("--lr", "there is no option --lr: try --learning-rate"),
+        ("--lr=0.1", "there is no option --lr: try --learning-rate"),
+        ("-lr", "there is no option -lr: try --learning-rate"),
+        ("--num-workers", "there is no option --num-workers: try --workers"),
+        ("--arch", "there is no option --arch: try --model"),
+        ("--Steps", "there is no option --Steps: try --steps"),
+        ("-steps", "there is no option -steps: try --steps"),
+        ("--wqxz", "there is no option --wqxz: see --help"),
+    ],
+)
+def test_an_option_that_is_unknown_is_named_with_the_one_that_is_meant(
+    experiment, capsys, option, said
+):
+    experiment.Config = Descending
+    experiment.recipe = lambda data="auto": Descending()
+    assert cli.command_line(NAME, [option, "3"]) == 2
+    assert capsys.readouterr() == ("", f"error: {said}\n")
+
+
+def test_what_others_call_an_option_is_one_of_some_experiment():
+    fields = set(vars(classify.Config()) | vars(segment.Config()))
+    assert set(cli.CALLED.values()) <= fields
+    assert not set(cli.CALLED) & fields
+
+
+def test_a_negative_number_is_a_value(experiment):
+    assert made(experiment, "--mean", "-1", "-.5", "-inf", "-1e3").mean == (-1, -0.5, -np.inf, -1e3)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +257,13 @@ def test_the_data_of_auto_are_the_recipe_s(experiment):
     ("arguments", "fields"),
     [
         (["--seeds", 0, 1, 2], {"seeds": (0, 1, 2)}),
+        (
+            ["--seeds", "0,1,2", "--init-from", "a,b"],
+            {"seeds": (0, 1, 2), "init_from": pathlib.Path("a,b")},
+        ),
+        (["--seeds=0,1"], {"seeds": (0, 1)}),
+        (["--seeds", "0,", "1"], {"seeds": (0, 1)}),
+        (["--mean=-1,2"], {"mean": (-1.0, 2.0)}),
         (["--seeds", 5, "--steps", 7], {"seeds": (5,), "steps": 7}),
         (["--batch_size", 8], {"batch_size": 8}),
         (["--batch-size", 8], {"batch_size": 8}),
@@ -287,6 +336,18 @@ def test_a_new_directory_begins_a_run(experiment, tmp_path):
     new = tmp_path / "new"
     assert made(experiment, "--workdir", new, "--model", "large").steps == 500
     assert not new.exists()
+
+
+def test_beside_runs_it_is_to_be_made_first(experiment, path, tmp_path_factory, capsys):
+    runs = tmp_path_factory.mktemp("runs")
+    shutil.copytree(path, runs / "old")
+    new = runs / "new"
+    assert cli.command_line(NAME, ["--workdir", str(new)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: workdir={str(new)!r} does not exist; {str(runs)!r} holds")
+    assert cli.command_line(NAME, ["--workdir", str(runs)]) == 2
+    new.mkdir()
+    assert made(experiment, "--workdir", new).workdir == new
 
 
 @pytest.mark.parametrize(

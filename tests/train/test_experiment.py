@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from train.data.source import About
 from train.experiment import (
     RUNTIME,
     Recipe,
     Runtime,
+    batch_for,
     below,
     choice,
     fraction,
@@ -69,6 +71,9 @@ def recipe(**fields):
 
 REFUSED = [
     ({"steps": 0}, "steps=0 must be above 0"),
+    ({"steps": None, "epochs": 0.0}, "epochs=0.0 must be above 0"),
+    ({"steps": None, "epochs": INF}, "epochs=inf must be above 0"),
+    ({"epochs": 2.0}, "steps=10 and epochs=2.0: give one of them"),
     ({"batch_size": -4}, "batch_size=-4 must be above 0"),
     ({"accumulation": 0}, "accumulation=0 must be above 0"),
     ({"evaluate_every": 0}, "evaluate_every=0 must be above 0"),
@@ -129,3 +134,57 @@ def test_what_a_resumed_run_may_change_are_the_fields_of_runtime_and_no_other():
 
 def test_a_run_is_judged_by_its_best_weights_unless_asked():
     assert (recipe().weights, recipe().seeds, recipe().seed) == ("best", (), 0)
+
+
+ABOUT = About("toy", "train", ("a", "b"), mirror=None)
+OPEN = {"steps": None, "batch_size": None, "evaluate_every": None}
+
+
+def test_nothing_is_settled_that_was_given():
+    made = recipe()
+    assert made.settled(ABOUT, 1000, 1) == {}
+    assert made.undecided == {"epochs"}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "length", "steps"),
+    [(1, 100, 25), (1, 101, 26), (2.5, 100, 63), (3, 1262, 947), (0.001, 100, 1), (0.1, 120, 3)],
+)
+def test_epochs_are_as_many_steps_as_see_every_example(epochs, length, steps):
+    made = recipe(steps=None, epochs=epochs)  # batches of 4
+    assert made.settled(ABOUT, length, 1) == {"steps": steps, "epochs": None}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every"),
+    [(3, 25), (20, 25), (40, 50), (100, 125)],  # 25 steps an epoch: each, or twenty in all
+)
+def test_a_run_of_open_rhythm_validates_after_each_epoch_but_not_more_than_20_times(epochs, every):
+    made = recipe(steps=None, epochs=epochs, evaluate_every=None)
+    assert made.settled(ABOUT, 100, 1)["evaluate_every"] == every
+
+
+@pytest.mark.parametrize(
+    ("length", "slices", "batch"),
+    [
+        (3, 1, 1), (8, 1, 2), (15, 1, 2), (16, 1, 4), (127, 1, 16), (128, 1, 32), (10**6, 1, 32),
+        (128, 4, 32), (128, 3, 30), (16, 8, 8), (2, 4, 4),
+    ],
+)  # fmt: skip
+def test_an_open_batch_is_at_most_a_quarter_of_the_examples(length, slices, batch):
+    assert batch_for(length, 32, slices) == batch
+    made = recipe(batch_size=None)
+    assert made.settled(ABOUT, length, slices) == {"batch_size": batch}
+
+
+def test_all_that_is_open_follows_from_the_length():
+    made = recipe(**OPEN, epochs=6.0)
+    assert made.undecided == {"steps", "epochs", "batch_size", "evaluate_every"}
+    found = made.settled(ABOUT, 90, 1)  # batches of 16: 5.6 an epoch
+    assert found == {"batch_size": 16, "steps": 34, "epochs": None, "evaluate_every": 6}
+    assert dataclasses.replace(made, **found).settled(ABOUT, 90, 1) == {}
+
+
+def test_a_run_of_no_length_is_refused():
+    with pytest.raises(Refused, match=r"^steps=None and epochs=None: give one of them$"):
+        recipe(steps=None).settled(ABOUT, 90, 1)

@@ -1,14 +1,12 @@
 """Fine-tuning: what moves, what stays, and what a run starts from."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from train.finetune import begun, frozen, rates
+from train.finetune import Weights, begun, check_backbone, frozen, rates
 from train.optim import kernels
 from train.refusal import Refused
 from train.state import initial
@@ -98,8 +96,9 @@ def first(averaged=False, **parts):
 
 
 def test_weights_replace_the_random_ones_and_their_average():
-    state, said = begun(first(averaged=True), variables(value=7.0))
-    assert said == []
+    weights = Weights(variables(value=7.0), said=["from a file"])
+    state, said = begun(first(averaged=True), weights)
+    assert said == ["from a file"]
     for tree in (state.variables, state.ema):
         assert {leaf.dtype.name for leaf in jax.tree.leaves(tree)} == {"float32"}
         jax.tree.map(np.testing.assert_array_equal, tree, variables(value=7.0))
@@ -111,7 +110,7 @@ def test_another_number_of_classes_starts_the_head_anew_as_a_whole():
     # Of a bias that fits by chance nothing is taken either.
     weights = variables(classes=9, value=7.0)
     weights["params"]["head"]["bias"] = np.full(4, 7.0)
-    state, said = begun(first(), weights)
+    state, said = begun(first(), Weights(weights))
     assert said == ["Starts anew, being of another shape or absent: head."]
     assert leaves(state.params) == {"backbone/kernel": 7, "head/kernel": 0, "head/bias": 0}
     assert leaves(state.collections) == {"batch_stats/backbone/mean": 7}
@@ -119,10 +118,10 @@ def test_another_number_of_classes_starts_the_head_anew_as_a_whole():
 
 def test_auxiliary_heads_may_be_absent_on_either_side():
     extra = {"kernel": np.zeros((3, 4))}
-    state, said = begun(first(aux1=extra), variables(value=7.0))
+    state, said = begun(first(aux1=extra), Weights(variables(value=7.0)))
     assert said == ["Starts anew, being of another shape or absent: aux1."]
     assert leaves(state.params)["head/kernel"] == 7
-    state, said = begun(first(), variables(value=7.0, aux1=extra))
+    state, said = begun(first(), Weights(variables(value=7.0, aux1=extra)))
     assert said == []
     assert "aux1" not in state.params
 
@@ -132,12 +131,18 @@ def test_of_an_auxiliary_head_only_the_layer_that_differs_starts_anew():
         value=7.0, aux1={"conv": {"kernel": np.full((2, 2), 7.0)}, "fc": {"bias": np.zeros(9)}}
     )
     mine = {"conv": {"kernel": np.zeros((2, 2))}, "fc": {"bias": np.zeros(4)}}
-    state, said = begun(first(aux1=mine), weights)
+    state, said = begun(first(aux1=mine), Weights(weights))
     assert said == ["Starts anew, being of another shape or absent: aux1/fc."]
     assert leaves(state.params["aux1"]) == {"conv/kernel": 7, "fc/bias": 0}
 
 
-def test_another_backbone_is_refused_with_all_that_differs():
+def test_a_layer_that_is_named_starts_anew_although_it_fits():
+    state, said = begun(first(), Weights(variables(value=7.0), anew=frozenset(["head"])))
+    assert said == ["Starts anew, being of other classes: head."]
+    assert leaves(state.params) == {"backbone/kernel": 7, "head/kernel": 0, "head/bias": 0}
+
+
+def test_another_backbone_is_refused_with_what_differs():
     weights = variables()
     weights["params"]["backbone"] = {"kernel": np.zeros((2, 5)), "deeper": np.zeros(6)}
     del weights["batch_stats"]["backbone"]["mean"]
@@ -147,5 +152,33 @@ def test_another_backbone_is_refused_with_all_that_differs():
         "params/backbone/kernel: (2, 5) in the weights, (2, 3) in the network"
     )
     with pytest.raises(Refused) as caught:
-        begun(first(), weights)
-    assert sorted(re.split("; |another network: ", str(caught.value))[1:]) == words.split("; ")
+        check_backbone(variables(), weights)
+    head, _, listed = str(caught.value).partition(" differ: ")
+    assert head == "init_from: the weights are of another network: of 3 arrays 3"
+    assert listed == words
+
+
+def test_of_very_different_backbones_a_few_arrays_are_shown():
+    weights = variables()
+    weights["params"]["backbone"] = {f"layer{i}": {"kernel": np.zeros(1)} for i in range(300)}
+    with pytest.raises(Refused, match=r"of 302 arrays 301 differ: .*; and 296 more$") as caught:
+        check_backbone(variables(), weights)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_network_without_a_backbone_is_the_same_but_for_its_heads():
+    mine = {"params": {"down": {"kernel": np.zeros((2, 3))}, "head": {"bias": np.zeros(4)}}}
+    other = {"params": {"down": {"kernel": np.zeros((2, 3))}, "head": {"bias": np.zeros(5)}}}
+    extra = {"params": {**other["params"], "aux2": {"bias": np.zeros(5)}}}
+    for weights in (other, extra):
+        check_backbone(mine, weights, {"head"})
+    deeper = {"params": {**other["params"], "down2": {"bias": np.zeros(5)}}}
+    with pytest.raises(Refused, match=r"of 2 arrays 1 differ: params/down2/bias: \(5,\)"):
+        check_backbone(mine, deeper, {"head"})
+
+
+def test_of_many_names_the_nearest_are_listed():
+    blocks = {f"stage{i}_block{j}": jnp.zeros(1) for i in range(1, 5) for j in range(1, 20)}
+    with pytest.raises(Refused, match=r"there are .*backbone/stage3_block1, .*\.\.\.") as caught:
+        frozen(optax.sgd(1.0), ["backbone/stage3_blok1"]).init({"backbone": blocks})
+    assert len(str(caught.value)) < 400

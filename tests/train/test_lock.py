@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from train.lock import locked
+from train.lock import in_use, locked
 from train.refusal import Refused
 
 HOLD = """
@@ -57,3 +57,16 @@ def test_one_after_the_other(tmp_path):
 def test_a_directory_that_is_not_there(tmp_path):
     with pytest.raises(Refused, match="can't be written: No such file"), locked(tmp_path / "a"):
         pass
+
+
+def test_whether_it_is_in_use(held, tmp_path_factory):
+    path, process = held
+    assert in_use(path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not in_use(path)
+    with locked(path):  # asking holds nothing
+        pass
+    other = tmp_path_factory.mktemp("other")
+    assert not in_use(other)
+    assert list(other.iterdir()) == []

@@ -54,6 +54,11 @@ def test_everything_but_the_data(toy):
     assert hits / boxes == pytest.approx(summary.scalars["recall"])
 
 
+def test_what_a_detector_predicts_can_not_be_shown_yet(toy):
+    with pytest.raises(Refused, match="a task that predicts boxes, scores can't be shown yet"):
+        opened(toy[0]).predict([np.zeros((16, 16), np.uint8)])
+
+
 def test_another_step_of_it(toy):
     path, _ = toy
     steps = Checkpoints(path / "checkpoints").steps()
@@ -133,6 +138,10 @@ def test_a_run_of_an_earlier_version(earlier):
     right = np.mean(np.argmax(np.asarray(said), -1) == truth)
     summary = json.loads((path / "summary.json").read_text())
     assert right == pytest.approx(summary["test/accuracy"], abs=3 / len(test))
+    # The same in three lines, whatever the batch.
+    pictures = [test[i]["image"] for i in range(20)]
+    scores = np.stack(found.predict(pictures, batch_size=7))
+    np.testing.assert_allclose(scores, np.asarray(said)[:20], rtol=1e-4, atol=1e-6)
 
 
 def test_an_earlier_run_goes_on(earlier):

@@ -9,6 +9,7 @@ import toy_detector
 from toy_detector import Config
 
 from train import prepared as module
+from train import workdir
 from train.data.gaps import Gaps
 from train.data.resident import Resident
 from train.data.streaming import Streaming
@@ -100,3 +101,26 @@ def test_what_an_earlier_run_could_not_read_is_known(tmp_path):
     assert found["test"].found == {}
     assert isinstance(found["test"], Gaps)
     assert found["test"].limit == 0.2
+
+
+def test_what_is_left_open_follows_from_the_data_and_is_said():
+    config = replace(
+        ONE, steps=None, epochs=1.5, batch_size=None, warmup_steps=None, evaluate_every=None
+    )
+    prepared = prepare(toy_detector, config)
+    # 96 squares: batches of a quarter, as a power of 2.
+    expected = {"batch_size": 16, "steps": 9, "epochs": None, "evaluate_every": 6}
+    assert prepared.config == replace(ONE, **expected, warmup_steps=1)
+    assert prepared.said == (
+        "For 96 training examples: batch_size=16, steps=9 (1.5 epochs), evaluate_every=6, "
+        "warmup_steps=1.",
+    )
+    assert prepare(toy_detector, ONE).said == ()
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused_where_it_begins_and_not_where_it_goes_on(tmp_path):
+    config = replace(ONE, steps=4, warmup_steps=4)
+    with pytest.raises(Refused, match="warmup_steps=4 is not shorter than steps=4"):
+        prepare(toy_detector, config)
+    workdir.write_config(tmp_path, "toy_detector", config)
+    prepare(toy_detector, replace(config, workdir=tmp_path))

@@ -24,6 +24,11 @@ def test_the_nearest_are_named(value, message):
         choose("model", value, NAMES)
 
 
-def test_many_names_are_not_listed():
-    with pytest.raises(Refused, match=r"model='zzz' is unknown$"):
+def test_of_many_names_three_are_listed():
+    with pytest.raises(Refused, match=r"; there are 50, such as resnet0, resnet1, resnet10$"):
         choose("model", "zzz", [f"resnet{n}" for n in range(50)])
+
+
+def test_of_no_names_none_is_listed():
+    with pytest.raises(Refused, match=r"model='zzz' is unknown$"):
+        choose("model", "zzz", [])

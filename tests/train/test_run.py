@@ -19,6 +19,9 @@ from toy_detector import Config
 
 from train import workdir
 from train.checkpoints import Checkpoints
+from train.data.decode import PIXELS
+from train.data.limited import Limited
+from train.finetune import Weights
 from train.logs import read_metrics
 from train.opened import opened
 from train.prepared import prepare
@@ -65,6 +68,16 @@ def plain(tmp_path_factory):
     path = tmp_path_factory.mktemp("plain")
     whole(path)
     return path
+
+
+def test_boxes_that_were_clipped_are_said_as_the_run_begins(tmp_path, capsys):
+    prepared = prepare(toy_detector, ONE)
+    source = Limited(prepared.data.train, PIXELS)
+    source.clipped = {3: 1}
+    data = prepared.data._replace(train=source)
+    with session(replace(prepared, data=data), tmp_path):
+        said = " ".join(capsys.readouterr().out.split())
+    assert "Clipped: 1 box in 1 of the examples read, beyond the image" in said
 
 
 def state_of(path, step):
@@ -252,7 +265,7 @@ def finetuning():
 
         def load():
             read.append(None)
-            return jax.device_get(weights)
+            return Weights(jax.device_get(weights), {"file": "a file"})
 
         return parts._replace(weights=load)
 
@@ -267,6 +280,7 @@ def test_weights_are_in_the_provenance(tmp_path):
     run(module, replace(ONE, steps=2, workdir=tmp_path))
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["weights"] == digest_of(weights)
+    assert provenance["weights_from"] == {"file": "a file"}
     other = jax.tree.map(lambda x: np.asarray(x) + 1e-6, weights)
     assert provenance["weights"] != digest_of(other)
 
@@ -319,6 +333,25 @@ def test_a_metrics_file_with_nuls_and_foreign_lines(plain, tmp_path):
         file.write(b'\0\0\0\n{"kind": "train", "step": 3}\n[1]\nhello\n{"kind": 1, "step": "x"}\n')
     run(toy_detector, replace(ONE, workdir=path))
     assert (path / "report.html").exists()
+
+
+def test_what_was_predicted_is_written_and_costs_no_run(plain, tmp_path, monkeypatch, capsys):
+    lines = (plain / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "index,squares"
+    assert [line.partition(",")[0] for line in lines[1:]] == [str(i) for i in range(37)]
+
+    def broken(*_):
+        raise KeyError("no such column")
+
+    copy = tmp_path / "copy"
+    shutil.copytree(plain, copy)
+    (copy / "report.html").unlink()
+    monkeypatch.setattr("train.run.write_predictions", broken)
+    assert whole(copy).scalars["count"] == 37
+    assert (
+        "predictions.csv could not be made: KeyError: 'no such column'." in capsys.readouterr().out
+    )
+    assert (copy / "report.html").exists()
 
 
 def test_a_seed_of_its_own_in_every_run(plain, tmp_path):

@@ -99,6 +99,7 @@ def test_each_seed_is_as_if_run_alone(alone, counted, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert 'href="seed_7/report.html"' in page
     assert "seed 0" in page
+    assert "<dd>squares</dd>" in page  # what was trained on
 
 
 def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from train import optim
+from train import encoding, optim
+from train.data.source import About
 from train.refusal import Refused
 from train.step import gradient
 from train.tasks.task import Aux
@@ -180,3 +181,50 @@ def test_a_recipe_out_of_bounds_is_refused(fields, said):
 )
 def test_what_is_frozen_is_read_between_commas(text, paths):
     assert recipe(FineTuned, freeze=text).frozen == paths
+
+
+ABOUT = About("toy", "train", ("a", "b"), mirror=None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(4, 0), (10, 2), (100, 20), (250, 50), (1000, 50), (4000, 200)]
+)
+def test_an_open_warm_up_is_a_share_of_the_steps(steps, warmup):
+    config = recipe(steps=steps, warmup_steps=None)
+    assert config.undecided == {"epochs", "warmup_steps"}
+    found = config.settled(ABOUT, 40, 1)
+    assert found == {"warmup_steps": warmup}
+    dataclasses.replace(config, **found).check_new()
+
+
+def test_a_warm_up_that_does_not_end_is_refused():
+    recipe(warmup_steps=9).check_new()
+    for warmup in (10, 500):
+        said = rf"^warmup_steps={warmup} is not shorter than steps=10: .*; --warmup-steps 0"
+        with pytest.raises(Refused, match=said):
+            recipe(warmup_steps=warmup).check_new()
+
+
+@pytest.mark.parametrize(
+    ("mirror", "judged", "settled"),
+    [
+        ("auto", True, "yes"), ("auto", None, "yes"), ("auto", False, "no"),
+        ("yes", False, "yes"), ("no", True, "no"), (True, None, True), (False, True, False),
+    ],
+)  # fmt: skip
+def test_what_is_mirrored_is_settled_by_what_somebody_has_judged(mirror, judged, settled):
+    about = dataclasses.replace(ABOUT, mirror=judged)
+    config = recipe(FineTuned, mirror=mirror)
+    found = dataclasses.replace(config, **config.settled(about, 40, 1))
+    assert found.mirror == settled
+    assert found.mirrors(about) == config.mirrors(about) == (settled == "yes")
+
+
+@pytest.mark.parametrize("mirror", [True, False, "yes", "no", "auto"])
+def test_a_run_of_before_has_its_mirror_back(mirror):
+    """True then meant: where somebody has judged that it may."""
+    values = encoding.plain(recipe(FineTuned, mirror=mirror))
+    again = encoding.decoded(FineTuned, values)
+    assert again.mirror is mirror if isinstance(mirror, bool) else again.mirror == mirror
+    assert again.mirrors(dataclasses.replace(ABOUT, mirror=True)) == (mirror not in (False, "no"))
+    assert again.mirrors(ABOUT) == (mirror in ("yes", "auto"))

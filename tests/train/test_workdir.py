@@ -125,6 +125,24 @@ def test_default_names_say_the_data_and_do_not_collide(tmp_path, monkeypatch):
     assert workdir.claim("experiments.toy", "emnist/letters:3.1.0").parent == first.parent
 
 
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (f"folder:/data/{'very-long/' * 25}pets", "-very-long-pets"),
+        ("folder:/" + "Кошки и собаки " * 20, ""),
+        ("folder:" + "/" * 250, "-folder"),
+        ("folder:" + "猫" * 80, "-folder"),
+        ("..", "-data"),
+    ],
+)
+def test_a_long_or_odd_path_makes_no_long_name(tmp_path, monkeypatch, data, end):
+    monkeypatch.chdir(tmp_path)
+    path = workdir.claim("experiments.toy", data)
+    assert path.is_dir()
+    assert len(path.name) <= 80
+    assert path.name.endswith(end)
+
+
 def test_json_is_whole_or_not_there(tmp_path):
     path = tmp_path / "a.json"
     workdir.write(path, {"a": 1, "p": pathlib.PurePath("x")})
@@ -140,3 +158,41 @@ def test_json_is_whole_or_not_there(tmp_path):
 def test_runtime_fields_are_checked(field, value):
     with pytest.raises(Refused, match=f"{field}={value}"):
         Config(**{field: value})
+
+
+def test_a_fingerprint_of_an_earlier_form_is_known_until_the_run_has_gone_on(tmp_path):
+    old, new, other = ({"train": print_, "test": "t"} for print_ in ("old", "2:new", "2:other"))
+    asked = []
+
+    def earlier():
+        asked.append(1)
+        return old
+
+    workdir.write(tmp_path / workdir.PROVENANCE, {"data": old})
+    with pytest.raises(Refused, match="began with other data: the files of train, or"):
+        workdir.refuse_other_data(tmp_path, new)
+    record = workdir.joined(tmp_path, {"data": new}, earlier=earlier)
+    workdir.write(tmp_path / workdir.PROVENANCE, record)
+    assert (record["data"], len(asked)) == (old, 1)
+    # Rewritten with equal sizes: the earlier form does not see it.
+    with pytest.raises(Refused, match="began with other data: the files of train, or"):
+        workdir.refuse_other_data(tmp_path, other, earlier)
+    workdir.refuse_other_data(tmp_path, new, earlier)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "differ"),
+    [
+        ({"train": "a", "test": "b"}, {"train": "a"}, "test"),
+        ({"train": "a"}, {"train": "a", "validation": "c"}, "validation"),
+        ({"train": "a", "test": "b"}, {"train": "b", "test": "a"}, "train, test"),
+        (["a"], {"train": "a"}, "train"),
+    ],
+)
+def test_splits_that_differ_are_named(tmp_path, began, now, differ):
+    workdir.write(tmp_path / workdir.PROVENANCE, {"data": began})
+    with pytest.raises(Refused, match=f"the files of {differ}, or") as refused:
+        workdir.refuse_other_data(tmp_path, now, lambda: now)
+    assert "\n" not in str(refused.value)
+    workdir.refuse_other_data(tmp_path / "none", now)

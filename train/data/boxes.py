@@ -1,31 +1,35 @@
 """Boxes as files have them: whether they lie in their image, and in which form they are kept."""
 
+from typing import Any
+
 import numpy as np
 
 SLOP = 1.0
 """Pixels by which a file's box may leave its image: it is clipped. COCO's own boxes do."""
+SHARE = 0.01
+"""Of a side of the image, by which a box may leave it beyond that side, if that is more."""
 
 
-def boxes(rows: np.ndarray, height: int, width: int, slop: float = SLOP) -> np.ndarray:
+def boxes(rows: np.ndarray, height: int, width: int) -> np.ndarray:
     """The boxes of one image, clipped to it.
 
     Args:
         rows: (n, 4), x0 y0 x1 y1 in pixels; pixel (r, c) covers [c, c + 1) x [r, r + 1).
         height, width: of the image.
-        slop: pixels by which a box may leave it.
 
     Returns:
         (n, 4) float32.
 
     Raises:
-        ValueError: a box is not finite, leaves the image by more, or has no area; names its row
-            and the box.
+        ValueError: a box is not finite, leaves the image by more than `SLOP` and `SHARE`, or has
+            no area; names its row and the box.
     """
     given = np.asarray(rows, np.float64).reshape(-1, 4)
-    low, high = np.zeros(4), np.array([width, height, width, height], np.float64)
-    kept = np.clip(given, low, high).astype(np.float32)
+    kept = _clipped(given, height, width)
+    beyond = np.maximum(SLOP, SHARE * np.array([width, height, width, height]))
     with np.errstate(invalid="ignore"):
-        outside = ~(np.abs(given - np.clip(given, low, high)) <= slop).all(1)
+        outside = ~(np.abs(given - kept) <= beyond).all(1)
+    kept = kept.astype(np.float32)
     empty = ~((given[:, 2:] > given[:, :2]) & (kept[:, 2:] > kept[:, :2])).all(1)
     for fault, said in ((outside, "lies outside its image"), (empty, "has no area")):
         if fault.any():
@@ -33,3 +37,36 @@ def boxes(rows: np.ndarray, height: int, width: int, slop: float = SLOP) -> np.n
             corners = ", ".join(f"{value:g}" for value in given[row])
             raise ValueError(f"box {row}, x0 y0 x1 y1 = {corners}, {said} (image {width}x{height})")
     return kept
+
+
+def leaving(rows: np.ndarray, height: int, width: int) -> int:
+    """How many of the boxes that `boxes` takes it clips.
+
+    Args:
+        rows, height, width: as of `boxes`.
+    """
+    given = np.asarray(rows, np.float64).reshape(-1, 4)
+    return int((given != _clipped(given, height, width)).any(1).sum())
+
+
+def clipped_said(source: Any) -> str:
+    """How many boxes were clipped, of the examples that were read here, in a line; "" if none.
+
+    Args:
+        source: where it counts them, `clipped` says of an example's index how many of its boxes.
+    """
+    counts = dict(getattr(source, "clipped", {}))  # others may read on
+    if not counts:
+        return ""
+    count, first = sum(counts.values()), min(counts)
+    known = getattr(source, "name", None)
+    where = f" ({known(first)})" if known is not None and known(first) else ""
+    return (
+        f"Clipped: {count} {'box' if count == 1 else 'boxes'} in {len(counts)} of the examples "
+        f"read, beyond the image by at most {SLOP:g} pixel or {100 * SHARE:g} % of its side; the "
+        f"first is in example {first}{where}."
+    )
+
+
+def _clipped(rows: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.clip(rows, 0, np.array([width, height, width, height], np.float64))

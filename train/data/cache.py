@@ -6,10 +6,13 @@ page at once end with equal files.
 """
 
 import contextlib
+import functools
 import hashlib
+import multiprocessing
 import os
 import pathlib
 import secrets
+import sys
 import threading
 import warnings
 import zlib
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from train.data.batch import KEYS, RAGGED
+from train.data.places import at_home, temporary
 from train.data.source import About, Example, Source
 from train.data.subset import file_of
 from train.data.typed import fault
@@ -30,14 +34,16 @@ SOON = 0.5
 
 
 def directory() -> pathlib.Path:
-    """Where caches lie: SVERTKA_CACHE, or ~/.cache/svertka."""
-    return pathlib.Path(os.environ.get("SVERTKA_CACHE") or "~/.cache/svertka").expanduser()
+    """Where caches lie: SVERTKA_CACHE, or ~/.cache/svertka, see `train.data.places.at_home`."""
+    given = os.environ.get("SVERTKA_CACHE")
+    return pathlib.Path(os.path.expanduser(given)) if given else at_home(".cache/svertka")
 
 
 class Cached:
     """The examples of `source`, kept under `directory()` by its fingerprint; may be pickled.
 
-    Where nothing can be written, a warning says so once and examples are made as they are read.
+    Where nothing can be written, a warning says so once and examples are made as they are read. One
+    line says it where they are kept below the temporary directory, since there is no home.
     """
 
     def __init__(self, source: Source, row: np.dtype):
@@ -170,6 +176,9 @@ class Cached:
         # Its own name in every process; `tempfile` would keep it from all other users.
         part = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         try:
+            if path.is_relative_to(temporary()):
+                temporary().mkdir(mode=0o700, exist_ok=True)
+                say_temporary(self.about.name, temporary())
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(part, "xb") as file:
                 content = rows.view(np.uint8)
@@ -187,3 +196,14 @@ class Cached:
                 f"{self._folder}: {error}",
                 stacklevel=2,
             )
+
+
+@functools.cache
+def say_temporary(name: str, folder: pathlib.Path) -> None:
+    """One line in a process, and none in those that read for it."""
+    if multiprocessing.parent_process() is None:
+        print(
+            f"{name} is kept in {folder}, since no home can be written; SVERTKA_CACHE names "
+            "another place.",
+            file=sys.stderr,
+        )

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from train.data.boxes import boxes
+from train.data.boxes import boxes, leaving
 from train.data.decode import Unreadable, length, picture
-from train.data.folder import SPLITS
+from train.data.endings import ENDINGS
+from train.data.lookup import Lookup
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
+from train.data.split_names import WORDS
 from train.refusal import Refused
 
 ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
@@ -42,7 +45,7 @@ def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
         Refused: there is none of these with a training split.
     """
     found: dict[str, tuple[pathlib.Path, pathlib.Path]] = {}
-    for split, names in SPLITS.items():
+    for split, names in WORDS.items():
         for name in names:
             files = sorted(root.glob(f"annotations/instances_{name}[0-9]*.json"))
             files += root.glob(f"annotations/instances_{name}.json")
@@ -82,11 +85,12 @@ def coco(
 
     Args:
         annotations: a file of instances.
-        images: the folder that `file_name` is relative to.
+        images: the folder that `file_name` is relative to, which may differ from the file's own
+            name by case and slash.
         split: what the part is called.
         name: of the set.
         mirror: whether a mirror image keeps its label; by default it does where the categories
-            number 80 and end at 90, as COCO's own do.
+            number 80 and end at 90, as COCO's own do, and of others nobody has judged it.
 
     Raises:
         Refused: the file cannot be read, lacks a field, gives an id twice, or an annotation is of
@@ -111,8 +115,10 @@ class Coco:
     """Images and boxes.
 
     An example is `Unreadable` when it is read, `truth` included, if a box of it leaves the image
-    by more than `train.data.boxes.SLOP` or has no area; when its image is read, also if the file
-    is missing, cannot be decoded, or is not of the size that the JSON file gives.
+    by more than `train.data.boxes.SLOP` and `SHARE` or has no area; when its image is read, also
+    if the file is missing, cannot be decoded, or is not of the size that the JSON file gives.
+
+    `clipped`: index -> how many boxes left the image by less, of the examples that were read.
     """
 
     def __init__(
@@ -133,10 +139,12 @@ class Coco:
             name=name,
             split=split,
             classes=tuple(categories[c] for c in ids),
-            mirror=(len(ids) == 80 and ids[-1] == 90) if mirror is None else mirror,
+            mirror=True if mirror is None and len(ids) == 80 and ids[-1] == 90 else mirror,
             ids=tuple(ids),
         )
+        self.clipped: dict[int, int] = {}
         self._path, self._images, self._digest = str(path), images, digest
+        self._lookup = Lookup(images, ENDINGS)
         _once(path, "category", (one["id"] for one in given["categories"]))
         _once(path, "image", (one["id"] for one in listed))
         _once(path, "annotation", (one["id"] for one in rows))
@@ -186,11 +194,14 @@ class Coco:
         rows = slice(self._starts[i], self._starts[i + 1])
         corners = self._rows[rows].copy()
         corners[:, 2:] += corners[:, :2]
+        height, width = map(int, self._sizes[i])
         try:
-            kept = boxes(corners, *map(int, self._sizes[i]))
+            kept = boxes(corners, height, width)
         except ValueError as error:
             numbers = self._numbers[rows]
             raise Unreadable(file, i, f"{error} (annotations {numbers})") from error
+        if count := leaving(corners, height, width):
+            self.clipped[i] = count
         return {"boxes": kept, "box_label": self._labels[rows], "box_crowd": self._crowd[rows]}
 
     def results(
@@ -223,14 +234,32 @@ class Coco:
         """The image file of example i."""
         if not 0 <= i < len(self):
             raise IndexError(f"index {i} is outside 0..{len(self) - 1}")
-        return str(self._images / self._files[i])
+        return str(self._file(self._files[i]))
+
+    def _file(self, name: str) -> pathlib.Path:
+        """The file of that name, or the one whose name differs by case or slash alone."""
+        path = self._images / name
+        if length(path) >= 0:
+            return path
+        found = self._lookup.find(name)
+        return found[0] if len(found) == 1 else path
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the JSON file and of every image's size in bytes; -1 where it is missing."""
+        """`FORM` and a SHA-256: of the JSON file, and of every image its size, -1 where there is
+        none, and its sampled bytes (`train.data.sampled`).
+        """
+        digest = hashlib.sha256(self._digest.encode())
+        for size, content in sampled(str(self._file(file)) for file in self._files):
+            digest.update(b"%d\0%b" % (size, content))
+        return FORM + digest.hexdigest()
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """As runs of 0.1 recorded it: without the sampled bytes."""
         digest = hashlib.sha256(self._digest.encode())
         for file in self._files:
-            digest.update(b"%d " % length(self._images / file))
+            digest.update(b"%d " % length(self._file(file)))
         return digest.hexdigest()
 
 

@@ -1,15 +1,21 @@
 """Pictures from bytes: one upright form whatever the file holds, and what cannot be read."""
 
+import contextlib
+import contextvars
 import errno
 import io
 import pathlib
+import re
 import stat
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from train.data import jpeg
+from train.data import jpeg, metadata
+from train.data.upright import size as upright_size
+from train.data.upright import upright
 from train.refusal import Refused
 
 Image.init()
@@ -23,24 +29,14 @@ more, among them EPS, which is a program, and which it has Ghostscript run. Tele
 JPEGs with further ones behind them (MPO): these are JPEG here."""
 LARGEST = 2**30
 """Bytes of a picture's file."""
-PIXELS: int | None = Image.MAX_IMAGE_PIXELS
-"""A picture of more is refused: a small file may hold very many, and they would take all memory.
-None: any number is read."""
-# Up to twice as many Pillow warns, and reads on; they are refused here.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+PIXELS = 89_478_485
+"""A picture of more is refused, unless `at_most` lets it in: a small file may hold very many, and
+they would take all memory. Pillow's own number."""
+_most: contextvars.ContextVar[int] = contextvars.ContextVar("most", default=PIXELS)
 
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes a picture upright, by its EXIF orientation."""
-SIDEWAYS = frozenset(TURNS[i] for i in (5, 6, 7, 8))
-
+_METADATA = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""A filter of warnings: what Pillow thinks of EXIF, palettes and the like is no news to anybody who
+reads a million pictures; and what it cannot read it raises."""
 
 NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """What the system says of a path at which there can be no file."""
@@ -63,11 +59,27 @@ class Unreadable(Refused):
         return f"{self.name}, example {self.index}: {self.reason}"
 
 
+@contextlib.contextmanager
+def at_most(pixels: int) -> Iterator[None]:
+    """Within, in this thread, a picture of more pixels is refused, and one of as many is read.
+
+    Pillow's own guard, `Image.MAX_IMAGE_PIXELS`, is raised to that in this process, and stays.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, pixels)
+    token = _most.set(pixels)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
 def decode(data: bytes) -> np.ndarray:
     """A picture in red, green and blue, upright: its EXIF orientation is applied.
 
-    Grey is repeated; of 16 bits the nearest of 8 is taken (65535 is 255); palettes are looked up;
-    CMYK is converted; transparency is left out, the colours beneath it kept.
+    Grey is repeated; of 16 bits of grey the nearest of 8 is taken (65535 is 255), of 16 bits of
+    colour the upper 8; palettes are looked up; CMYK is converted; transparency is left out, the
+    colours beneath it kept. Broken metadata turns nothing and costs nothing.
 
     Args:
         data: a whole file of one of `FORMATS`; where it holds several pictures, the first is read.
@@ -76,18 +88,21 @@ def decode(data: bytes) -> np.ndarray:
         (H, W, 3) uint8.
 
     Raises:
-        Exception: it is none of these, is damaged or ends early, or has more than `PIXELS`; of what
-            type is the decoder's.
+        Exception: it is none of these, is damaged or ends early, has numbers of 32 bits, whose
+            range nobody knows, or has too many pixels (`at_most`); of what type is the decoder's.
     """
     file = opened(data)
     if (pixels := jpeg.pixels(file, data)) is not None:
         return pixels
     image = upright(file)
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and file.format == "PPM"):
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of mode {image.mode}; wanted: 8 or 16 bits a channel")
+        raise ValueError(
+            f"its pixels are of mode {image.mode}, numbers of 32 bits; wanted: 8 or 16 bits a "
+            "channel"
+        )
     elif "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))
@@ -99,21 +114,19 @@ def opened(data: bytes) -> ImageFile.ImageFile:
     Raises:
         Exception: as `decode`.
     """
+    if data.startswith(metadata.PNG):
+        data = metadata.of_png(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        large = PIXELS is not None and image.width * image.height > PIXELS
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        large = True
-    if large:
-        raise ValueError(f"it has more than {PIXELS:,} pixels")
+        image = _open(data)
+    except MemoryError:
+        raise
+    except Exception:
+        bare = metadata.without(data)
+        if bare is None:
+            raise
+        image = _open(bare)
+    _check(image.width * image.height)
     return image
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF says."""
-    image.load()  # a PNG may have its EXIF behind its pixels
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -125,15 +138,9 @@ def size(data: bytes) -> tuple[int, int]:
     Raises:
         Exception: as `decode`.
     """
-    image = opened(data)
-    if image.format == "PNG" and "exif" not in image.info:
-        # Pillow would decode the pixels in search of EXIF behind them.
-        exif = Image.Exif()
-        exif.load(_behind(data))
-    else:
-        exif = image.getexif()
-    turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
-    return image.size if turn in SIDEWAYS else image.size[::-1]
+    if data.startswith(metadata.PNG):
+        data = metadata.of_png(data, pixels=False)
+    return upright_size(opened(data))
 
 
 def picture(path: pathlib.Path, index: int) -> np.ndarray:
@@ -214,12 +221,22 @@ def _kind(mode: int) -> str:
     return "a device"
 
 
-def _behind(png: bytes) -> bytes:
-    """The EXIF of a PNG, wherever it stands among the file's chunks; empty if there is none."""
-    at = 8
-    while at + 8 <= len(png):
-        length, kind = int.from_bytes(png[at : at + 4]), png[at + 4 : at + 8]
-        if kind == b"eXIf":
-            return b"Exif\0\0" + png[at + 8 : at + 8 + length]
-        at += 12 + length  # its length, kind and checksum are 4 bytes each
-    return b""
+def _open(data: bytes) -> ImageFile.ImageFile:
+    if warnings.filters[:1] != [_METADATA]:  # tests and programs set their own
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:  # "Image size (N pixels) exceeds"
+        found = re.search(r"(\d+) pixels", str(error))
+        _check(int(found[1]) if found else 2 * PIXELS)
+        raise
+
+
+def _check(pixels: int) -> None:
+    """Refuses so many."""
+    most = _most.get()
+    if pixels > most:
+        raise ValueError(
+            f"it has {pixels:,} pixels, more than max_pixels={most}; --max-pixels {pixels} lets it "
+            "in"
+        )

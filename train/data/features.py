@@ -8,9 +8,9 @@ import tensorflow_datasets as tfds
 
 from train.data import masks
 from train.data.annotations import check_labels
-from train.data.boxes import boxes
+from train.data.boxes import boxes, leaving
 from train.data.decode import size
-from train.data.judged import MASKS, MIRRORED, ONE_BASED
+from train.data.judged import MASKS, ONE_BASED, mirror
 from train.data.legend import colours
 from train.data.source import About
 from train.refusal import Refused, choose
@@ -87,7 +87,7 @@ class _Image:
         return About(
             name=f"{self._name}/{self._config}" if self._config else self._name,
             split=split,
-            mirror=self._name in MIRRORED,
+            mirror=mirror(self._name),
             shape=self._shape,
             **known,
         )
@@ -131,6 +131,8 @@ class Boxes(_Image):
         self._take(images[0])
         ((self._objects, rows),) = found.items()
         self._classes = _names(rows.feature["label"])
+        self.clipped: dict[int, int] = {}
+        """Index -> how many boxes were clipped, of the examples that were read."""
         self._flags = {
             f"box_{flag}": f"{self._objects}/is_{flag}"
             for flag in ("crowd", "difficult")
@@ -156,7 +158,10 @@ class Boxes(_Image):
             key: np.array(record[feature].int64_list.value, np.bool_)
             for key, feature in self._flags.items()
         }
-        return {"boxes": boxes(rows, height, width), "box_label": label.astype(np.int32), **flags}
+        kept = boxes(rows, height, width)
+        if count := leaving(rows, height, width):
+            self.clipped[i] = count
+        return {"boxes": kept, "box_label": label.astype(np.int32), **flags}
 
 
 class Masks(_Image):

@@ -4,100 +4,83 @@ import functools
 import hashlib
 import os
 import pathlib
-import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from train.data.decode import length, picture
+from train.data.layout import instead, layout
+from train.data.listing import Below, below, composed, entries, loose, subfolders
+from train.data.said import counted, examples, few, shown
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
-EXTENSIONS = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What an image's name ends with, in any case; other files are left alone."""
 
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test", "testing"),
-}
-"""Split -> the names of its folder."""
-
-
-def splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folder of each split: `root/train/CLASS/...`, or `root` itself as "train" alone.
-
-    A class may be called "train": its folder holds no folders.
-
-    Raises:
-        Refused: there is no such folder.
-    """
-    if not root.is_dir():
-        raise Refused(f"folder={str(root)!r} is no folder; {nearest(root)}")
-    found = {}
-    for split, names in SPLITS.items():
-        for path in (root / name for name in names):
-            if split not in found and path.is_dir() and _classes(path):
-                found[split] = path
-    return found if "train" in found else {"train": root}
-
-
-def folder(root: str | os.PathLike, split: str = "train", mirror: bool = False) -> "Folder":
+def folder(root: str | os.PathLike, split: str = "train", mirror: bool | None = None) -> "Folder":
     """A split of a folder of images.
 
     Classes are the subfolders of the training split by Unicode code point (of the composed form,
-    NFC), the same on every machine and for every split. Images are all files below a class that
-    `EXTENSIONS` names; hidden files and folders are left alone. A link to nothing counts, and is
+    NFC), the same on every machine and for every split. Images are all files below a class with
+    one of `train.data.endings.ENDINGS`, and those without an ending that are pictures; hidden files
+    and folders are left alone. A link to nothing that has such an ending counts, and is
     `Unreadable` when it is read, as a device or a pipe is: a part of the set must not be missing
-    without a word.
+    without a word. What else is left out is in `notes`.
 
     Args:
-        root: as `splits` takes it.
-        split: one of `splits(root)`.
-        mirror: whether a mirror image keeps its label.
+        root: as `train.data.layout.layout` takes it.
+        split: one of those that it finds.
+        mirror: whether a mirror image keeps its label; None: nobody has judged it.
 
     Raises:
-        Refused: no such folder or split, a folder without classes, a class without an image, or a
-            class that the training split does not have; names it.
+        Refused: no such folder or split, a folder without classes, a class of the training split
+            without an image, a class that the training split does not have, or pictures of a format
+            that is not read; names it.
     """
     root = pathlib.Path(root)
-    found = splits(root)
+    found, notes = layout(root)
     choose("split", split, found)
-    classes = {_composed(path.name): path for path in _classes(found["train"])}
-    if not classes:
-        raise Refused(
-            f"folder={str(found['train'])!r} is empty: it holds no subfolder, a class each"
-        )
-    paths, labels = [], []
-    names = [*classes]
-    for path in _classes(found[split]):
-        name = _composed(path.name)
-        if name not in classes:
-            raise Refused(
-                f"folder={str(path)!r} is a class that {str(found['train'])!r} does not have"
-            )
-        images = _below(path)
-        if not images:
-            raise Refused(f"folder={str(path)!r} is a class without an image")
-        paths += images
-        labels += [names.index(name)] * len(images)
+    names = _classes(root, found["train"])
+    place = found[split]
+    tops = [path.name for path in subfolders(place)]
+    parts = dict(zip(tops, below(place, tops), strict=True))
+    _check_formats(place, parts.values())
+    bare = [top for top in tops if not parts[top].pictures]
+    if split == "train" and bare:
+        raise Refused(_without(place / bare[0], parts[bare[0]]) + instead(root))
+    paths: list[str] = []
+    labels: list[int] = []
+    for top in tops:
+        if top not in bare:
+            paths += parts[top].pictures
+            labels += [_label(place / top, names, found["train"])] * len(parts[top].pictures)
     about = About(
-        name=_composed(root.resolve().name), split=split, classes=tuple(names), mirror=mirror
+        name=composed(root.resolve().name), split=split, classes=tuple(names), mirror=mirror
     )
-    return Folder(found[split], paths, np.array(labels, np.int32), about)
+    notes = notes if split == "train" else ()
+    notes += _left_out(place, parts.values(), [top for top in bare if composed(top) not in names])
+    return Folder(place, paths, np.array(labels, np.int32), about, notes)
 
 
 class Folder:
     """Image files and their classes; a file that cannot be decoded is `Unreadable` when read."""
 
     def __init__(
-        self, root: pathlib.Path, paths: list[pathlib.Path], labels: np.ndarray, about: About
+        self,
+        root: pathlib.Path,
+        paths: Sequence[str],
+        labels: np.ndarray,
+        about: About,
+        notes: tuple[str, ...] = (),
     ):
         self.about = about
         self.labels = labels
         """(N,) int32."""
+        self.notes = notes
+        """What is left out of the set, in lines."""
         self._root = root
-        self._paths = [str(path.relative_to(root)) for path in paths]
+        self._paths = paths
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -115,12 +98,22 @@ class Folder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the classes and of every file's name below the split, size and label."""
+        """`FORM` and a SHA-256: of the classes, and of every file its name below the split, label,
+        size and sampled bytes (`train.data.sampled`). Where the set lies does not count.
+        """
+        digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
+        files = sampled(os.path.join(self._root, path) for path in self._paths)
+        for path, label, (size, content) in zip(self._paths, self.labels, files, strict=True):
+            digest.update(b"\0%b\0%d\0%d\0%b" % (_fixed(path), size, label, content))
+        return FORM + digest.hexdigest()
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """As runs of 0.1 recorded it: without the sampled bytes."""
         digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
         for path, label in zip(self._paths, self.labels, strict=True):
-            name = _composed(pathlib.Path(path).as_posix()).encode(errors="surrogateescape")
             size = length(self._root / path)
-            digest.update(b"\0%b\0%d\0%d" % (name, size, label))
+            digest.update(b"\0%b\0%d\0%d" % (_fixed(path), size, label))
         return digest.hexdigest()
 
     def _inside(self, i: int) -> int:
@@ -129,51 +122,81 @@ class Folder:
         return i
 
 
-def nearest(path: pathlib.Path) -> str:
-    """For a message: the part of a path that is at fault, and what it may have meant."""
-    whole = path.absolute()
-    above = next(folder for folder in whole.parents if folder.is_dir())
-    name = whole.relative_to(above).parts[0]
-    if (above / name).exists():
-        return f"{above / name} is a file"
-    try:
-        choose(str(above), name, [entry.name for entry in _shown(above)])
-    except Refused as refused:
-        return str(refused)
-    return f"{above / name} is a link to nothing"
+def _fixed(path: str) -> bytes:
+    """A name as it is on every system."""
+    return composed(pathlib.Path(path).as_posix()).encode(errors="surrogateescape")
 
 
-def _composed(name: str) -> str:
-    """File systems give accents composed or not; classes and order follow the composed form."""
-    return unicodedata.normalize("NFC", name)
+def _classes(root: pathlib.Path, place: pathlib.Path) -> list[str]:
+    """Names of the classes, composed, each once, in order."""
+    names = [*dict.fromkeys(composed(path.name) for path in subfolders(place))]
+    if not names:
+        pictures = loose(place)
+        count = counted(len(pictures), "picture")
+        what = f" holds {count} ({few(pictures)}), but" if pictures else " is empty:"
+        raise Refused(
+            f"folder={str(place)!r}{what} it holds no subfolder, a class each{instead(root)}"
+        )
+    return names
 
 
-def _shown(path: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    except OSError as error:
-        raise Refused(f"folder={str(path)!r} can't be listed: {error.strerror}") from None
-    return sorted(found, key=lambda entry: (_composed(entry.name), entry.name))
+def _label(path: pathlib.Path, names: Sequence[str], train: pathlib.Path) -> int:
+    """The class that a folder is of.
 
-
-def _classes(path: pathlib.Path) -> list[pathlib.Path]:
-    return [entry for entry in _shown(path) if entry.is_dir()]
-
-
-def _images(path: pathlib.Path) -> list[pathlib.Path]:
-    return [
-        entry
-        for entry in _shown(path)
-        if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
-    ]
-
-
-def _below(path: pathlib.Path) -> list[pathlib.Path]:
-    """Every image below `path`: its own, then those of its subfolders; links to folders are left
-    alone, since they may lead in a circle.
+    Raises:
+        Refused: the training split has none such.
     """
-    found = _images(path)
-    for inner in _classes(path):
-        if not inner.is_symlink():
-            found += _below(inner)
-    return found
+    name = composed(path.name)
+    if name in names:
+        return names.index(name)
+    alike = [each for each in names if each.casefold() == name.casefold()]
+    hint = f"; it has {alike[0]!r}" if alike else ""
+    raise Refused(f"folder={str(path)!r} is a class that {str(train)!r} does not have{hint}")
+
+
+def _without(path: pathlib.Path, part: Below) -> str:
+    """Of a class that has no pictures, what it has."""
+    if path.is_symlink() and part.again:
+        return f"folder={str(path)!r} is a link to a folder that is taken already"
+    holds = f"; it holds {examples(part.others)}" if part.others else ""
+    return f"folder={str(path)!r} is a class without an image{holds}"
+
+
+def _check_formats(place: pathlib.Path, parts: Iterable[Below]) -> None:
+    """See that no picture would be left out.
+
+    Raises:
+        Refused: there are some of formats that are not read; names these.
+    """
+    unread = [path for part in parts for path in part.unread]
+    if unread:
+        raise Refused(
+            f"folder={str(place)!r} holds pictures of formats that are not read: "
+            f"{examples(unread)}; convert them, to PNG or JPEG say, or move them away"
+        )
+
+
+def _left_out(place: pathlib.Path, parts: Iterable[Below], bare: Sequence[str]) -> tuple[str, ...]:
+    """What of a split's folder is not used, in lines."""
+    parts, where = list(parts), shown(str(place))
+    own = entries(place)
+    entered = {path.name for path in subfolders(place)}
+    others = [path for part in parts for path in part.others]
+    lost = [entry.name for entry in own if not entry.there]
+    lost += [path for part in parts for path in part.lost]
+    again = [entry.name for entry in own if entry.folder and entry.name not in entered]
+    again += [path for part in parts for path in part.again]
+    pictures = loose(place)
+    said = [
+        (others, f"{counted(len(others), 'file')} in {where}, no picture: {examples(others)}"),
+        (
+            pictures,
+            f"{counted(len(pictures), 'picture')} in {where} itself, of no class: {few(pictures)}",
+        ),
+        (bare, f"folders in {where} without a picture: {few(bare)}"),
+        (again, f"links in {where} to folders that are taken already, or above: {few(again)}"),
+    ]
+    notes = [f"Not used: {line}." for some, line in said if some]
+    if lost:
+        notes.append(f"Links to nothing in {where}, which can't be read: {few(lost)}.")
+    return tuple(notes)

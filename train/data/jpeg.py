@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from train.data.upright import turn
+
 try:
     import simplejpeg
 except ImportError:  # the extra svertka[fast]
@@ -10,8 +12,6 @@ except ImportError:  # the extra svertka[fast]
 
 DECODER = "Pillow" if simplejpeg is None else "simplejpeg"
 """Who decodes plain JPEGs."""
-ORIENTATION = 0x0112
-"""EXIF's tag; 1 is upright."""
 
 
 def pixels(image: Image.Image, data: bytes) -> np.ndarray | None:
@@ -25,7 +25,7 @@ def pixels(image: Image.Image, data: bytes) -> np.ndarray | None:
         data: the whole file.
     """
     plain = type(image) is JpegImagePlugin.JpegImageFile and image.mode == "RGB"
-    if simplejpeg is None or not plain or image.getexif().get(ORIENTATION, 1) != 1:
+    if simplejpeg is None or not plain or turn(image) is not None:
         return None
     try:
         return simplejpeg.decode_jpeg(data, colorspace="RGB")

@@ -11,11 +11,26 @@ MIRRORED = frozenset((
     "uc_merced", "voc", "wider_face",
 ))
 # fmt: on
-"""Sets whose mirror image keeps its label. Digits, letters and signs (mnist, emnist, kmnist,
-svhn_cropped, omniglot, ...) are not among them; a set that nobody has judged counts as one."""
+"""Sets whose mirror image keeps its label."""
+
+# fmt: off
+NOT_MIRRORED = frozenset((
+    "binarized_mnist", "binary_alpha_digits", "cmaterdb", "dsprites", "emnist", "kmnist", "mnist",
+    "mnist_corrupted", "omniglot", "svhn_cropped",
+))
+# fmt: on
+"""Digits and letters, and what is labelled by where it is: a mirror image is of another class, or
+of none."""
 
 ONE_BASED = frozenset(("voc",))
 """Sets that keep corners which are 1-based and inclusive; all others' are continuous."""
 
 MASKS = {"oxford_iiit_pet": {"background": 2, "pet": 1, "border": 3}}
 """Set -> the classes' names, in order, and their values in a mask, where the files do not say."""
+
+
+def mirror(name: str) -> bool | None:
+    """Whether a mirror image keeps its label; None where nobody has judged it."""
+    if name in NOT_MIRRORED:
+        return False
+    return True if name in MIRRORED else None

@@ -49,5 +49,10 @@ class Wanted:
         """The file of example i, where the source knows."""
         return file_of(self._source, i)
 
+    @property
+    def clipped(self) -> dict[int, int]:
+        """Of the source, where it counts them."""
+        return self._source.clipped  # type: ignore[attr-defined]
+
     def _only(self, example: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in example.items() if key in self._keys}

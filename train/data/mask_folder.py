@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.data import masks
-from train.data.decode import length, picture
+from train.data.decode import picture
 from train.data.legend import Legend
-from train.data.mask_layout import composed, pictures, places, unused
+from train.data.listing import composed
+from train.data.mask_layout import pictures, places, unused
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.refusal import Refused
 
@@ -62,7 +64,7 @@ def mask_folder(
     pairs: Pairs,
     legend: Legend,
     notes: Sequence[str] = (),
-    mirror: bool = False,
+    mirror: bool | None = None,
 ) -> "MaskFolder":
     """A split of a folder of images and masks.
 
@@ -72,7 +74,7 @@ def mask_folder(
         pairs: of `splits(root)`.
         legend: of its masks.
         notes: see `train.data.source.Source`.
-        mirror: whether a mirror image keeps its classes.
+        mirror: whether a mirror image keeps its classes; None: nobody has judged it.
     """
     about = About(
         name=composed(root.resolve().name),
@@ -126,15 +128,17 @@ class MaskFolder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the classes and what stands for them, and of every file's name and size."""
+        """`FORM` and a SHA-256: of the classes and what stands for them, and of every file its
+        name, size and sampled bytes (`train.data.sampled`).
+        """
         legend = self.legend
         facts = (legend.names, legend.values, legend.colours, legend.painted, legend.ignored)
         digest = hashlib.sha256(repr(facts).encode(errors="surrogateescape"))
-        for path in (path for pair in zip(self._images, self._masks, strict=True) for path in pair):
+        files = [path for pair in zip(self._images, self._masks, strict=True) for path in pair]
+        for path, (size, content) in zip(files, sampled(files), strict=True):
             name = composed(pathlib.Path(path).relative_to(self._root).as_posix())
-            size = length(pathlib.Path(path))
-            digest.update(b"\0%b\0%d" % (name.encode(errors="surrogateescape"), size))
-        return digest.hexdigest()
+            digest.update(b"\0%b\0%d\0%b" % (name.encode(errors="surrogateescape"), size, content))
+        return FORM + digest.hexdigest()
 
     def _inside(self, i: int) -> int:
         if not 0 <= i < len(self._images):

@@ -1,13 +1,11 @@
 """Mask layout: where a set of images and masks in plain folders has each of its splits."""
 
-import functools
 import os
 import pathlib
-import unicodedata
 from collections.abc import Iterable
 
-from PIL import Image
-
+from train.data.endings import ENDINGS, UNREAD, ending
+from train.data.listing import composed, left_behind, subfolders
 from train.data.split_names import role
 from train.refusal import Refused
 
@@ -51,7 +49,7 @@ def _twins(root: pathlib.Path) -> Places:
     """Folders of images and of masks that are called by split: `train`, `train_masks`."""
     images: dict[str, pathlib.Path] = {}
     mask: dict[str, pathlib.Path] = {}
-    for path in _folders(root):
+    for path in subfolders(root):
         for kind, words in ((mask, MASKS), (images, IMAGES), (images, ("",))):
             if (split := _without(path.name.casefold(), words)) is not None:
                 if split in kind:
@@ -76,7 +74,7 @@ def unused(root: pathlib.Path, places: Places) -> list[str]:
     """A line about folders beside those that are read; hidden ones are not spoken of."""
     read = [path for pair in places.values() for path in pair]
     beside = [root, *(path.parent for path in read if path.parent != root)]
-    inner = [path for folder in dict.fromkeys(beside) for path in _folders(folder)]
+    inner = [path for folder in dict.fromkeys(beside) for path in subfolders(folder)]
     left = [path for path in inner if not any(each.is_relative_to(path) for each in read)]
     if not left:
         return []
@@ -87,10 +85,10 @@ def unused(root: pathlib.Path, places: Places) -> list[str]:
 
 def _lacks(root: pathlib.Path) -> str:
     """Why there are no images and masks, in words."""
-    for inner in _folders(root):
+    for inner in subfolders(root):
         if _called(inner, IMAGES) and _called(inner, MASKS) and role(inner.name) is None:
             return f"holds no images/ and masks/; {inner} does: name that"
-    has = ", ".join(path.name for path in _folders(root)[:8]) or "none"
+    has = ", ".join(path.name for path in subfolders(root)[:8]) or "none"
     return (
         f"holds no folders of images and masks: wanted are images/ and masks/ with files of the "
         f"same names, or both in train/ (and val/, test/); its folders: {has}"
@@ -103,7 +101,7 @@ def _called(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
     Raises:
         Refused: several do.
     """
-    there = [path for path in _folders(root) if path.name.casefold() in names]
+    there = [path for path in subfolders(root) if path.name.casefold() in names]
     found = [path for path in there if any(pictures(path).values())] if len(there) > 1 else there
     if len(found) > 1:
         raise Refused(
@@ -115,7 +113,7 @@ def _called(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
 
 def _by_split(root: pathlib.Path) -> dict[str, pathlib.Path]:
     found: dict[str, pathlib.Path] = {}
-    for path in _folders(root):
+    for path in subfolders(root):
         split = role(path.name)
         if split is None:
             continue
@@ -125,14 +123,11 @@ def _by_split(root: pathlib.Path) -> dict[str, pathlib.Path]:
     return {split: found[split] for split in ("train", "validation", "test") if split in found}
 
 
-@functools.cache
-def _endings() -> frozenset[str]:
-    """Of every picture that Pillow knows."""
-    return frozenset(Image.registered_extensions())
-
-
 def pictures(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Name below `root` -> file, of all below it; linked folders are entered, each once."""
+    """Name below `root` -> file, of all pictures below it, those of formats that are not read too.
+
+    Linked folders are entered, each once.
+    """
     found: dict[str, pathlib.Path] = {}
     seen: set[str] = set()
     for folder, inner, files in os.walk(root, followlinks=True):
@@ -141,22 +136,9 @@ def pictures(root: pathlib.Path) -> dict[str, pathlib.Path]:
             inner.clear()
             continue
         seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if not left_behind(name))
         for name in files:
-            path = pathlib.Path(folder, name)
-            if not name.startswith(".") and path.suffix.casefold() in _endings():
+            if not left_behind(name) and ending(name) in ENDINGS | UNREAD:
+                path = pathlib.Path(folder, name)
                 found[composed(path.relative_to(root).as_posix())] = path
     return found
-
-
-def _folders(root: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        found = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
-    except OSError as error:
-        raise Refused(f"folder={str(root)!r} can't be listed: {error.strerror}") from None
-    return sorted(found, key=lambda path: (composed(path.name), path.name))
-
-
-def composed(name: str) -> str:
-    """File systems give accents composed or not."""
-    return unicodedata.normalize("NFC", name)

@@ -2,13 +2,15 @@
 
 import contextlib
 import functools
+import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from train.data import coco, folder, mask_folder, voc
+from train.data import coco, folder, layout, mask_folder, voc
 from train.data.cache import Cached
+from train.data.decode import Unreadable
 from train.data.digits import digits
 from train.data.keys import WANTS, Wanted
 from train.data.legend import FILES as CLASS_LISTS
@@ -53,9 +55,9 @@ def named(
         name: one of
             "digits": labels. "digit_scenes", "fashion_scenes": boxes or masks.
             A set of TFDS, as `train.data.tfds.source` takes it.
-            "folder:PATH": labels. PATH/train/CLASS/*, likewise val or validation and test; or
-                PATH/CLASS/*. Masks: PATH/images/* and PATH/masks/*, within the splits or above
-                them, see `train.data.mask_folder.splits`.
+            "folder:PATH": labels. PATH/train/CLASS/*, likewise val and test, see
+                `train.data.layout`; or PATH/CLASS/*. Masks: PATH/images/* and PATH/masks/*, divided
+                or not, see `train.data.mask_folder.splits`.
             "coco:PATH": boxes. PATH/annotations/instances_train2017.json with PATH/train2017/,
                 likewise val and test; others that `train.data.coco.splits` names.
             "voc:PATH": boxes or masks. PATH, or PATH/VOCdevkit/VOC2012, holds ImageSets with the
@@ -70,8 +72,8 @@ def named(
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
-            such annotations or without a `train` split; classes for a set that has its own, masks
-            in VOC's folders of which nothing says the classes.
+            such annotations or without a `train` split, or folders of one class; classes for a set
+            that has its own, masks in VOC's folders of which nothing says the classes.
     """
     choose("want", want, WANTS)
     kind, colon, path = name.partition(":")
@@ -100,6 +102,12 @@ Cut = Callable[[Source, float], tuple[Source, Source]]
 """(source, fraction) -> (rest, part): how a part is cut off."""
 
 
+def may_be(name: str, other: str) -> bool:
+    """Whether two names may be of one set in files that has been moved; its contents tell."""
+    kind, colon, _ = name.partition(":")
+    return kind in FILES and bool(colon) and other.startswith(kind + colon)
+
+
 def prepared(name: str) -> bool:
     """Whether a TFDS set of images with one label each lies ready to be read."""
     if not lies(name):
@@ -125,6 +133,11 @@ def with_validation(
     """
     if data.validation is not None or not share:
         return data
+    if not 0 < math.floor(share * len(data.train) + 0.5) < len(data.train):
+        raise Refused(
+            f"validation={share} of {len(data.train)} training examples leaves one side empty; "
+            "--validation 0 trains on all of them"
+        )
     train, validation = cut(data.train, share)
     return Splits(train, validation, data.test)
 
@@ -152,8 +165,18 @@ def _annotated(source: Source) -> bool:
 
 
 def _folder(path: pathlib.Path, want: str) -> Splits:
-    _check(path, want, "label", "mask")
-    return _roles(str(path), folder.splits(path), lambda split: folder.folder(path, split))
+    _check(path, want, "label")
+    train = folder.folder(path)
+    if len(names := train.about.classes) == 1:
+        raise Refused(
+            f"data='folder:{path}' has one class, {names[0]!r}: nothing to tell apart"
+            f"{layout.instead(path)}"
+        )
+
+    def source(split: str) -> Source:
+        return train if split == "train" else folder.folder(path, split)
+
+    return _roles(str(path), layout.layout(path).splits, source)
 
 
 def _coco(path: pathlib.Path, want: str) -> Splits:
@@ -188,13 +211,22 @@ def _voc(
     if "train" in has and given is not None:
         train = voc.voc(root, has["train"], want, legend=legend)
         assert isinstance(train, voc.Masks)
-        legend, note = settled(legend, [train.mask_file(i) for i in range(len(train))])
+        legend, note = settled(legend, _mask_files(train))
     notes = (note,) if note else ()
     return _roles(
         str(path),
         has,
         lambda split: voc.voc(root, has[split], want, legend=legend, notes=notes),
     )
+
+
+def _mask_files(source: voc.Masks) -> list[pathlib.Path]:
+    """Of every example but those whose file can't be told, which is their own fault."""
+    found = []
+    for i in range(len(source)):
+        with contextlib.suppress(Unreadable):
+            found.append(source.mask_file(i))
+    return found
 
 
 def _lists(found: Sequence[str]) -> dict[str, str]:
@@ -244,7 +276,12 @@ def _fashion_scenes(split: str, want: str) -> Source:
 
 def _check(name: str | pathlib.Path, want: str, *has: str) -> None:
     if want not in has:
-        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}")
+        takes = f": {TAKES[has[-1]]} takes it" if has[-1] in TAKES else ""
+        raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}{takes}")
+
+
+TAKES = {"label": "experiments/classify.py", "mask": "experiments/segment.py"}
+"""Annotation -> the experiment that trains on it."""
 
 
 FILES: dict[str, Callable[[pathlib.Path, str], Splits]] = {
@@ -262,13 +299,12 @@ EMBEDDED: dict[str, Callable[[str, str], Source]] = {
 
 
 def _existing(name: str, path: str) -> pathlib.Path:
+    if not path:
+        raise Refused(f"data={name!r}: a path follows the colon")
     try:
         found = pathlib.Path(path).expanduser()
-        there = bool(path) and found.is_dir()
-    except (OSError, RuntimeError) as error:  # too long a name, no permission, ~ of nobody
+        layout.check_folder(f"data={name!r}", found)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no permission, ~ of nobody
         reason = getattr(error, "strerror", None) or error
         raise Refused(f"data={name!r} is no folder; {reason}") from None
-    if not there:
-        hint = folder.nearest(found) if path else "a path follows the colon"
-        raise Refused(f"data={name!r} is no folder; {hint}")
     return found

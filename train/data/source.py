@@ -19,7 +19,7 @@ class About:
         name: of the data set, as a reader would cite it ("cifar10", "digits").
         split: "train", "validation", "test", or what the set itself calls it.
         classes: class names; `label` and `box_label` are indices into them.
-        mirror: whether a mirror image keeps its label.
+        mirror: whether a mirror image keeps its label; None where nobody has judged it.
         shape: of every example's input, (height, width, channels) of an image or (steps, channels)
             of a signal; None where it varies.
         mean, std: statistics of each channel over the training pixels, 0..255, or over the steps of
@@ -39,7 +39,7 @@ class About:
     name: str
     split: str
     classes: tuple[str, ...]
-    mirror: bool
+    mirror: bool | None
     shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -86,8 +86,11 @@ class Source(Protocol):
     May also have, each optional:
         __getitems__(indices): several examples, where reading them at once is faster.
         labels: (N,) int32, where they are known without reading.
-        name(i): the file of example i, for messages; None where it has none.
+        name(i): the file of example i, for messages, the report's pictures and `predictions.csv`;
+            None where it has none.
+        clipped: index -> how many boxes were clipped to the image, of the examples that were read.
         notes: lines to be said as a run begins: what of the set is not used, or was assumed of it.
+        earlier_fingerprint: as earlier versions recorded it, where that was another.
     """
 
     @property
@@ -95,7 +98,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Contents of in-memory sets; names, sizes and recorded checksums of files."""
+        """Contents of in-memory sets; names, sizes and recorded checksums or samples of files."""
         ...
 
     def __len__(self) -> int: ...
@@ -110,3 +113,8 @@ class Source(Protocol):
 def notes(source: Source) -> tuple[str, ...]:
     """What is to be said of a set as a run begins, in lines."""
     return getattr(source, "notes", ())
+
+
+def earlier_fingerprint(source: Source) -> str:
+    """The fingerprint as earlier versions recorded it."""
+    return getattr(source, "earlier_fingerprint", source.fingerprint)

@@ -12,7 +12,7 @@ import numpy as np
 
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable
-from train.data.source import About, Example, Source, notes
+from train.data.source import About, Example, Source, earlier_fingerprint, notes
 from train.progress import told
 from train.refusal import Refused
 
@@ -47,6 +47,12 @@ class Subset:
         return file_of(self._source, self._inside(i))
 
     @property
+    def clipped(self) -> dict[int, int]:
+        """Of the part, where the source counts them."""
+        counts = self._source.clipped  # type: ignore[attr-defined]
+        return {i: counts[k] for i, k in enumerate(self._indices.tolist()) if k in counts}
+
+    @property
     def labels(self) -> np.ndarray:
         """(N,) int32: the label of every example of the part."""
         return labels(self._source)[self._indices]
@@ -54,7 +60,15 @@ class Subset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the source's fingerprint and of the indices."""
-        digest = hashlib.sha256(self._source.fingerprint.encode())
+        return self._printed(self._source.fingerprint)
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """Of the source's earlier one."""
+        return self._printed(earlier_fingerprint(self._source))
+
+    def _printed(self, fingerprint: str) -> str:
+        digest = hashlib.sha256(fingerprint.encode())
         digest.update(self._indices.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -117,6 +131,23 @@ def labels(source: Source) -> np.ndarray:
             "wanted: integers, classes from 0"
         )
     return found.astype(np.int32, copy=False)
+
+
+READ = 20_000
+"""Examples of a source whose labels are read although nothing needs them."""
+
+
+def at_hand(source: Source) -> np.ndarray | None:
+    """(N,) int32: the label of every example, where they are known or soon read; else None."""
+    if isinstance(source, Subset):
+        inner = at_hand(source._source)
+        return None if inner is None else inner[source._indices]
+    if "labels" in vars(source):
+        return labels(source)
+    if hasattr(type(source), "labels") and len(source) <= READ:
+        with contextlib.suppress(Refused):  # of a source of other annotations
+            return labels(source)
+    return None
 
 
 def _label(source: Source, i: int) -> Any:

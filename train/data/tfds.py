@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def known(name: str, also: Sequence[str] = ()) -> str:
         Refused: it is neither; names the nearest.
     """
     match = _NAME.fullmatch(name)
-    if match and (data_dir() / match["set"]).is_dir():
+    if match and os.path.isdir(data_dir() / match["set"]):
         return name
     names = tfds.list_builders(with_community_datasets=False)
     if not match or match["set"] not in names:
@@ -127,6 +128,11 @@ class Tfds:
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i; the image stays encoded."""
         return self._truth(i, self._read([i])[0])
+
+    @property
+    def clipped(self) -> dict[int, int]:
+        """Index -> how many boxes were clipped, of the examples that were read."""
+        return getattr(self._layout, "clipped", {})
 
     @property
     def labels(self) -> np.ndarray:

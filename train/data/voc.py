@@ -1,5 +1,6 @@
 """Pascal VOC: an XML file of boxes an image, or a mask in a palette's indices (Everingham 2010)."""
 
+import codecs
 import functools
 import hashlib
 import os
@@ -12,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from train.data import decode, masks
-from train.data.boxes import boxes
+from train.data.boxes import boxes, leaving
 from train.data.decode import Unreadable
+from train.data.endings import ENDINGS
 from train.data.legend import Legend, plain
+from train.data.lookup import Lookup
+from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.refusal import Refused, choose
 
@@ -76,7 +80,10 @@ def voc(
     """The images that a list of a set in VOC's folders names.
 
     `root` holds Annotations/NAME.xml, JPEGImages/NAME.jpg, SegmentationClass/NAME.png, and
-    ImageSets/Main/SPLIT.txt (boxes) or ImageSets/Segmentation/SPLIT.txt (masks), a name a line.
+    ImageSets/Main/SPLIT.txt (boxes) or ImageSets/Segmentation/SPLIT.txt (masks), a name a line, in
+    UTF-8. Images and masks may end in any of `train.data.endings.ENDINGS`, in any case; several
+    files of one name are `Unreadable`. A line may give the ending too, and what lists of one class
+    have behind the name, 1, -1 or 0; names may hold spaces.
 
     VOC's corners are 1-based and inclusive: [1, 1, 500, 375] of a 500x375 image is [0, 0, 500,
     375]. `difficult` becomes `box_difficult`. A mask keeps the palette's indices: 0 background,
@@ -87,27 +94,21 @@ def voc(
         split: a list of `lists(root, want)`.
         want: "boxes" or "mask".
         classes: names as the XML files use them, in the order of the masks' indices from 1.
-        mirror: whether a mirror image keeps its label; by default it does for VOC's own classes.
+        mirror: whether a mirror image keeps its label; by default it does for VOC's own classes,
+            and of others nobody has judged it.
         legend: of masks, in place of `classes`: names, the background's too, and what stands for
             them in the files.
         notes: of masks, see `train.data.source.Source`.
 
     Raises:
-        Refused: no such folder, list or annotation, or an empty list.
+        Refused: no such folder, list or annotation, an empty list, or one that is not in UTF-8.
     """
     root = pathlib.Path(root)
     choose("split", split, lists(root, want))
-    path = root / "ImageSets" / LISTS[want] / f"{split}.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"voc={str(path)!r} can't be read: {error}") from None
-    names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise Refused(f"voc={str(path)!r} lists no image")
+    names = _names(root, root / "ImageSets" / LISTS[want] / f"{split}.txt")
     legend = legend or plain(("background", *classes))
-    own = legend.names[1:] if want == "mask" else tuple(classes)
-    mirror = own == CLASSES if mirror is None else mirror
+    known = legend.names[1:] if want == "mask" else tuple(classes)
+    mirror = True if mirror is None and known == CLASSES else mirror
     if want == "boxes":
         about = About(name=root.resolve().name, split=split, classes=tuple(classes), mirror=mirror)
         return Boxes(root, names, about)
@@ -122,6 +123,34 @@ def voc(
     return Masks(root, names, about, legend, notes)
 
 
+def _names(root: pathlib.Path, path: pathlib.Path) -> list[str]:
+    """The names of images in a list.
+
+    Raises:
+        Refused: it cannot be read, or there is none.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+            raise Refused(f"voc={str(path)!r} is in UTF-16; wanted: UTF-8")
+        lines = content.decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"voc={str(path)!r} can't be read: {error}") from None
+    images = Lookup(root / "JPEGImages", ENDINGS)
+    names = [_name(line.strip(), images) for line in lines if line.strip()]
+    if not names:
+        raise Refused(f"voc={str(path)!r} lists no image")
+    return names
+
+
+def _name(line: str, images: Lookup) -> str:
+    """The image that a line names: all of it, if there is such a file, or without what follows."""
+    words = line.rsplit(maxsplit=1)
+    before = words[0] if words[1:] in (["1"], ["-1"], ["0"]) else line
+    tried = (line, before, line.split()[0])
+    return next((name for name in tried if images.find(name)), before)
+
+
 class _Voc:
     """Images by name."""
 
@@ -129,6 +158,7 @@ class _Voc:
         self.about = about
         self._root = root
         self._names = names
+        self._images = Lookup(root / "JPEGImages", ENDINGS)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -143,7 +173,20 @@ class _Voc:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of classes, names, and the sizes of every image and annotation in bytes."""
+        """`FORM` and a SHA-256: of classes, names, and of every image and annotation its size and
+        sampled bytes (`train.data.sampled`).
+        """
+        classes = (*self.about.classes, *self.about.mask_classes)
+        digest = hashlib.sha256("\n".join(classes).encode(errors="surrogateescape"))
+        digest.update("".join(f"\n{name}" for name in self._names).encode())
+        files = (self._image, self._annotated)
+        for size, content in sampled(str(file(name)) for name in self._names for file in files):
+            digest.update(b"\0%d\0%b" % (size, content))
+        return FORM + digest.hexdigest()
+
+    @functools.cached_property
+    def earlier_fingerprint(self) -> str:
+        """As runs of 0.1 recorded it: without the sampled bytes."""
         classes = (*self.about.classes, *self.about.mask_classes)
         digest = hashlib.sha256("\n".join(classes).encode())
         for name in self._names:
@@ -152,9 +195,19 @@ class _Voc:
         return digest.hexdigest()
 
     def _image(self, name: str) -> pathlib.Path:
-        folder = self._root / "JPEGImages"
-        paths = [folder / f"{name}{end}" for end in (".jpg", ".jpeg", ".png")]
-        return next((path for path in paths if decode.length(path) >= 0), paths[0])
+        """The file of an image; where there is none, the one that VOC would have."""
+        found = self._images.find(name)
+        ending = ".jpg" if self._images.bare(name) == name else ""
+        return found[0] if found else self._root / "JPEGImages" / f"{name}{ending}"
+
+    def _picture(self, i: int) -> pathlib.Path:
+        """The one image file of example i."""
+        name = self._name(i)
+        return _only(self._images.find(name), i) or self._image(name)
+
+    def _beside(self, files: Lookup, name: str) -> list[pathlib.Path]:
+        """The files that annotate an image, whose name may be given with its ending."""
+        return files.find(self._images.bare(name)) or files.find(name)
 
     def _name(self, i: int) -> str:
         if not 0 <= i < len(self._names):
@@ -165,9 +218,13 @@ class _Voc:
 class Boxes(_Voc):
     """Images and boxes; what is wrong with one is `Unreadable` when its example is read."""
 
+    def __init__(self, root: pathlib.Path, names: list[str], about: About):
+        super().__init__(root, names, about)
+        self.clipped: dict[int, int] = {}
+        self._files = Lookup(root / "Annotations", (".xml",))
+
     def __getitem__(self, i: int) -> Example:
-        path = self._image(self._name(i))
-        image = decode.picture(path, i)
+        image = decode.picture(self._picture(i), i)
         return {"image": image, **self._truth(i, image.shape[:2])}
 
     def truth(self, i: int) -> dict[str, Any]:
@@ -175,12 +232,13 @@ class Boxes(_Voc):
         return self._truth(i, None)
 
     def _annotated(self, name: str) -> pathlib.Path:
-        return self._root / "Annotations" / f"{name}.xml"
+        found = self._beside(self._files, name)
+        return found[0] if found else self._root / "Annotations" / f"{self._images.bare(name)}.xml"
 
     def _truth(self, i: int, shape: tuple[int, ...] | None) -> dict[str, np.ndarray]:
         path = self._annotated(self._name(i))
         try:
-            root = ET.fromstring(decode.content(path, i))
+            root = ET.fromstring(decode.content(path, i).lstrip())
             height, width = (int(_text(root, f"size/{key}")) for key in ("height", "width"))
             if shape is not None and shape != (height, width):
                 raise ValueError(
@@ -188,8 +246,11 @@ class Boxes(_Voc):
                 )
             objects = root.findall("object")
             rows = np.array([_corners(one) for one in objects], np.float64).reshape(-1, 4)
+            kept = boxes(rows, height, width)
+            if count := leaving(rows, height, width):
+                self.clipped[i] = count
             return {
-                "boxes": boxes(rows, height, width),
+                "boxes": kept,
                 "box_label": np.array([self._label(one) for one in objects], np.int32),
                 "box_difficult": np.array(
                     [one.findtext("difficult", "0").strip() == "1" for one in objects], np.bool_
@@ -218,9 +279,10 @@ class Masks(_Voc):
     ):
         super().__init__(root, names, about)
         self.legend, self.notes = legend, notes
+        self._masks = Lookup(root / "SegmentationClass", ENDINGS)
 
     def __getitem__(self, i: int) -> Example:
-        image = decode.picture(self._image(self._name(i)), i)
+        image = decode.picture(self._picture(i), i)
         return {"image": image, "mask": self._mask(i, image.shape)}
 
     @functools.cached_property
@@ -234,18 +296,32 @@ class Masks(_Voc):
 
     def truth(self, i: int) -> dict[str, Any]:
         """The mask of example i; of its image the header is read."""
-        name = self._name(i)
-        return masks.truth_of(self._image(name), self._annotated(name), i, self.legend)
+        return masks.truth_of(self._picture(i), self.mask_file(i), i, self.legend)
 
     def mask_file(self, i: int) -> pathlib.Path:
         """Of example i."""
-        return self._annotated(self._name(i))
+        name = self._name(i)
+        return _only(self._beside(self._masks, name), i) or self._annotated(name)
 
     def _annotated(self, name: str) -> pathlib.Path:
-        return self._root / "SegmentationClass" / f"{name}.png"
+        found = self._beside(self._masks, name)
+        bare = self._images.bare(name)
+        return found[0] if found else self._root / "SegmentationClass" / f"{bare}.png"
 
     def _mask(self, i: int, shape: tuple[int, ...]) -> np.ndarray:
         return masks.mask_of(self.mask_file(i), i, shape, self.legend)
+
+
+def _only(found: list[pathlib.Path], i: int) -> pathlib.Path | None:
+    """The one file of a name; None if there is none.
+
+    Raises:
+        Unreadable: there are several: which of them is meant, nobody says.
+    """
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise Unreadable(str(found[0]), i, f"it is one of {len(found)} of that name: {names}")
+    return found[0] if found else None
 
 
 def _text(element: ET.Element, path: str) -> str:

@@ -1,10 +1,12 @@
 """What a classifier got right: the confusion matrix, and what follows from it.
 
 On the device integers are counted; on the host, once, they are divided. A quotient with nothing to
-divide by is 0, as scikit-learn's `zero_division=0`: the recall of a class that never occurs, the
-precision of one that is never predicted. Such classes are in the macro averages, as with
-scikit-learn's `labels=range(C)`; the weighted ones and `balanced_accuracy` leave out classes that
-never occur.
+divide by is 0, as scikit-learn's `zero_division=0`: the precision of a class that is never
+predicted. Averages over classes (`macro`, `weighted`, `balanced_accuracy`) leave out those that
+never occur, whether or not they are predicted, as scikit-learn's `labels=unique(y_true)`: they have
+no recall, and a 0 in its place would count against a network that was never asked. What is wrongly
+taken for such a class counts against the class that it is of. Of pixels, `over_seen` leaves out
+only what is not predicted either.
 """
 
 import jax
@@ -116,13 +118,18 @@ def over_seen(values: np.ndarray, matrix: np.ndarray) -> float:
 
 def balanced_accuracy(matrix: np.ndarray) -> float:
     """The mean recall of the classes that occur; 1 / C for whoever always says the same."""
-    occurs = np.sum(matrix, axis=1) > 0
-    return float(_ratio(np.sum(recall(matrix)), np.sum(occurs)))
+    return float(_ratio(np.sum(recall(matrix)), np.sum(occurs(matrix))))
 
 
-def macro(values: np.ndarray) -> float:
-    """(C,) -> the mean over all classes, each of the same weight."""
-    return float(np.mean(values))
+def occurs(matrix: np.ndarray) -> np.ndarray:
+    """(C, C) -> (C,) bool: the classes of which there is an example."""
+    return np.sum(matrix, axis=1) > 0
+
+
+def macro(values: np.ndarray, matrix: np.ndarray) -> float:
+    """(C,) -> the mean over the classes that occur, each of the same weight; 0 where none does."""
+    there = occurs(matrix)
+    return float(np.mean(values[there])) if there.any() else 0.0
 
 
 def micro(matrix: np.ndarray) -> float:

@@ -7,8 +7,9 @@ import numpy as np
 from markupsafe import Markup
 
 from train.data.source import About, Source
-from train.metrics.confusion import f1, macro, micro, precision, recall, weighted
-from train.report.markup import figure, percent, picture, render
+from train.metrics.confusion import f1, macro, micro, occurs, precision, recall, weighted
+from train.report.markup import figure, percent, picture, render, shown
+from train.report.names import called, legible, places
 from train.tasks.task import Summary
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ class Row(NamedTuple):
     """One class, or an average over all."""
 
     name: str
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    """None, as the others, of a class that has no example."""
+    recall: float | None
+    f1: float | None
     support: int
 
 
@@ -46,7 +48,10 @@ class Mistake(NamedTuple):
     """One example that was misjudged."""
 
     image: Markup
-    place: int
+    name: str
+    """Of its file, or its number."""
+    place: str
+    """Its file from the root of the data on; "" where it has none."""
     truth: str
     predicted: str
     confidence: float
@@ -60,20 +65,21 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
     """
     matrix = np.asarray(summary.tables["confusion"])
     three = [precision(matrix), recall(matrix), f1(matrix)]
-    rows = [
-        Row(name, float(p), float(r), float(f), int(support))
-        for name, p, r, f, support in zip(about.classes, *three, matrix.sum(axis=1), strict=True)
-    ]
+    there, support = occurs(matrix), matrix.sum(axis=1)
+    rows = []
+    for c, name in enumerate(about.classes):
+        p, r, f = (float(values[c]) if there[c] else None for values in three)
+        rows.append(Row(name, p, r, f, int(support[c])))
     right, total = int(np.trace(matrix)), int(matrix.sum())
     averages = [
         Row(f"{name} average", p, r, f, total)
         for name, (p, r, f) in (
-            ("macro", [macro(values) for values in three]),
+            ("macro", [macro(values, matrix) for values in three]),
             ("micro", [micro(matrix)] * 3),
             ("weighted", [weighted(values, matrix) for values in three]),
         )
     ]
-    shown = summary.tables["mistakes"][:PICTURES]
+    mistakes, files = summary.tables["mistakes"][:PICTURES], places(source)
     return render(
         "classification.html",
         matrix=figure(
@@ -84,7 +90,8 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
         confusions=confusions(matrix, about.classes),
         rows=rows,
         averages=averages,
-        mistakes=[_mistake(one, about, source) for one in shown],
+        absent=len(rows) - int(there.sum()),
+        mistakes=[_mistake(one, about, source, files[one["index"]]) for one in mistakes],
         wrong=total - right,
         total=total,
         split=about.split,
@@ -129,7 +136,8 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> "Figure":
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_color("#BBBBBB")
     if count <= NAMED:
-        short = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
+        names = map(legible, classes)
+        short = [name if len(name) <= 18 else name[:17] + "…" for name in names]
         size = 9 if count <= COUNTED else max(4.5, min(9, 500 / count))
         across = 0 if count <= COUNTED and max(map(len, short)) <= 3 else 90
         places = np.arange(count)
@@ -142,8 +150,14 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> "Figure":
     return drawn
 
 
-def _mistake(one: dict[str, Any], about: About, source: Source) -> Mistake:
+def _mistake(one: dict[str, Any], about: About, source: Source, file: str | None) -> Mistake:
     truth, predicted = about.classes[one["label"]], about.classes[one["predicted"]]
     alt = f"{truth}, taken for {predicted} with {percent(one['confidence'], 1)}"
-    image = picture(np.asarray(source[one["index"]]["image"]), alt)
-    return Mistake(image, one["index"], truth, predicted, one["confidence"])
+    image = shown(lambda: _picture(source[one["index"]], alt))
+    name = called(file, one["index"])
+    return Mistake(image, name, file or "", truth, predicted, one["confidence"])
+
+
+def _picture(example: dict[str, Any], alt: str) -> Markup:
+    """Of what is none, such as a signal, there is none."""
+    return picture(np.asarray(example["image"]), alt) if "image" in example else Markup()

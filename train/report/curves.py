@@ -140,6 +140,8 @@ def _dress(axes: "Axes", chart: Chart, *, marked: bool) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))
+    else:
+        axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel(chart.title, fontsize=9, parse_math=False)
     left, right = axes.get_xlim()

@@ -1,12 +1,15 @@
 """Figures: drawn under settings of our own, whatever the user has set up for matplotlib."""
 
 import contextlib
+import functools
 import io
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from train.report.text import CJK, FAMILY, face
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and most commands draw nothing
     from matplotlib.axes import Axes
@@ -15,6 +18,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import, and most commands draw
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, distinct to colour-blind readers."""
 OURS = {
+    "font.family": ["DejaVu Sans", FAMILY],
     "svg.fonttype": "none",  # text as text: readable in every script, and a tenth of the size
     "svg.hashsalt": "svertka",  # the same figure is the same bytes
 }
@@ -41,20 +45,32 @@ def own_settings() -> Iterator[None]:
     for name in ("backend", "backend_fallback"):  # no window is opened, and none is chosen anew
         plain.pop(name, None)
     with warnings.catch_warnings():
-        # The font that measures the text may lack a script that the reader's fonts have.
+        # The fonts that measure the text may lack a script that the reader's fonts have.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support")
+        _add_font()
         with matplotlib.rc_context(plain | OURS):
             yield
 
 
+@functools.cache
+def _add_font() -> None:
+    from matplotlib.font_manager import fontManager
+
+    fontManager.addfont(CJK)
+
+
 def svg(draw: Draw) -> tuple[str, float, float]:
-    """A figure as SVG, and its width and height in inches."""
+    """A figure as SVG, which brings the bundled font along; its width and height in inches."""
     out = io.StringIO()
     with own_settings():
         drawn = draw()
         drawn.savefig(out, format="svg", metadata={"Date": None})
     width, height = drawn.get_size_inches()
-    return out.getvalue(), float(width), float(height)
+    text = out.getvalue()
+    if font := face(text):
+        text = text.replace("<defs>", f"<defs>\n  <style>{font}</style>", 1)
+    return text, float(width), float(height)
 
 
 def png(draw: Draw, *, dpi: int = 150) -> bytes:

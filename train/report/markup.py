@@ -5,14 +5,18 @@ import functools
 import io
 import math
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from train.files import cause
 from train.metrics.quantities import COUNT, SHARE, quantity
 from train.report.figures import Draw, svg
+from train.report.names import legible
+from train.report.text import face
 
 if TYPE_CHECKING:  # imported late: most commands write no page
     import jinja2
@@ -24,16 +28,34 @@ SHRUNK = 192
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A template of this folder, filled; every value that is not `Markup` is escaped."""
+    """A template of this folder, filled; every value that is not `Markup` is escaped.
+
+    What can't be shown of a text (`train.report.names.legible`) is written in its stead.
+    """
     return Markup(_environment().get_template(template).render(**values))
+
+
+def written(page: str) -> bytes:
+    """A page as its file has it: in UTF-8, and with what its text needs of the bundled font."""
+    text = str(page)  # `Markup` would escape the quotes of what is put in
+    text = text.replace("</style>", f"{face(text)}\n</style>", 1)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def figure(draw: Draw, alt: str) -> Markup:
     """An `<img>` that holds as SVG the figure that `draw` makes, its text as text."""
     drawn, width, height = svg(draw)
     return Markup('<img alt="{}" width="{:.0f}" height="{:.0f}" src="{}">').format(
-        alt, 96 * width, 96 * height, _data("image/svg+xml", drawn.encode())
+        legible(alt), 96 * width, 96 * height, _data("image/svg+xml", drawn.encode())
     )
+
+
+def shown(make: Callable[[], Markup]) -> Markup:
+    """Pictures of one example, or why there are none: an unreadable file costs no section."""
+    try:
+        return make()
+    except Exception as error:
+        return Markup('<p class="failed">No picture: {}.</p>').format(legible(cause(error)))
 
 
 def picture(pixels: np.ndarray, alt: str) -> Markup:
@@ -57,7 +79,7 @@ def picture(pixels: np.ndarray, alt: str) -> Markup:
         image.save(out, "JPEG", quality=85)
     source = _data("image/png" if small else "image/jpeg", out.getvalue())
     return Markup('<img class="{}" alt="{}" src="{}">').format(
-        "pixels" if small else "photo", alt, source
+        "pixels" if small else "photo", legible(alt), source
     )
 
 
@@ -71,7 +93,7 @@ def drawing(pixels: np.ndarray, alt: str) -> Markup:
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return Markup('<img class="pixels" alt="{}" src="{}">').format(
-        alt, _data("image/png", out.getvalue())
+        legible(alt), _data("image/png", out.getvalue())
     )
 
 
@@ -107,6 +129,10 @@ def score(name: str, value: Any) -> str:
     return number(value)
 
 
+def _legible(value: Any) -> Any:
+    return legible(value) if type(value) is str else value
+
+
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -119,6 +145,7 @@ def _environment() -> "jinja2.Environment":
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_legible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from train.data.batch import IGNORE
 from train.data.source import About
 from train.report.segmentation import table
+from train.report.text import draw_text, extent
 
 OPACITY = 0.5
 """Of the mask."""
@@ -55,9 +56,8 @@ def outline(picture: Image.Image, box: np.ndarray, name: str, colour: tuple[int,
     # The last pixel inside: a box's ends are the far edges of its pixels.
     draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour, width=2)
     if name:
-        font = ImageFont.load_default(size=11)
-        left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
-        height, width = bottom - top + 4, right - left + 6
+        width, height = extent(name)
+        width += 6
         at = (min(x0, max(picture.width - width, 0)), y0 - height if y0 >= height else y0)
         draw.rectangle((at[0], at[1], at[0] + width, at[1] + height), fill=colour)
-        draw.text((at[0] + 3 - left, at[1] + 2 - top), name, fill="white", font=font)
+        draw_text(picture, (at[0] + 3, at[1]), name, fill="white")

@@ -16,7 +16,8 @@ from train.logs import read_metrics
 from train.metrics.quantities import ordered, readable
 from train.refusal import Refused
 from train.report.curves import Chart, charts, draw
-from train.report.markup import figure, number, render, score
+from train.report.markup import figure, number, render, score, written
+from train.report.names import legible
 from train.tasks.task import Summary
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ def write_report(
     *,
     lead: str = "",
     say: Callable[[str], None] = print,
+    into: str | os.PathLike | None = None,
 ) -> pathlib.Path:
     """Writes `report.html`, one file that needs no other, no network and no script.
 
@@ -44,8 +46,8 @@ def write_report(
     a picture or a broken file is no reason to lose the result of a long run.
 
     Args:
-        workdir: `metrics.jsonl`, `config.json`, `about.json` and `provenance.json` are read from
-            it, as far as they are there.
+        workdir: `metrics.jsonl`, `config.json`, `about.json`, `provenance.json` and the seconds of
+            `summary.json` are read from it, as far as they are there.
         title: what was trained, in words.
         summary: of the evaluation that the page is about; None for a run that stopped before it,
             whose page says so and has its curves and tables, but no result and no sections.
@@ -54,6 +56,7 @@ def write_report(
         sections: of the task.
         lead: a paragraph under the title: what a reader must know before the numbers.
         say: takes a line for the user.
+        into: the folder that the page is written to; `workdir` by default.
 
     Returns:
         Its path.
@@ -68,7 +71,12 @@ def write_report(
 
     def facts() -> Markup:
         measured = None if summary is None else source
-        return render("facts.html", rows=_facts(about, measured, _or({}, config), _or([], lines)))
+        result: dict[str, Any] = {}
+        if summary is not None:
+            result = _or(result, partial(_read, workdir / "summary.json"))
+        seconds = result.get("seconds")
+        found = _facts(about, measured, _or({}, config), _or([], lines), seconds)
+        return render("facts.html", rows=found)
 
     def headline() -> Markup:
         scalars = {} if summary is None else summary.scalars
@@ -109,9 +117,9 @@ def write_report(
             if (drawn := attempt(f"the table {heading}", partial(table, read)))
         ],
     )
-    # A file name that is no UTF-8 stands in Python's own form among what is written.
-    write(workdir / REPORT, page.encode("utf-8", "xmlcharrefreplace"))
-    return workdir / REPORT
+    path = pathlib.Path(workdir if into is None else into) / REPORT
+    write(path, written(page))
+    return path
 
 
 def attempted(say: Callable[[str], None], what: str, make: Callable[[], Markup]) -> Markup:
@@ -119,7 +127,7 @@ def attempted(say: Callable[[str], None], what: str, make: Callable[[], Markup])
     try:
         return make()
     except Exception as error:
-        words = f"{what}: {cause(error)}"
+        words = legible(f"{what}: {cause(error)}")
         say(f"A part of the report could not be drawn: {words}.")
         return Markup('<p class="failed">This part could not be drawn: {}.</p>').format(words)
 
@@ -149,7 +157,11 @@ def rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _facts(
-    about: About, measured: Source | None, config: dict, lines: list[dict]
+    about: About,
+    measured: Source | None,
+    config: dict,
+    lines: list[dict],
+    seconds: float | None,
 ) -> list[tuple[str, str]]:
     facts = [("Data", f"{about.name}: {extent_said(about)}, {classes_said(about)}")]
     if "model" in config:
@@ -160,7 +172,9 @@ def _facts(
     if trained:
         last = trained[-1]
         taken = f"{last['step']:,} steps, {last['epoch']:,.1f} epochs"
-        facts.append(("Trained for", f"{taken}, {_minutes(last['seconds'])}"))
+        # As `summary.json` has it, the test included, once there is one.
+        took = _minutes(last["seconds"] if seconds is None else seconds)
+        facts.append(("Trained for", f"{taken}, {took}"))
     return facts
 
 

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from train.data.batch import IGNORE
 from train.data.source import About, Source
 from train.metrics.confusion import f1, iou, over_seen, precision, recall, seen
-from train.report.markup import drawing, percent, picture, render
+from train.report.markup import drawing, percent, picture, render, shown
+from train.report.names import called, places
 from train.tasks.task import Summary
 
 WORST = 12
@@ -34,11 +35,11 @@ class Row(NamedTuple):
 class Panel(NamedTuple):
     """One example."""
 
-    image: Markup
-    truth: Markup
-    guess: Markup
-    wrong: Markup
-    place: int
+    pictures: Markup
+    name: str
+    """Of its file, or its number."""
+    place: str
+    """Its file from the root of the data on; "" where it has none."""
     iou: float
     errors: float
     """Share of the pixels that count."""
@@ -47,8 +48,8 @@ class Panel(NamedTuple):
 def segmentation_part(summary: Summary, about: About, source: Source) -> Markup:
     """Sections from `tables`: "confusion" (C, C) pixels; "worst", examples from the lowest IoU on.
 
-    An example is {"index", "iou", "shape", "mask"}, the mask a compressed uint8 array of that
-    shape; its picture and truth are `source[index]`'s.
+    An example is {"index", "iou", "pixel_accuracy", "shape", "mask"}, the mask a compressed uint8
+    array of that shape; its picture and truth are `source[index]`'s.
     """
     matrix = np.asarray(summary.tables["confusion"])
     examples = summary.tables["worst"]
@@ -65,7 +66,7 @@ def segmentation_part(summary: Summary, about: About, source: Source) -> Markup:
         for c, name in enumerate(about.mask_classes)
     ]
     mean = Row("mean", "", 1.0, *(over_seen(column, matrix) for column in columns))
-    count = min(TYPICAL, len(examples))
+    files, count = places(source), min(TYPICAL, len(examples))
     typical = [examples[(2 * i + 1) * len(examples) // (2 * count)] for i in range(count)]
     return render(
         "segmentation.html",
@@ -74,16 +75,17 @@ def segmentation_part(summary: Summary, about: About, source: Source) -> Markup:
         total=int(matrix.sum()),
         split=about.split,
         galleries=[
-            (heading, words, [panel(one, about, source) for one in some])
+            (heading, words, [panel(one, about, source, files[one["index"]]) for one in some])
             for heading, words, some in (
                 (
                     "Worst images",
-                    "Images with the lowest mean IoU first. Errors are red.",
+                    "The images with the lowest mean IoU of their own, the worst first. Errors are "
+                    "red; what does not count is nearly white.",
                     examples[:WORST],
                 ),
                 (
                     "Typical images",
-                    "At even places of the order from the worst to the best.",
+                    "Evenly spaced in the order from the worst image to the best.",
                     typical,
                 ),
             )
@@ -92,24 +94,30 @@ def segmentation_part(summary: Summary, about: About, source: Source) -> Markup:
     )
 
 
-def panel(one: dict[str, Any], about: About, source: Source) -> Panel:
-    """The four pictures of an example."""
+def panel(one: dict[str, Any], about: About, source: Source, file: str | None) -> Panel:
+    """The four pictures of an example, and what is said below."""
+    pictures = shown(lambda: _pictures(one, about, source))
+    name, errors = called(file, one["index"]), 1 - one["pixel_accuracy"]
+    return Panel(pictures, name, file or "", one["iou"], errors)
+
+
+def _pictures(one: dict[str, Any], about: About, source: Source) -> Markup:
     example = source[one["index"]]
     image, truth = np.asarray(example["image"]), np.asarray(example["mask"])
     guess = np.frombuffer(zlib.decompress(one["mask"]), np.uint8).reshape(one["shape"])
     counts = truth != IGNORE
     wrong = (truth != guess) & counts
-    errors = float(wrong.sum() / max(counts.sum(), 1))
-    place = f"example {one['index']}"
-    return Panel(
-        picture(image, place),
-        drawing(painted(truth, about), f"{place}, the true classes"),
-        drawing(painted(guess, about), f"{place}, the predicted classes"),
-        drawing(errors_over(image, wrong, counts), f"{place}, {percent(errors, 1)} wrong"),
-        one["index"],
-        one["iou"],
-        errors,
-    )
+    name = f"example {one['index']}"
+    four = {
+        "image": picture(image, name),
+        "truth": drawing(painted(truth, about), f"{name}, the true classes"),
+        "prediction": drawing(painted(guess, about), f"{name}, the predicted classes"),
+        "errors": drawing(
+            errors_over(image, wrong, counts),
+            f"{name}, {percent(1 - one['pixel_accuracy'], 1)} wrong",
+        ),
+    }
+    return render("four.html", four=four)
 
 
 def table(about: About) -> np.ndarray:

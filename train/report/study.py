@@ -14,7 +14,8 @@ from train.files import write
 from train.metrics.quantities import COUNT, SHARE, ordered, quantity, show
 from train.metrics.spread import Spread, spread
 from train.report.figures import COLOURS, light
-from train.report.markup import figure, render, score
+from train.report.markup import figure, render, score, written
+from train.report.names import legible
 from train.report.page import REPORT, attempted
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def write_study(
     runs: Runs,
     *,
     links: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
     lead: str = "",
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
@@ -68,6 +70,7 @@ def write_study(
         title: what was run, in words.
         runs: in the order of the page. A run without a finite value has diverged.
         links: name of a run -> path of its own page from `workdir` on; of none that has no page.
+        facts: what all runs have in common, such as "Data" and "Model".
         lead: a paragraph under the title.
         say: takes a line for the user.
 
@@ -86,6 +89,7 @@ def write_study(
         "study.html",
         title=title,
         lead=lead,
+        facts=render("facts.html", rows=[*facts.items()]) if facts else "",
         heads=[quantity(name).words + ARROWS[quantity(name).better] for name in names],
         rows=[row(runs, name, names, quote(links.get(name, ""))) for name in runs],
         overall=[overall(runs, name, found[name], len(measured) > 1) for name in names],
@@ -96,7 +100,7 @@ def write_study(
         figure=attempted(say, "the figure", plot) if drawn else "",
     )
     path = pathlib.Path(workdir) / REPORT
-    write(path, page.encode("utf-8", "xmlcharrefreplace"))
+    write(path, written(page))
     return path
 
 
@@ -188,7 +192,7 @@ def panel(axes: "Axes", runs: Runs, name: str, found: Spread) -> None:
     light(axes)
     axes.set_ylim(len(runs) - 0.4, -0.6)
     if len(runs) <= NAMED:
-        axes.set_yticks(range(len(runs)), [*runs], fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(runs)), [*map(legible, runs)], fontsize=8, parse_math=False)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -23,7 +23,7 @@ from train.metrics.confusion import (
 )
 from train.metrics.ranking import roc_auc
 from train.tasks.adapt import Adapt, as_it_is
-from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task, means
+from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Sums, Task, means
 
 
 def classification(
@@ -146,6 +146,10 @@ def score(record: dict, truth: dict) -> tuple[Sums, dict[str, Any]]:
 def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
     """Scalars: loss, accuracies, top5, macro precision, recall and F1, count.
 
+    The macro averages are over the classes that have an example (`train.metrics.confusion.macro`).
+    Tables: `confusion`; `mistakes`, the surest first; `predictions`: `truth` and `prediction`, of
+    which `score` is the probability.
+
     For two classes `roc_auc` too, of the second class; NaN where one of them has no examples.
     """
     matrix = np.asarray(sums["confusion"])
@@ -153,9 +157,9 @@ def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
     scalars |= {
         "accuracy": accuracy(matrix),
         "balanced_accuracy": balanced_accuracy(matrix),
-        "precision": macro(precision(matrix)),
-        "recall": macro(recall(matrix)),
-        "f1": macro(f1(matrix)),
+        "precision": macro(precision(matrix), matrix),
+        "recall": macro(recall(matrix), matrix),
+        "f1": macro(f1(matrix), matrix),
         "count": int(matrix.sum()),
     }
     if len(matrix) == 2:
@@ -164,4 +168,10 @@ def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
         scalars["roc_auc"] = roc_auc(np.array(labels), np.array(odds))
     mistakes = [one for one in kept if one["label"] != one["predicted"]]
     mistakes.sort(key=lambda one: -one["confidence"])
-    return Summary(scalars, {"confusion": matrix, "mistakes": mistakes})
+    index, truth, predicted, confidence = (
+        [one[name] for one in kept] for name in ("index", "label", "predicted", "confidence")
+    )
+    columns = {"truth": truth, "prediction": predicted, "score": confidence}
+    predictions = Predictions(index, columns, classes=("truth", "prediction"))
+    tables = {"confusion": matrix, "mistakes": mistakes, "predictions": predictions}
+    return Summary(scalars, tables)

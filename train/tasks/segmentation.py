@@ -14,7 +14,7 @@ from models.classification.auxiliary import WithAuxiliary, parts
 from train.data.batch import IGNORE
 from train.metrics.confusion import accuracy, f1, iou, over_seen, weighted
 from train.tasks.pixel_losses import PixelLoss, cross_entropy
-from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task, means
+from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Sums, Task, means
 
 
 def segmentation(
@@ -130,6 +130,7 @@ def segmentation(
         kept = {
             "index": int(record["index"]),
             "iou": over_seen(iou(matrix), matrix) if matrix.any() else math.nan,
+            "pixel_accuracy": accuracy(matrix) if matrix.any() else math.nan,
             "shape": guess.shape,
             "mask": zlib.compress(guess.tobytes(), 1),
         }
@@ -222,7 +223,9 @@ def pixel_confusion(truth: np.ndarray, guess: np.ndarray, num_classes: int) -> n
 def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
     """Scalars: miou, dice, pixel_accuracy, frequency_weighted_iou, loss, count.
 
-    Tables: `confusion`, pixels; `worst`, every example from the lowest mean IoU on.
+    Tables: `confusion`, pixels; `worst`, every example from the lowest mean IoU on; `predictions`:
+    of each example the mean IoU (over the classes that occur in it or are predicted) and the share
+    of its pixels that are right, NaN where none counts.
     """
     matrix = np.asarray(sums["confusion"])
     scalars = means(sums) | {
@@ -233,4 +236,8 @@ def summarise(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
         "count": int(sums["count"]),
     }
     worst = sorted((one for one in kept if not math.isnan(one["iou"])), key=lambda one: one["iou"])
-    return Summary(scalars, {"confusion": matrix, "worst": worst})
+    index, miou, right = (
+        [one[name] for one in kept] for name in ("index", "iou", "pixel_accuracy")
+    )
+    predictions = Predictions(index, {"miou": miou, "pixel_accuracy": right})
+    return Summary(scalars, {"confusion": matrix, "worst": worst, "predictions": predictions})

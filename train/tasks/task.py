@@ -1,6 +1,6 @@
 """Task: what a network is fitted to and measured by, as a record of pure functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -47,12 +47,24 @@ class Measured(NamedTuple):
     """Arrays with axis B that go to the host to be scored; {} if there are none."""
 
 
+class Predictions(NamedTuple):
+    """What was predicted, example by example; a run writes it down (`train.report.predictions`)."""
+
+    indices: Sequence[int]
+    """(M,): where in the source each example stands; one that has several rows is named in each."""
+    columns: Mapping[str, Sequence[Any]]
+    """Name -> (M,) numbers or texts."""
+    classes: tuple[str, ...] = ()
+    """The columns of integers that are indices of the source's classes."""
+
+
 class Summary(NamedTuple):
     """What an evaluation found."""
 
     scalars: dict[str, float]
     tables: dict[str, Any]
-    """Arrays and lists of rows for the report: confusion matrix, per-class table, mistakes."""
+    """Arrays and lists of rows for the report: confusion matrix, per-class table, mistakes; and
+    "predictions", a `Predictions`, for the file of that name."""
 
 
 class Task(NamedTuple):

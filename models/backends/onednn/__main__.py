@@ -1,4 +1,4 @@
-"""python -m models.backends.onednn: compile the extension, unless it is there."""
+"""python -m models.backends.onednn: compile the extension, unless it is there and loads."""
 
 import sys
 

@@ -17,8 +17,7 @@ from models.backends import stock
 from models.backends.convolution import Engine, Geometry, shape
 from models.backends.normalisation import Form, NormEngine
 from models.backends.onednn import build
-
-TARGETS = ("Forward", "Data", "Weights", "NormForward", "NormBackward")
+from models.backends.onednn.build import TARGETS
 
 
 class Missing(Exception):
@@ -33,12 +32,10 @@ def extension() -> ctypes.CDLL:
         Missing: it can't be had.
     """
     try:
-        path = build.built()
-        ctypes.CDLL(str(build.onednn().library), ctypes.RTLD_GLOBAL)
-        library = ctypes.CDLL(str(path))
-        targets = {name: jax.ffi.pycapsule(getattr(library, name)) for name in TARGETS}
-    except (build.Impossible, OSError, AttributeError) as error:
+        library = build.load()
+    except build.Impossible as error:
         raise Missing(str(error)) from None
+    targets = {name: jax.ffi.pycapsule(getattr(library, name)) for name in TARGETS}
     for name, capsule in targets.items():
         jax.ffi.register_ffi_target(f"svertka_{name}", capsule, platform="cpu")
     library.Implementation.restype = ctypes.c_char_p

@@ -6,8 +6,12 @@ And how it is compiled, and what is said where it can't be.
 import concurrent.futures
 import ctypes
 import functools
+import hashlib
 import importlib.metadata
+import os
+import pathlib
 import re
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -270,6 +274,7 @@ def places(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr(build, "FOLDER", tmp_path / "file" / "beside")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return tmp_path
 
 
@@ -291,7 +296,7 @@ def test_it_is_built_where_it_can_be_written_and_loads(places, capsys):
     assert build.main() == 0
     path = places / "cache" / "svertka" / build.name()
     assert capsys.readouterr().out == f"oneDNN extension: {path}\n"
-    assert build.built() == path
+    assert build.built() == [path]
     # Nothing half-made; what another kind of CPU or jaxlib uses stays.
     assert {entry.name for entry in path.parent.iterdir()} == {path.name, old.name}
     ctypes.CDLL(str(build.onednn().library), ctypes.RTLD_GLOBAL)
@@ -319,9 +324,81 @@ def test_what_does_not_compile_is_said_in_a_line(monkeypatch, places, capsys):
 @pytest.mark.usefixtures("wheels")
 def test_nowhere_to_write_is_said(monkeypatch, places):
     monkeypatch.setenv("XDG_CACHE_HOME", str(places / "file" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(places / "file" / "temporary"))
     with pytest.raises(build.Impossible, match="can be written") as error:
         build.build()
     assert str(places) in str(error.value)
+
+
+SPOILT = {
+    "empty": lambda content: b"",
+    "text": lambda content: b"no library",
+    "cut short": lambda content: content[: len(content) // 2],
+    "a flipped bit": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "of another machine": lambda content: sealed(content[:18] + b"\xb7\x00" + content[20:-32]),
+    "of another C library": lambda content: sealed(
+        content[:-32].replace(b"GLIBC_2.2.5", b"GLIBC_9.9.9")
+    ),
+}
+
+
+def sealed(content):
+    return content + hashlib.sha256(content).digest()
+
+
+@pytest.fixture
+def compiled(extension, places):
+    """The extension of this checkout, copied to where it may be spoilt."""
+    path = places / "cache" / "svertka" / build.name()
+    path.parent.mkdir(parents=True)
+    path.write_bytes((pathlib.Path(build.__file__).parent / build.name()).read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_what_can_not_be_loaded_falls_back_and_is_built_anew(compiled, monkeypatch, capsys, spoil):
+    sound = compiled.read_bytes()
+    compiled.write_bytes(spoil(sound))
+    monkeypatch.setattr(onednn, "extension", onednn.extension.__wrapped__)
+    chosen = backends.choose("auto", jax.devices()[:1])
+    assert chosen.name == "jax"
+    words = r"the oneDNN extension can't be loaded \(.*\): " + build.COMMAND
+    assert re.fullmatch(words, chosen.why)
+    with pytest.raises(onednn.Missing, match=words):
+        backends.choose("onednn", jax.devices()[:1])
+    # Compiling takes ten seconds: the compiler's part is played.
+    monkeypatch.setattr(build, "build", lambda: compiled.write_bytes(sound) and compiled)
+    assert build.main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"oneDNN extension: {compiled} (built anew: ")
+    assert said.count("\n") == 1
+    assert build.main() == 0
+    assert capsys.readouterr().out == f"oneDNN extension: {compiled}\n"
+
+
+def test_one_that_can_not_be_loaded_hides_no_other(compiled, monkeypatch, tmp_path):
+    other = tmp_path / "beside" / build.name()
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    monkeypatch.setattr(build, "FOLDER", other.parent)
+    assert build.built() == [other, compiled]
+    assert build.load()._name == str(compiled)
+
+
+def test_without_a_home_it_lies_in_a_folder_of_the_user_s_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without HOME and passwd
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = tmp_path / f"svertka-{os.getuid()}"
+    assert build.folders() == (build.FOLDER, mine)
+    assert not build.owned(mine)
+    mine.mkdir(mode=0o700)
+    assert build.owned(mine)
+    mine.chmod(0o777)  # anybody may have put there what is loaded
+    assert not build.owned(mine)
+    mine.rmdir()
+    mine.symlink_to(build.FOLDER)
+    assert not build.owned(mine)
 
 
 def test_the_name_is_for_these_sources_this_jaxlib_and_this_processor(monkeypatch, tmp_path):

@@ -164,11 +164,69 @@ def test_the_conversion_is_a_command(tmp_path):
     assert "weights_only=True" in program
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda sd: sd,
+        lambda sd: {"state_dict": sd, "epoch": 3},
+        lambda sd: {"model_state_dict": sd},
+        lambda sd: {"state_dict": {"model": sd}, "optimizer": {}},
+    ],
+)
+def test_the_conversion_finds_the_weights_in_a_checkpoint(monkeypatch, around):
+    """The printed program, run with stand-ins for what this project does not need."""
+
+    class Tensor:
+        def detach(self):
+            return self
+
+        clone = contiguous = detach
+
+    tensors, kept = {"conv1.weight": Tensor(), "fc.bias": Tensor()}, {}
+    content = around({**tensors, "steps": 7})
+
+    def load(path, **how):
+        assert (path, how) == ("w.pth", {"map_location": "cpu", "weights_only": True})
+        return content
+
+    torch = types.SimpleNamespace(load=load, is_tensor=lambda value: isinstance(value, Tensor))
+    save = types.SimpleNamespace(save_file=lambda tensors, path: kept.update({path: tensors}))
+    for name, module in (
+        ("torch", torch),
+        ("safetensors", types.SimpleNamespace(torch=save)),
+        ("safetensors.torch", save),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    _, _, program, *files = shlex.split(conversion(pathlib.Path("w.pth")))
+    monkeypatch.setattr(sys, "argv", ["-c", *files])
+    exec(compile(program, "conversion", "exec"), {})
+    assert kept == {"w.safetensors": tensors}
+
+
 def test_what_torch_refuses_is_named(tmp_path, fake_torch):
     fake_torch.content = pickle.UnpicklingError("Weights only load failed. Do trust it.\nTrust it")
     with pytest.raises(ValueError, match=r"w\.pth: torch reads no weights .*Weights only") as error:
         read(archive(tmp_path / "w.pth"))
     assert "trust" not in str(error.value).lower()
+
+
+def weights(*names):
+    return {name: FakeTensor(1.0) for name in names}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda sd: {"state_dict": sd, "epoch": 3, "optimizer": {"state": {0: weights("step")}}},
+        lambda sd: {"model": sd, "model_ema": weights("other"), "args": None},
+        lambda sd: {"model_state_dict": sd, "loss": FakeTensor(0.5)},
+        lambda sd: {"state_dict": {"model": sd, "step": 1}, "hyper_parameters": {}},
+        lambda sd: {"backbone": sd, "epoch": 1},
+    ],
+)
+def test_weights_are_found_in_a_checkpoint(tmp_path, fake_torch, around):
+    fake_torch.content = around(weights("conv1.weight", "fc.bias"))
+    assert {*read(archive(tmp_path / "w.pth"))} == {"conv1.weight", "fc.bias"}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +237,13 @@ def test_what_torch_refuses_is_named(tmp_path, fake_torch):
             {"a": FakeTensor(1.0), "model": {"b": 1}, "epoch": 3},
             "holds tensors alone; found 'model': dict, 'epoch': int",
         ),
+        ({f"n{i}": i for i in range(900)}, r"found 'n0': int, .*'n4': int and 895 more$"),
+        (
+            {"student": weights("w"), "teacher": weights("w"), "epoch": 3},
+            "weights of several networks: 'student', 'teacher'; keep those of one",
+        ),
+        ({"state_dict": weights("w"), "model": weights("w")}, "networks: 'state_dict', 'model'"),
+        ({"state_dict": {}}, "found 'state_dict': dict"),
     ],
 )
 def test_a_checkpoint_is_no_state_dict(tmp_path, fake_torch, content, message):

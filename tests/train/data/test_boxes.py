@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from train.data.boxes import boxes
+from train.data.boxes import boxes, clipped_said, leaving
 
 
 def test_boxes_are_clipped_by_a_pixel_at_most():
@@ -9,6 +11,33 @@ def test_boxes_are_clipped_by_a_pixel_at_most():
     wanted = [[0, 0, 20, 10], [0, 0, 20, 10], [19.5, 9.5, 20, 10]]
     np.testing.assert_array_equal(boxes(given, 10, 20), np.float32(wanted), strict=True)
     np.testing.assert_array_equal(boxes([], 10, 20), np.zeros((0, 4), np.float32), strict=True)
+
+
+def test_boxes_are_clipped_by_a_hundredth_of_a_side_where_that_is_more():
+    given = [[-4, -3, 404, 303], [-4, 0, 5, 5], [0, 0, 9, 303]]  # of 400x300
+    wanted = [[0, 0, 400, 300], [0, 0, 5, 5], [0, 0, 9, 300]]
+    np.testing.assert_array_equal(boxes(given, 300, 400), np.float32(wanted), strict=True)
+    for beyond in ([-4.1, 0, 5, 5], [0, -3.1, 5, 5], [0, 0, 404.1, 5], [0, 0, 5, 303.1]):
+        with pytest.raises(ValueError, match="outside"):
+            boxes([beyond], 300, 400)
+    with pytest.raises(ValueError, match="no area"):  # nothing of it is left
+        boxes([[-4, 0, 0, 9]], 300, 400)
+
+
+def test_boxes_that_were_clipped_are_counted():
+    assert leaving([[0, 0, 20, 10], [-0.25, 0, 20, 10], [1, 1, 20.5, 10.5]], 10, 20) == 2
+    assert leaving([], 10, 20) == 0
+
+
+def test_what_is_said_of_them():
+    source = SimpleNamespace(clipped={5: 2, 3: 1})
+    assert clipped_said(source) == (
+        "Clipped: 3 boxes in 2 of the examples read, beyond the image by at most 1 pixel or 1 % "
+        "of its side; the first is in example 3."
+    )
+    source.name = "{}.jpg".format
+    assert clipped_said(source).endswith("in example 3 (3.jpg).")
+    assert clipped_said(SimpleNamespace()) == clipped_said(SimpleNamespace(clipped={})) == ""
 
 
 @pytest.mark.parametrize(

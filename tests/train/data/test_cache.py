@@ -1,7 +1,7 @@
 import multiprocessing
 import os
-import pathlib
 import pickle
+import tempfile
 import threading
 import warnings
 
@@ -189,9 +189,29 @@ def test_processes_at_once_are_safe(folder):
     assert len(pages(folder)) == 3
 
 
-def test_where_it_lies_by_default(monkeypatch):
+def test_where_it_lies_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("SVERTKA_CACHE", raising=False)
-    assert cache.directory() == pathlib.Path.home() / ".cache" / "svertka"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.directory() == tmp_path / ".cache" / "svertka"
+    monkeypatch.setenv("SVERTKA_CACHE", "~/mine")
+    assert cache.directory() == tmp_path / "mine"
+
+
+def test_without_a_home_it_lies_below_the_temporary_directory_and_says_so(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.delenv("SVERTKA_CACHE", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cache, "PAGE", 2)
+    check(Cached(Slow(), ROW))
+    check(Cached(Slow(), ROW))
+    own = tmp_path / f"svertka-{os.getuid()}"
+    assert len(pages(own)) == 3
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert capsys.readouterr().err == (
+        f"slow is kept in {own}, since no home can be written; SVERTKA_CACHE names another place.\n"
+    )
 
 
 class Many:

@@ -1,10 +1,13 @@
+import hashlib
 import json
+import os
 import pickle
 
 import numpy as np
 import pytest
 from image_files import COCO, coco, pixels, save
 
+from train.data.boxes import clipped_said
 from train.data.coco import coco as open_coco
 from train.data.decode import Unreadable
 from train.data.example import Place, Shaper
@@ -20,7 +23,7 @@ def test_boxes_classes_and_ids(tmp_path):
     about = source.about
     assert about.classes == ("person", "stop sign", "toothbrush")
     assert about.ids == (1, 13, 90)
-    assert (about.mirror, about.shape, len(source)) == (False, None, 3)
+    assert (about.mirror, about.shape, len(source)) == (None, None, 3)
     example = source[1]  # the second listed, in a folder of its own
     np.testing.assert_array_equal(example["image"], pixels(8, 6, seed=1), strict=True)
     truth = {
@@ -117,6 +120,46 @@ def test_an_upright_image_has_the_size_that_the_file_gives(tmp_path):
     assert open_coco(file, images)[2]["image"].shape == (40, 20, 3)
 
 
+@pytest.mark.parametrize("name", ["SUB/A.png", "sub\\a.png", "Sub/a.PNG", "./sub/a.png"])
+def test_a_file_is_found_in_another_case_and_with_the_other_slash(tmp_path, name):
+    file, images = coco(tmp_path, [lambda g: g["images"][1].update(file_name=name)])
+    source = open_coco(file, images)
+    assert source[1]["image"].shape == (8, 6, 3)
+    assert os.path.samefile(source.name(1), images / "sub" / "a.png")
+    before = source.fingerprint
+    (images / "sub" / "a.png").write_bytes(b"of another size")
+    assert open_coco(file, images).fingerprint != before
+
+
+def test_a_file_of_which_there_are_two_is_not_guessed(tmp_path):
+    file, images = coco(tmp_path, [lambda g: g["images"][2].update(file_name="C.png")])
+    save(images / "c.PNG", pixels(5, 5))
+    with pytest.raises(Unreadable, match=r"C\.png, example 2: the file does not exist"):
+        open_coco(file, images)[2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_fault(tmp_path, encoding):
+    file, images = coco(tmp_path)
+    file.write_bytes(file.read_text().encode(encoding))
+    assert len(open_coco(file, images)) == 3
+
+
+def test_boxes_that_leave_the_image_by_a_rounding_are_counted(tmp_path):
+    source = open_coco(*coco(tmp_path))
+    assert clipped_said(source) == ""
+    for read in (source.__getitem__, source.truth):
+        for i in range(3):
+            read(i)
+    assert source.clipped == {0: 1}
+    part = subset(source, [2, 0])
+    assert part.clipped == Wanted(part, "boxes").clipped == {1: 1}
+    assert clipped_said(source) == (
+        "Clipped: 1 box in 1 of the examples read, beyond the image by at most 1 pixel or 1 % of "
+        f"its side; the first is in example 0 ({tmp_path}/train2017/b.png)."
+    )
+
+
 def same(key):
     return lambda given: given[key].append(dict(given[key][0]))
 
@@ -163,9 +206,22 @@ def test_the_fingerprint_sees_annotations_and_files(tmp_path):
     (images / "c.png").unlink()
     prints.append(open_coco(file, images).fingerprint)
     file, images = coco(tmp_path / "e", [lambda g: g["images"][0].update(file_name="e" * 300)])
-    assert len(open_coco(file, images).fingerprint) == 64  # a name that no file can have
+    assert len(open_coco(file, images).fingerprint) == 66  # a name that no file can have
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+
+def test_the_fingerprint_sees_content_and_runs_of_earlier_versions_are_known(tmp_path):
+    file, images = coco(tmp_path)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    sizes = [(images / name).stat().st_size for name in ("b.png", "sub/a.png", "c.png")]
+    before = hashlib.sha256((digest + "".join(f"{size} " for size in sizes)).encode()).hexdigest()
+    first = open_coco(file, images)
+    assert first.fingerprint.startswith("2:")
+    (images / "c.png").write_bytes((images / "c.png").read_bytes()[::-1])
+    again = open_coco(file, images)
+    assert first.earlier_fingerprint == again.earlier_fingerprint == before
+    assert first.fingerprint != again.fingerprint
 
 
 def test_cocos_own_categories_may_be_mirrored(tmp_path):

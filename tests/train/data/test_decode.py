@@ -6,45 +6,29 @@ import socket
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from image_files import encoded, pixels, save
+from image_files import chunk, encoded, pixels, save
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from train.data import decode as decoding
-from train.data.decode import FORMATS, Unreadable, content, decode, length, picture, size
+from train.data.decode import (
+    ENDINGS,
+    FORMATS,
+    Unreadable,
+    at_most,
+    content,
+    decode,
+    length,
+    picture,
+    size,
+)
 from train.data.masks import PNG, indices, mask_of
 from train.refusal import Refused
 
 WIDE = pixels(20, 40)
-"""As stored; EXIF 6 says that its right side is the upright picture's bottom."""
-
-UPRIGHT = {
-    1: WIDE,
-    2: WIDE[:, ::-1],
-    3: WIDE[::-1, ::-1],
-    4: WIDE[::-1],
-    5: WIDE.transpose(1, 0, 2),
-    6: np.rot90(WIDE, -1),
-    7: np.rot90(WIDE, 2).transpose(1, 0, 2),
-    8: np.rot90(WIDE, 1),
-}
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("kind", ["png", "jpg"])
-def test_every_orientation_is_upright(tmp_path, orientation, kind):
-    path = save(tmp_path / f"a.{kind}", WIDE, orientation)
-    upright = UPRIGHT[orientation]
-    found = decode(path.read_bytes())
-    assert found.shape == upright.shape
-    assert size(path.read_bytes()) == upright.shape[:2]
-    if kind == "png":
-        np.testing.assert_array_equal(found, upright, strict=True)
-    else:  # as Pillow alone decodes it, turned
-        stored = np.asarray(Image.open(path))
-        np.testing.assert_array_equal(found.mean(), stored.mean())
 
 
 def test_the_size_of_a_png_needs_no_pixels():
@@ -156,10 +140,6 @@ def test_a_grey_mask_of_few_bits_holds_its_classes(bits, row):
     np.testing.assert_array_equal(indices(png), np.array([row], np.uint8), strict=True)
 
 
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def test_exif_behind_a_pngs_pixels_counts_everywhere(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -176,9 +156,68 @@ def test_exif_behind_a_pngs_pixels_counts_everywhere(tmp_path):
     assert size(png) == (20, 40)
 
 
-def test_pixels_that_have_no_eight_bits_are_refused():
-    with pytest.raises(ValueError, match="mode F; wanted: 8 or 16 bits"):
-        decode(encoded(Image.fromarray(np.ones((2, 2), np.float32)), "tiff"))
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_of_32_bits_are_refused(kind):
+    data = encoded(Image.fromarray(np.ones((2, 2), kind)), "tiff")
+    with pytest.raises(ValueError, match=r"mode [IF], numbers of 32 bits; wanted: 8 or 16 bits"):
+        decode(data)
+
+
+DEEP = np.array([[0, 128, 129, 257], [65535, 65406, 32768, 300]], np.uint16)
+SHALLOW = np.array([[0, 0, 1, 1], [255, 254, 128, 1]], np.uint8)
+"""The nearest of 8 bits: 65535 is 255, so one of 8 bits is 257."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P5 4 2 65535 " + DEEP.astype(">u2").tobytes(),
+        b"P2 4 2 65535 " + b" ".join(str(n).encode() for n in DEEP.ravel()),
+        encoded(Image.fromarray(DEEP), "png"),
+        encoded(Image.fromarray(DEEP), "tiff"),
+        encoded(Image.fromarray(DEEP.astype(">u2")), "tiff"),
+    ],
+    ids=["pgm", "plain pgm", "png", "tiff", "tiff of the other byte order"],
+)
+def test_grey_of_16_bits_is_rounded_to_8(data):
+    found = decode(data)
+    np.testing.assert_array_equal(found, np.repeat(SHALLOW[..., None], 3, 2), strict=True)
+
+
+def test_grey_of_fewer_levels_is_stretched_to_16_bits_first():
+    found = decode(b"P5 3 1 4095 " + np.array([0, 2048, 4095], ">u2").tobytes())
+    np.testing.assert_array_equal(found[0, :, 0], [0, 128, 255])
+
+
+def test_colour_of_16_bits_keeps_the_upper_8():
+    wide = DEEP.reshape(1, 8).repeat(3, 0).T.reshape(2, 4, 3).astype(">u2")
+    header = struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in wide))
+    png = PNG + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(png), (wide >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "png", "tiff"])
+def test_of_an_animation_the_first_picture_is_read(kind):
+    first, second = (Image.new("RGB", (8, 6), colour) for colour in ("red", "blue"))
+    data = encoded(first, kind, save_all=True, append_images=[second], **QUALITY.get(kind, {}))
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    np.testing.assert_array_equal(decode(data), np.asarray(first))
+
+
+QUALITY = {"webp": {"lossless": True}}
+
+
+def test_a_printers_colours_are_converted():
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    np.testing.assert_allclose(decode(encoded(image, "jpeg")), np.full((16, 16, 3), [255, 0, 0]))
+
+
+def test_endings_are_those_of_the_formats():
+    assert {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"} < {*ENDINGS}
+    assert {".webp", ".ppm", ".pgm", ".pnm", ".jp2", ".mpo"} < {*ENDINGS}
+    assert (".avif" in ENDINGS) == ("AVIF" in FORMATS)
+    assert not {".eps", ".pdf", ".txt", ".h5"} & {*ENDINGS}
 
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
@@ -312,23 +351,44 @@ def claiming(width, height):
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path, how, width):
     """In Pillow's sight good for a warning, and for an error; here they are alike, and said."""
     data = claiming(width, 9_000)
+    over = (
+        f"it has {width * 9_000:,} pixels, more than max_pixels=89478485; --max-pixels "
+        f"{width * 9_000} lets it in"
+    )
     (tmp_path / "a.png").write_bytes(data)
     with warnings.catch_warnings(record=how == "default") as warned:
         warnings.simplefilter(how)
-        with pytest.raises(Unreadable, match=r"decoded: it has more than 89,478,485 pixels$"):
+        with pytest.raises(Unreadable, match=over + "$"):
             picture(tmp_path / "a.png", 0)
-        with pytest.raises(ValueError, match="more than 89,478,485 pixels"):
+        with pytest.raises(ValueError, match=over):
             size(data)
     del warned
 
 
-def test_the_most_pixels_are_read(monkeypatch):
+def test_the_most_pixels_are_read():
     data = encoded(Image.fromarray(WIDE), "png")
-    monkeypatch.setattr(decoding, "PIXELS", WIDE.shape[0] * WIDE.shape[1])
-    np.testing.assert_array_equal(decode(data), WIDE)
-    monkeypatch.setattr(decoding, "PIXELS", decoding.PIXELS - 1)
-    with pytest.raises(ValueError, match="more than 799 pixels"):
-        decode(data)
+    with at_most(800):
+        np.testing.assert_array_equal(decode(data), WIDE)
+        with at_most(799), pytest.raises(ValueError, match="800 pixels, more than max_pixels=799"):
+            decode(data)
+        np.testing.assert_array_equal(decode(data), WIDE)
+
+
+def test_more_pixels_than_pillow_would_read_may_be_let_in(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # as it was, afterwards
+    data = claiming(20_000, 10_000)
+    with at_most(200_000_000):
+        assert size(data) == (10_000, 20_000)
+        with pytest.raises(OSError, match="truncated"):  # not for its number
+            decode(data)
+    with pytest.raises(ValueError, match="200,000,000 pixels, more than max_pixels=89478485"):
+        size(data)
+
+
+def test_the_limit_is_that_of_the_thread_that_reads():
+    data = encoded(Image.fromarray(WIDE), "png")
+    with at_most(1), ThreadPoolExecutor(1) as others:
+        np.testing.assert_array_equal(others.submit(decode, data).result(), WIDE)
 
 
 def test_it_crosses_processes():

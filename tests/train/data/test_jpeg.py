@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from image_files import ORIENTATION
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -33,7 +34,7 @@ def test_pixels_are_those_of_pillow(size):
 
 def test_all_else_is_left_to_pillow(monkeypatch):
     turned = Image.Exif()
-    turned[jpeg.ORIENTATION] = 6
+    turned[ORIENTATION] = 6
     png = io.BytesIO()
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(png, "PNG")
     others = (written(mode="L"), written(mode="CMYK"), written(exif=turned), png.getvalue())

@@ -299,7 +299,7 @@ def test_voc_folders_with_own_classes(tmp_path):
     with pytest.raises(Refused, match=r"mine' is not VOC itself.*--classes background,NAME,… does"):
         named(f"voc:{root}", "mask")
     found = named(f"voc:{root}", "mask", NAMES).train
-    assert (found.about.mask_classes, found.about.mirror) == (NAMES, False)
+    assert (found.about.mask_classes, found.about.mirror) == (NAMES, None)
     np.testing.assert_array_equal(found[0]["mask"], MASK)
     (root / "labelmap.txt").write_text("# label:color_rgb\nground:0,0,0::\na:9,9,9::\nb:7,8,9::\n")
     about = named(f"voc:{root}", "mask").train.about

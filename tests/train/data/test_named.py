@@ -5,7 +5,7 @@ import pytest
 from image_files import classes
 
 from train.data.arrays import Arrays
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, may_be, named, with_validation
 from train.data.source import About
 from train.data.subset import cut, cut_by_time
 from train.refusal import Refused
@@ -17,8 +17,8 @@ from train.refusal import Refused
         ("fodler:/data/pets", "label", "data='fodler' is unknown; nearest: folder"),
         ("fodler:pets", "label", "data='fodler:pets' is unknown; nearest: .*folder:PATH"),
         ("coco", "labels", "want='labels' is unknown; nearest: label"),
-        ("folder:", "label", "data='folder:' is no folder; a path follows the colon"),
-        (f"voc:{'x' * 300}", "mask", "x' is no folder"),
+        ("folder:", "label", "data='folder:': a path follows the colon"),
+        (f"voc:{'x' * 300}", "mask", "x' is no folder; File name too long"),
         ("folder:~nobody-of-this-name/a", "label", "is no folder; Could not determine home"),
         ("digits", "boxes", "data='digits' has no boxes; it has label"),
         ("digits", "target", "data='digits' has no target; it has label"),
@@ -34,10 +34,14 @@ def test_wrong_names_are_refused_in_one_line(name, want, message):
 
 def test_a_wrong_path_names_the_nearest(tmp_path):
     classes(tmp_path / "pets" / "train", {"a": 1})
-    with pytest.raises(Refused, match=r"is no folder; .*='pest' is unknown; nearest: pets"):
+    with pytest.raises(Refused) as refused:
         named(f"folder:{tmp_path}/pest/x/y")
+    assert str(refused.value) == (
+        f"data='folder:{tmp_path}/pest/x/y': there is no folder {tmp_path}/pest; nearest: "
+        f"{tmp_path}/pets"
+    )
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match=r"is no folder; .*/file is a file"):
+    with pytest.raises(Refused, match=r"data='coco:\S+/file': \S+/file is a file, no folder$"):
         named(f"coco:{tmp_path}/file", "boxes")
     with pytest.raises(Refused, match="has no boxes; it has label"):
         named(f"folder:{tmp_path}/pets", "boxes")
@@ -45,9 +49,23 @@ def test_a_wrong_path_names_the_nearest(tmp_path):
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    classes(tmp_path / "pets", {"a": 5})
+    classes(tmp_path / "pets", {"a": 4, "b": 1})
     found = with_validation(named("folder:~/pets"), 0.25)
     assert [len(part) for part in found] == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "may"),
+    [
+        ("folder:a", "folder:/b", True),
+        ("voc:a", "coco:a", False),
+        ("folder:a", "digits", False),
+        ("cifar10:1.0.0", "cifar10:2.0.0", False),
+        ("folder", "folder:a", False),
+    ],
+)
+def test_names_that_may_be_of_one_set(name, other, may):
+    assert may_be(name, other) == may
 
 
 def in_time():

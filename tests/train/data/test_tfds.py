@@ -17,7 +17,7 @@ from tfds_set import CLASSES, F, picture, pixels_of, png, tfrecord, write_set
 
 from train.data import masks, named, prepare, tfds
 from train.data.decode import Unreadable
-from train.data.judged import MIRRORED
+from train.data.judged import MIRRORED, NOT_MIRRORED, mirror
 from train.data.statistics import measure
 from train.data.subset import cut
 from train.refusal import Refused
@@ -47,7 +47,7 @@ def test_examples_truths_labels_and_about(root):
     np.testing.assert_array_equal(source.labels, np.array([0, 1, 2, 0, 1, 2, 0], np.int32))
     about = source.about
     assert (about.name, about.split, about.classes) == ("tiny", "train", CLASSES)
-    assert (about.shape, about.mirror) == ((5, 4, 3), False)
+    assert (about.shape, about.mirror) == ((5, 4, 3), None)
     assert tfds.splits("tiny") == {"train": 7, "test": 2}
     for outside in (-1, 7):
         with pytest.raises(IndexError):
@@ -140,20 +140,16 @@ def test_reading_imports_no_tensorflow_and_says_nothing(root):
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_mirror_is_true_only_where_someone_has_judged_it(root):
-    letters = [
-        "mnist",
-        "emnist",
-        "kmnist",
-        "svhn_cropped",
-        "omniglot",
-        "cmaterdb",
-        "quickdraw_bitmap",
-    ]
-    assert not MIRRORED.intersection(letters)
+def test_mirror_is_known_only_where_someone_has_judged_it(root):
+    letters = {"mnist", "emnist", "kmnist", "svhn_cropped", "omniglot", "cmaterdb"}
+    assert letters <= NOT_MIRRORED
+    assert not MIRRORED & NOT_MIRRORED
+    assert [mirror(name) for name in ("mnist", "cifar10", "quickdraw_bitmap")] == [
+        False, True, None
+    ]  # fmt: skip
     assert {"cifar10", "cifar100", "fashion_mnist", "imagenet2012"} <= MIRRORED
     builders = tfds_library.list_builders(with_community_datasets=False)
-    assert set(builders) >= MIRRORED
+    assert set(builders) >= MIRRORED | NOT_MIRRORED
     write_set(root, name="cifar10")
     assert tfds.source("cifar10", "train").about.mirror
 
@@ -313,6 +309,14 @@ def test_bad_boxes_name_their_example(root, row, message):
     for read in (source.__getitem__, source.truth):
         with pytest.raises(Refused, match=message):
             read(1)
+
+
+def test_boxes_that_leave_the_image_by_a_rounding_are_clipped_and_counted(root):
+    source = detection(root, "boxed", [((0.0, 0.0, 0.5, 1.01), 0, False)])
+    np.testing.assert_array_equal(source[1]["boxes"], np.float32([[0, 0, 500, 187.5]]))
+    assert source.clipped == {1: 1}
+    write_set(root)
+    assert tfds.source("tiny", "train").clipped == {}
 
 
 def test_what_a_set_lacks_is_refused_with_its_features(root):

@@ -1,3 +1,6 @@
+import codecs
+import hashlib
+import os
 import pickle
 
 import numpy as np
@@ -56,7 +59,7 @@ def test_other_classes_are_the_callers(tmp_path):
     voc(tmp_path, ["a"], [("knife", (1, 1, 4, 3), False)], size=(3, 4))
     source = open_voc(tmp_path, "train", classes=("fork", "knife"))
     np.testing.assert_array_equal(source.truth(0)["box_label"], [1])
-    assert not source.about.mirror
+    assert source.about.mirror is None
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,19 @@ def test_the_fingerprint_sees_annotations(tmp_path):
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_the_fingerprint_sees_content_and_runs_of_earlier_versions_are_known(tmp_path):
+    for place in "ab":
+        voc(tmp_path / place, ["x"], OBJECTS[:1], size=(3, 4))
+    image = tmp_path / "b" / "JPEGImages" / "x.jpg"
+    image.write_bytes(image.read_bytes()[::-1])
+    sources = [open_voc(tmp_path / place, "train") for place in "ab"]
+    assert sources[0].fingerprint != sources[1].fingerprint
+    sizes = [image.stat().st_size, (tmp_path / "b" / "Annotations" / "x.xml").stat().st_size]
+    classes = "\n".join(sources[0].about.classes)
+    before = hashlib.sha256(f"{classes}\nx {sizes}".encode()).hexdigest()
+    assert [source.earlier_fingerprint for source in sources] == [before, before]
+
+
 def test_by_name_with_and_without_an_annotated_test_split(tmp_path):
     root = tmp_path / "VOCdevkit" / "VOC2007"
     for split, names in (("train", "ab"), ("val", "c"), ("test", "def")):
@@ -175,6 +191,141 @@ def test_by_name_with_and_without_an_annotated_test_split(tmp_path):
         named(f"voc:{tmp_path}", want="boxes")
 
 
+@pytest.mark.parametrize("end", [".JPG", ".Jpeg", ".bmp", ".PNG", ".webp", ".tif", ".ppm"])
+@pytest.mark.parametrize("of_mask", [".png", ".PNG", ".bmp", ".tiff"])
+def test_images_and_masks_end_as_they_like(tmp_path, end, of_mask):
+    voc(tmp_path, ["a"], size=(2, 3), mask=MASK)
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    (tmp_path / "SegmentationClass" / "a.png").unlink()
+    image = save(tmp_path / "JPEGImages" / f"a{end}", pixels(2, 3), **LOSSLESS.get(end, {}))
+    save(tmp_path / "SegmentationClass" / f"a{of_mask}", MASK[..., None])
+    source = open_voc(tmp_path, "train", "mask")
+    assert source.name(0) == str(image)
+    example = source[0]
+    if end.lower() not in (".jpg", ".jpeg"):
+        np.testing.assert_array_equal(example["image"], pixels(2, 3))
+    for mask in (example["mask"], source.truth(0)["mask"]):
+        np.testing.assert_array_equal(mask, MASK, strict=True)
+
+
+LOSSLESS = {".webp": {"lossless": True}}
+
+
+def test_annotations_end_in_any_case_too(tmp_path):
+    voc(tmp_path, ["a"], OBJECTS[:1], size=(375, 500))
+    os.rename(tmp_path / "Annotations" / "a.xml", tmp_path / "Annotations" / "A.XML")
+    os.rename(tmp_path / "JPEGImages" / "a.jpg", tmp_path / "JPEGImages" / "A.JPG")
+    for listed in ("a", "A", "a.jpg", "A.JPG"):
+        (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(listed)
+        assert len(open_voc(tmp_path, "train")[0]["boxes"]) == 1
+
+
+def test_a_name_with_a_dot_is_no_ending(tmp_path):
+    voc(tmp_path, ["scan.tif", "v1.2"], OBJECTS[:1])
+    source = open_voc(tmp_path, "train")
+    assert [os.path.basename(source.name(i)) for i in range(2)] == ["scan.tif.jpg", "v1.2.jpg"]
+    for i in range(2):
+        assert len(source[i]["boxes"]) == 1
+
+
+def test_two_images_or_masks_of_a_name_are_refused(tmp_path):
+    voc(tmp_path, ["a", "b"], size=(2, 3), mask=MASK)
+    save(tmp_path / "JPEGImages" / "b.PNG", pixels(2, 3))
+    source = open_voc(tmp_path, "train", "mask")
+    for read in (source.__getitem__, source.truth):
+        with pytest.raises(Unreadable, match=r"example 1: .*one of 2 .*: b\.PNG, b\.jpg"):
+            read(1)
+        read(0)
+    lines = tmp_path / "ImageSets" / "Segmentation" / "train.txt"
+    lines.write_text("a\nb.PNG\n")  # which of them is said
+    source = open_voc(tmp_path, "train", "mask")
+    np.testing.assert_array_equal(source[1]["image"], pixels(2, 3))
+    save(tmp_path / "SegmentationClass" / "b.bmp", MASK[..., None])
+    with pytest.raises(Unreadable, match=r"example 1: .*one of 2 .*: b\.bmp, b\.png"):
+        open_voc(tmp_path, "train", "mask")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("a", "a"),
+        ("  a  ", "a"),
+        ("a  1", "a"),
+        ("a -1", "a"),
+        ("a\t0", "a"),
+        ("two words", "two words"),
+        ("two words -1", "two words"),
+        ("frame 1", "frame 1"),
+        ("frame 1 1", "frame 1"),
+        ("frame 2", "frame 2"),
+        ("a other", "a"),
+        ("a.jpg", "a"),
+        ("two words.JPG 1", "two words"),
+        ("gone with words", "gone with words"),
+        ("gone -1", "gone"),
+    ],
+)
+def test_a_line_names_the_file_that_there_is(tmp_path, line, name):
+    voc(tmp_path, ["a", "two words", "frame 1"], size=(3, 4))
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(line + "\n")
+    assert open_voc(tmp_path, "train").name(0) == str(tmp_path / "JPEGImages" / f"{name}.jpg")
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\r\n \r\n"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_list_is_read_as_every_editor_writes_it(tmp_path, mark, end, last):
+    voc(tmp_path, ["ä", "b"], size=(3, 4))
+    text = end.join(["ä", "b"]) + (end if last else "")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_bytes(mark + text.encode())
+    source = open_voc(tmp_path, "train")
+    assert len(source) == 2
+    assert [source[i]["image"].shape for i in range(2)] == [(3, 4, 3)] * 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_refused_by_name(tmp_path, encoding):
+    voc(tmp_path, ["a"], size=(3, 4))
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_bytes("a\n".encode(encoding))
+    with pytest.raises(Refused, match=r"train\.txt' is in UTF-16; wanted: UTF-8"):
+        open_voc(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda xml: codecs.BOM_UTF8 + xml.encode(),
+        lambda xml: xml.encode("utf-16"),
+        lambda xml: b'<?xml version="1.0" encoding="ISO-8859-1"?>' + xml.encode("latin-1"),
+        lambda xml: b'\n\n<?xml version="1.0" encoding="utf-8"?>\r\n' + xml.encode(),
+    ],
+    ids=["mark", "UTF-16", "latin-1", "blank lines before it"],
+)
+def test_an_annotation_is_read_in_any_encoding(tmp_path, written):
+    voc(tmp_path, ["a"], size=(3, 4))
+    xml = voc_xml(4, 3, [("Käse", (1, 1, 4, 3), False)])
+    (tmp_path / "Annotations" / "a.xml").write_bytes(written(xml))
+    source = open_voc(tmp_path, "train", classes=("Käse",))
+    np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 4, 3]])
+
+
+def test_boxes_that_leave_the_image_by_a_rounding_are_clipped_and_counted(tmp_path):
+    """xmin 0 is a pixel out, xmax 505 of 500 is 1 %."""
+    objects = [("dog", (0, 1, 505, 375), False), ("cat", (1, 1, 9, 9), False)]
+    voc(tmp_path, ["a", "b"], objects)
+    (tmp_path / "Annotations" / "b.xml").write_text(voc_xml(500, 375, objects[1:]))
+    source = open_voc(tmp_path, "train")
+    assert source.clipped == {}
+    for _ in range(2):
+        np.testing.assert_array_equal(source[0]["boxes"], [[0, 0, 500, 375], [0, 0, 9, 9]])
+        source.truth(1)
+        assert source.clipped == {0: 1}
+    far = voc_xml(500, 375, [("dog", (1, 1, 506, 375), False)])
+    (tmp_path / "Annotations" / "b.xml").write_text(far)
+    with pytest.raises(Unreadable, match=r"example 1: box 0, .* lies outside its image"):
+        source[1]
+
+
 def test_bad_requests_are_refused(tmp_path):
     voc(tmp_path, ["a"])
     with pytest.raises(Refused, match="split='tarin' is unknown; nearest: train"):
@@ -191,7 +342,7 @@ def test_a_name_that_no_file_can_have_is_one_example_s_fault(tmp_path):
     voc(tmp_path, ["a", "b"], size=(3, 4))
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n" + "b" * 300)
     source = open_voc(tmp_path, "train")
-    assert len(source.fingerprint) == 64
+    assert len(source.fingerprint) == 66
     assert source[0]["image"].shape == (3, 4, 3)
     with pytest.raises(Unreadable, match="example 1: no name of a file: File name too long"):
         source[1]

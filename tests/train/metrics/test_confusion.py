@@ -20,6 +20,7 @@ from train.metrics.confusion import (
     iou,
     macro,
     micro,
+    occurs,
     over_seen,
     precision,
     recall,
@@ -86,7 +87,7 @@ def test_confusion_adds_up_over_devices_without_gathering_the_batch():
 
 
 def agrees_with_scikit_learn(matrix, labels, predictions):
-    """Every number from the matrix is scikit-learn's from the pairs, all classes of it named."""
+    """Every number from the matrix is scikit-learn's from the pairs; macro, of those that occur."""
     classes = np.arange(len(matrix))
     np.testing.assert_array_equal(
         matrix, sklearn.metrics.confusion_matrix(labels, predictions, labels=classes)
@@ -98,12 +99,13 @@ def agrees_with_scikit_learn(matrix, labels, predictions):
     assert balanced_accuracy(matrix) == pytest.approx(recalls, rel=1e-14)
     for average, ours in (
         (None, lambda values: values),
-        ("macro", macro),
+        ("macro", lambda values: macro(values, matrix)),
         ("micro", lambda values: micro(matrix)),
         ("weighted", lambda values: weighted(values, matrix)),
     ):
+        named = np.unique(labels) if average == "macro" else classes
         expected = sklearn.metrics.precision_recall_fscore_support(
-            labels, predictions, labels=classes, average=average, zero_division=0
+            labels, predictions, labels=named, average=average, zero_division=0
         )
         for metric, theirs in zip((precision, recall, f1), expected[:3], strict=True):
             np.testing.assert_allclose(ours(metric(matrix)), theirs, rtol=1e-14, atol=0)
@@ -159,7 +161,7 @@ def test_accuracy_misleads_where_one_class_is_rare():
     assert balanced_accuracy(finds) == pytest.approx((969 / 990 + 9 / 10) / 2)
     assert (recall(always)[1], precision(always)[1], f1(always)[1]) == (0, 0, 0)
     assert (recall(finds)[1], precision(finds)[1], f1(finds)[1]) == (0.9, 0.3, 0.45)
-    assert macro(f1(always)) < 0.5 < 0.7 < macro(f1(finds))
+    assert macro(f1(always), always) < 0.5 < 0.7 < macro(f1(finds), finds)
     # What weighs classes by their size is misled as well.
     assert weighted(f1(always), always) > 0.98
     assert micro(always) == 0.99
@@ -174,7 +176,24 @@ def test_nothing_counted_is_nothing_right():
     assert accuracy(empty) == balanced_accuracy(empty) == micro(empty) == 0
     for metric in (precision, recall, f1):
         assert metric(empty).tolist() == [0, 0, 0]
-        assert macro(metric(empty)) == weighted(metric(empty), empty) == 0
+        assert macro(metric(empty), empty) == weighted(metric(empty), empty) == 0
+
+
+def test_a_class_that_never_occurs_is_in_no_macro_average():
+    right = np.diag([3, 5, 0])
+    for metric in (precision, recall, f1):
+        assert macro(metric(right), right) == 1
+    taken = np.array([[3, 0, 1], [0, 4, 0], [0, 0, 0]])  # one of the first is taken for the third
+    assert occurs(taken).tolist() == [True, True, False]
+    assert macro(recall(taken), taken) == balanced_accuracy(taken) == (3 / 4 + 1) / 2
+    assert macro(precision(taken), taken) == 1
+    assert macro(f1(taken), taken) == pytest.approx((6 / 7 + 1) / 2)
+
+
+def test_where_every_class_occurs_a_macro_average_is_the_mean_to_the_bit():
+    matrix = np.random.default_rng(3).integers(1, 50, (37, 37))
+    for metric in (precision, recall, f1):
+        assert macro(metric(matrix), matrix) == np.mean(metric(matrix))
 
 
 def test_sums_beyond_int32():

@@ -5,12 +5,14 @@ import io
 import re
 from functools import partial
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import classification_report
 
+from train.data.decode import Unreadable
 from train.data.source import About
 from train.report.classification import (
     PICTURES,
@@ -91,16 +93,21 @@ def test_every_class_has_its_scores():
         row[1:] for row in rows if row[0] == "cat"
     ]
     assert ["<b>dog</b>", *(f"{x}{NARROW}%" for x in ("81.82", "90.00", "85.71")), "10"] in rows
-    assert ["$x^2 & co", *[f"0.00{NARROW}%"] * 3, "0"] in rows
+    assert ["$x^2 & co", "–", "–", "–", "0"] in rows  # it has no example
+
+
+def test_classes_without_examples_are_counted():
+    said = "1 class has no example in the test split and no scores."
+    assert any(said in text for text in part([]).texts)
+    assert not any("no example" in text for text in part([], np.diag([3, 4, 5])).texts)
 
 
 def test_the_averages_are_those_of_scikit_learn():
     """`classification_report` of the same 20 pairs, its third class without examples."""
     rows = part([]).rows
     truth, said = (np.repeat(axis, MATRIX.ravel()) for axis in np.indices((3, 3)).reshape(2, -1))
-    expected = classification_report(
-        truth, said, labels=range(3), output_dict=True, zero_division=0
-    )
+    # Of the labels that occur alone: the third has none, and counts in no average.
+    expected = classification_report(truth, said, output_dict=True, zero_division=0)
     micro = [expected["accuracy"]] * 3
     assert rows[-3:] == [
         [f"{name} average", *(percent(value) for value in three), "20"]
@@ -133,9 +140,45 @@ def test_names_from_the_data_are_text():
     assert "b" not in [tag for tag, _ in found.tags]
     (image,) = (a for tag, a in found.tags if tag == "img" and a.get("class") == "pixels")
     assert image["alt"] == f"<b>dog</b>, taken for $x^2 & co with 98.7{NARROW}%"
-    assert found.texts[-8:] == [
-        *("truth", "<b>dog</b>", "said", "$x^2 & co", "sure", f"98.7{NARROW}%", "no.", "0")
+    assert found.texts[-7:] == [
+        *("truth", "<b>dog</b>", "said", "$x^2 & co", "sure", f"98.7{NARROW}%", "no. 0")
     ]
+
+
+class Files(Pictures):
+    """The same in files, of which one has gone."""
+
+    def name(self, i):
+        return f"/data/pets/test/{'dog' if i % 2 else 'cat'}/<{i}>.jpg"
+
+    def __getitem__(self, i):
+        if i == 3:
+            raise Unreadable(self.name(i), i, "no such file")
+        return super().__getitem__(i)
+
+
+def test_a_mistake_is_named_by_its_file():
+    found = part([mistake(index=7)], source=Files())
+    assert found.texts[-1] == "<7>.jpg"
+    assert ("p", {"class": "place", "title": "test/dog/<7>.jpg"}) in found.tags
+
+
+def test_a_picture_that_cannot_be_read_costs_no_other():
+    found = part([mistake(index=i) for i in (2, 3, 4)], source=Files())
+    pictures = [a for tag, a in found.tags if tag == "img" and a.get("class") == "pixels"]
+    assert len(pictures) == 2
+    assert sum(text.startswith("No picture: Unreadable:") for text in found.texts) == 1
+    assert "<3>.jpg" in found.texts
+
+
+def test_an_example_without_a_picture_is_a_mistake_all_the_same():
+    class Signals(Pictures):
+        def __getitem__(self, i):
+            return {"signal": np.zeros((4, 1), np.float32)}
+
+    found = part([mistake(index=5)], source=Signals())
+    assert "no. 5" in found.texts
+    assert not any("No picture" in text for text in found.texts)
 
 
 def test_the_pictures_are_those_of_the_mistakes():
@@ -191,8 +234,8 @@ def test_the_matrix_is_legible(count):
 
 
 def test_a_name_in_any_script_is_drawn_as_text():
-    names = ("猫", "кот", "a<b$\\frac$")
-    markup = figure(partial(draw_confusion, np.eye(3, dtype=int), names), 'a "b"')
+    names = ("猫", "кот", "a<b$\\frac$", "caf\udce9", "two\nlines", "ไทย \U0001f408")
+    markup = figure(partial(draw_confusion, np.eye(6, dtype=int), names), 'a "b"')
     match = re.fullmatch(r'<img alt="a &#34;b&#34;" width="\d+" height="\d+" src="(.*)">', markup)
     kind, content = match[1].split(",")
     drawn = base64.b64decode(content).decode()
@@ -200,6 +243,10 @@ def test_a_name_in_any_script_is_drawn_as_text():
     assert ">猫</text>" in drawn
     assert ">кот</text>" in drawn
     assert ">a&lt;b$\\frac$</text>" in drawn
+    assert ">caf\\xe9</text>" in drawn
+    assert ">two\\nlines</text>" in drawn
+    assert ">ไทย \U0001f408</text>" in drawn
+    ElementTree.fromstring(drawn)  # it is XML
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,20 @@ def test_a_whole_page_says_nothing(workdir, capsys):
 
 def test_a_name_that_is_no_text_loses_no_page(workdir):
     (workdir / "config.json").write_text(json.dumps({"data": os.fsdecode(b"/data/\xff")}))
-    assert "&#56575;" in write(workdir)[1]
+    assert "<td>/data/\\xff</td>" in write(workdir)[1]
+
+
+def test_the_time_is_that_of_the_summary_once_there_is_one(workdir):
+    (workdir / "summary.json").write_text(json.dumps({"seconds": 7300.4}))
+    assert ("dd", "1,000 steps, 50.5 epochs, 2.0 hours") in Page(write(workdir)[1]).texts
+
+
+def test_a_page_brings_along_the_glyphs_that_its_reader_may_lack(workdir):
+    assert "@font-face" not in write(workdir)[1]
+    page = write(workdir, lead="猫 and 한국어")[1]
+    assert page.count("@font-face") == 1
+    assert len(page) - len(write(workdir)[1]) < 10_000  # these five alone
+    Page(page)
 
 
 def test_an_older_runs_speed_is_on_the_same_chart(workdir):

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from train.data.decode import Unreadable
 from train.data.source import About
 from train.report.segmentation import (
     IGNORED,
@@ -50,12 +51,13 @@ GUESS = np.array([[0, 1, 1], [2, 0, 0]], np.uint8)
 
 def kept(count):
     mask = zlib.compress(GUESS.tobytes())
-    return [{"index": i, "iou": i / 40, "shape": (2, 3), "mask": mask} for i in range(count)]
+    same = {"pixel_accuracy": 0.8, "shape": (2, 3), "mask": mask}
+    return [{"index": i, "iou": i / 40, **same} for i in range(count)]
 
 
-def part(matrix, examples):
+def part(matrix, examples, source=None):
     summary = Summary({}, {"confusion": np.array(matrix), "worst": examples})
-    return str(segmentation_part(summary, ABOUT, Pictures()))
+    return str(segmentation_part(summary, ABOUT, source or Pictures()))
 
 
 def images(page):
@@ -103,6 +105,26 @@ def test_the_worst_come_first_and_typical_ones_after():
     places = [int(n) for n in re.findall(r"no\. (\d+):", typical)]
     assert places == [2, 7, 12, 17, 22, 27]
     assert len(places) == TYPICAL
+
+
+class Files(Pictures):
+    """The same in files, of which one has gone."""
+
+    def name(self, i):
+        return f"/data/pets/JPEGImages/{i}.jpg"
+
+    def __getitem__(self, i):
+        if i == 1:
+            raise Unreadable(self.name(i), i, "no such file")
+        return super().__getitem__(i)
+
+
+def test_images_are_named_by_their_files_and_one_that_is_lost_costs_no_other():
+    page = part(np.eye(3, dtype=int), kept(3), Files()).split("Typical images")[0]
+    said = f"{2.5:.1f}{NARROW}%, 20.0{NARROW}% of the pixels wrong"
+    assert f'<p title="JPEGImages/1.jpg">1.jpg: mean IoU {said}' in page
+    assert page.count('<div class="four">') == 2
+    assert page.count("No picture: Unreadable:") == 1
 
 
 def test_no_example_no_gallery():

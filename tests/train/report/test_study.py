@@ -74,6 +74,14 @@ def test_every_value_and_what_they_come_to(tmp_path):
     assert "seed &lt;1&gt;" in text
 
 
+def test_what_the_runs_have_in_common_is_said(tmp_path):
+    assert '<dl class="facts">' not in page(tmp_path)[1]
+    text = page(tmp_path, facts={"Data": "folder:<pets>", "Model": "lenet5"})[1]
+    assert re.findall("<d[td]>(.*?)</d[td]>", text) == [
+        *("Data", "folder:&lt;pets&gt;", "Model", "lenet5")
+    ]
+
+
 def test_links_are_relative_and_quoted(tmp_path):
     links = {"seed 0": "seed_0/report.html", "seed <1>": 'a "b" #1?/report.html'}
     table, _ = page(tmp_path, links=links | {"seed 3": "javascript:alert(1)"})

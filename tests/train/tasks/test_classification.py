@@ -14,7 +14,7 @@ from train.optim import moving_average, scale_by_rate
 from train.state import initial
 from train.step import training_step
 from train.tasks.classification import classification, summarise
-from train.tasks.task import Ratio
+from train.tasks.task import Predictions, Ratio
 
 
 class Fixed(nn.Module):
@@ -134,6 +134,19 @@ def test_summary_and_its_tables():
     assert scalars["count"] == 3
     assert scalars["accuracy"] == pytest.approx(2 / 3)
     assert [one["index"] for one in tables["mistakes"]] == [2, 1]
+    assert tables["predictions"] == Predictions(
+        indices=[0, 1, 2],
+        columns={"truth": [0, 0, 1], "prediction": [0, 2, 0], "score": [0.9, 0.6, 0.8]},
+        classes=("truth", "prediction"),
+    )
+
+
+def test_a_class_that_the_split_lacks_is_in_no_macro_average():
+    """All is right, and of the third class there is nothing to be right about."""
+    sums = {"loss": Ratio(0.0, 5.0), "confusion": np.diag([2, 3, 0])}
+    scalars, _ = summarise(sums, [])
+    for name in ("accuracy", "balanced_accuracy", "precision", "recall", "f1"):
+        assert scalars[name] == 1, name
 
 
 @pytest.mark.usefixtures("strict_dtypes")

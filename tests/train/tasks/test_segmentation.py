@@ -144,6 +144,11 @@ def test_figures_are_scikit_learns(absent):
         for t, g, c in zip(truth, guess, counted, strict=True)
     ]
     assert [one["index"] for one in worst] == np.argsort(each, kind="stable").tolist()
+    found = summary.tables["predictions"]
+    assert [*found.indices] == [*range(6)]
+    assert found.columns["miou"] == pytest.approx(each)
+    right = [float(np.mean(t[c] == g[c])) for t, g, c in zip(truth, guess, counted, strict=True)]
+    assert found.columns["pixel_accuracy"] == pytest.approx(right)
     assert worst[0]["iou"] == pytest.approx(min(each))
     shown = np.frombuffer(zlib.decompress(worst[0]["mask"]), np.uint8).reshape(worst[0]["shape"])
     np.testing.assert_array_equal(shown, guess[worst[0]["index"]])
@@ -170,6 +175,9 @@ def test_an_example_without_a_pixel_that_counts_is_counted_and_not_ranked():
     alone = summary_of(task(), [first], np.asarray(first["mask"]))
     assert summary.scalars["loss"] == pytest.approx(alone.scalars["loss"])
     assert [one["index"] for one in summary.tables["worst"]] == [0]
+    found = summary.tables["predictions"]
+    assert [*found.indices] == [0, 1]
+    assert all(np.isnan(column[1]) for column in found.columns.values())
 
 
 def test_pixels_are_counted_beyond_what_float32_and_int32_hold():

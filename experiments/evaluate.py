@@ -1,0 +1,155 @@
+"""How good a trained network is on another split or another set: the page of a run, once more.
+
+    python experiments/evaluate.py RUN                        its test split, as it was judged
+    python experiments/evaluate.py RUN --split validation
+    python experiments/evaluate.py RUN --data folder:OTHER    or where the data of RUN have moved to
+
+Classes are matched by name. The page, `summary.json` and `predictions.csv` go to
+RUN/evaluations/<data>-<split>/; what the run has left stays as it is.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
+
+from train import cli, workdir
+from train.assess import finite
+from train.cli import at_home
+from train.experiment import positive
+from train.opened import opened
+from train.refusal import Refused
+from train.remeasure import measure, remeasured
+from train.report.page import write_report
+from train.report.predictions import write_predictions
+from train.stop import Interrupted, Stop, Stopped
+from train.tasks.task import Summary
+from train.terminal import Terminal
+
+EVALUATIONS = "evaluations"
+LONGEST = 60
+"""Characters of a data set's name in that of a directory."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        run: the directory of a run.
+        data: a set as the run's experiment takes it, "folder:PATH" for one; "" is the run's own.
+        split: of the set. The validation split is the run's own cut where the set has none.
+        step: whose checkpoint; by default the one that the run's test split was judged by.
+        out: where the page and the summary go; by default below the run.
+        devices: how many to use; as many as the run by default.
+        backend: who computes convolutions and batch normalisation; the run's own by default.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    data: str = ""
+    split: Literal["test", "validation", "train"] = "test"
+    step: int | None = None
+    out: Path | None = None
+    devices: int | None = None
+    backend: Literal["", "auto", "onednn", "jax", "xla"] = ""
+
+    def __post_init__(self) -> None:
+        if self.devices is not None:
+            positive(self, "devices")
+
+
+def place(config: Config, data: str, step: int) -> Path:
+    """Where the result goes: `config.out`, else a directory of its own in that of the run.
+
+    Raises:
+        Refused: it can't be written, or is that of a run, which keeps its own report.
+    """
+    found = config.out
+    if found is None:
+        name = re.sub("[^a-z0-9_.-]+", "-", data.lower())[-LONGEST:]
+        name += f"-{config.split}" + ("" if config.step is None else f"-step-{step}")
+        found = at_home(config.run) / EVALUATIONS / name
+        if (workdir.read(found, workdir.SUMMARY) or {}).get("data", data) != data:
+            digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
+            found = found.with_name(f"{name}-{digest}")  # two sets of one name
+    if (found / workdir.CONFIG).exists():
+        raise Refused(f"out={str(found)!r} holds a run, which keeps its own report")
+    workdir.make(found)
+    return found
+
+
+def main(config: Config) -> Summary:
+    """Measure, and leave a page and a summary.
+
+    Raises:
+        Refused: the request can't be met.
+        Stopped: by a signal; nothing is written.
+    """
+    path = at_home(config.run)
+    run = opened(path, step=config.step, backend=config.backend or None)
+    terminal = Terminal(Console(), 0)
+    terminal.say(f"{run.config.model} on {run.config.data}, step {run.step}: {path}")
+    what = remeasured(run, config.data, config.split)
+    recipe, source = what.recipe, what.source
+    lead = f"The {config.split} split of {recipe.data}, by the weights of step {run.step}."
+    began = ((workdir.read(path, workdir.PROVENANCE) or {}).get("data") or {}).get(config.split)
+    if what.own and began not in (None, source.fingerprint):
+        lead += " It is not as it was when the run began."
+    terminal.say(lead)
+    out = place(config, recipe.data, run.step)
+    live = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn())
+    with (
+        Progress(*columns, console=live, transient=True, disable=not live.is_terminal) as bar,
+        Stop() as stop,
+    ):
+        batches = bar.add_task("", total=-(-len(source) // recipe.batch_size))
+
+        def stopping() -> bool:
+            bar.advance(batches)
+            return stop()
+
+        try:
+            summary = measure(what, devices=config.devices, stopping=stopping)
+        except Interrupted:
+            assert stop.signal is not None
+            raise Stopped(stop.signal) from None
+    found = {
+        "run": str(path),
+        "experiment": run.module.__name__,
+        "data": recipe.data,
+        "split": config.split,
+        "model": recipe.model,
+        "evaluated_step": run.step,
+        **{f"{config.split}/{name}": finite(one) for name, one in summary.scalars.items()},
+    }
+    workdir.write(out / workdir.SUMMARY, found)
+    write_predictions(out, summary, source)
+    page = write_report(
+        path,
+        f"{recipe.model} on {recipe.data}",
+        summary,
+        source.about,
+        source,
+        run.parts.report,
+        lead=lead,
+        say=terminal.say,
+        into=out,
+    )
+    terminal.evaluation(run.step, config.split, summary.scalars)
+    terminal.say(f"  {page}")
+    return summary
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command(Config, main, __doc__))

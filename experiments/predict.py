@@ -1,0 +1,175 @@
+"""What trained networks say of pictures: classes with their scores, or masks over the pictures.
+
+    python experiments/predict.py RUN photo.jpg photos/ "more/*.png"
+    python experiments/predict.py RUN photos/ --out predictions.csv --top 1
+    python experiments/predict.py RUN photos/ --pictures painted/ --masks masks/
+    python experiments/predict.py RUN RUN RUN photos/                     their average
+
+RUN is the directory of a run, or one with a run for each of several seeds, which are averaged.
+Every picture is brought to what the run's evaluation saw. A file that can't be read is named, the
+others are told, and the exit code is then 1.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from train import cli, results, workdir
+from train.data.decode import at_most, picture
+from train.data.finding import find
+from train.data.source import extent_said
+from train.experiment import nonnegative, positive
+from train.opened import Opened, opened
+from train.predict import kind_of, predictions, refuse_different
+from train.refusal import Failed, Refused, choose
+from train.report.names import legible
+from train.shown import Shown
+from train.stop import Stop, Stopped
+from train.terminal import Terminal
+
+METAVAR = "RUN [RUN ...] INPUT [INPUT ...]"
+COLUMNS = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is predicted.
+
+    Attributes:
+        paths: one or more runs, then pictures, folders with all that is below them, or patterns.
+        out: a file with a line a picture, .csv or .jsonl.
+        pictures: a folder for PNGs: the mask over the picture, or the picture with its class.
+        masks: a folder for masks alone, PNGs of the picture's size with the classes in a palette.
+        top: classes that a line on the terminal names.
+        batch_size: pictures at a time; 0 takes as many as the run did.
+        backend: who computes convolutions and batch normalisation, see `models.backends`.
+    """
+
+    paths: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar=METAVAR)]
+    out: Path | None = None
+    pictures: Path | None = None
+    masks: Path | None = None
+    top: int = 3
+    batch_size: int = 0
+    backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
+
+    def __post_init__(self) -> None:
+        positive(self, "top")
+        nonnegative(self, "batch_size")
+        if self.out is not None:
+            choose("out ending", self.out.suffix.lower(), results.ENDINGS)
+
+
+def runs_and_inputs(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The directories of runs, which come first, and the rest; of several seeds one each."""
+    count = next((i for i, path in enumerate(paths) if not _holds_run(path)), len(paths))
+    if not count:
+        raise Refused(f"run={paths[0] if paths else ''!r} holds no run: it comes first")
+    found: list[Path] = []
+    for path in map(cli.at_home, paths[:count]):
+        seeds = (workdir.read(path, workdir.CONFIG) or {}).get("seeds") or []
+        found += [path / f"seed_{seed}" for seed in seeds] or [path]
+    return found, [*paths[count:]]
+
+
+def _holds_run(path: str) -> bool:
+    return (cli.at_home(path) / workdir.CONFIG).is_file()
+
+
+def outputs(config: Config, files: Sequence[Path], kind: Shown) -> dict[str, list[Path]]:
+    """Option -> where each file's PNG goes; none is written over a picture that was given."""
+    folders = {"pictures": config.pictures, "masks": config.masks}
+    asked = {option: folder for option, folder in folders.items() if folder is not None}
+    if "masks" in asked and kind.mask is None:
+        raise Refused(f"masks={str(config.masks)!r}: what the run predicts are no masks")
+    if len({os.path.realpath(folder) for folder in asked.values()}) < len(asked):
+        raise Refused(f"masks={str(config.masks)!r} is the folder of the pictures; name another")
+    names, given = results.names(files), {os.path.realpath(file) for file in files}
+    found = {option: [folder / name for name in names] for option, folder in asked.items()}
+    for option, paths in found.items():
+        if taken := [path for path in paths if os.path.realpath(path) in given]:
+            raise Refused(f"{option}={str(asked[option])!r} would write over {str(taken[0])!r}")
+    return found
+
+
+def told(runs: Sequence[Opened], others: Sequence[Path]) -> list[str]:
+    """What is said before the first picture."""
+    said = [
+        f"{run.config.model} on {run.config.data}, step {run.step}: {run.config.workdir}"
+        for run in runs
+    ]
+    said += dict.fromkeys(
+        f"Every picture is brought to what all of {run.about.name} are: {extent_said(run.about)}."
+        for run in runs
+        if run.parts.host is None
+    )
+    if others:
+        some = ", ".join(path.name for path in others[:4]) + (", …" if len(others) > 4 else "")
+        said.append(f"Files that are no pictures by their names are left alone: {some}.")
+    return said
+
+
+def main(config: Config) -> None:
+    """Predict, print and write.
+
+    Raises:
+        Refused: the request can't be met.
+        Failed: some of the files can't be read; the others are told.
+        Stopped: by a signal; what was told is written.
+    """
+    paths, inputs = runs_and_inputs(config.paths)
+    apart = [path for path in (config.pictures, config.masks) if path is not None]
+    files, others = find(inputs, apart)
+    runs = [opened(path, backend=config.backend) for path in paths]
+    refuse_different(runs)
+    kind, about = kind_of(runs[0]), runs[0].about
+    pngs, most = outputs(config, files, kind), min(run.config.max_pixels for run in runs)
+    console = Console()
+    # Its bar must not stand among what is piped on.
+    live = console if console.is_terminal else Console(stderr=True)
+    say, unread = Terminal(console, 0).say, 0
+    for line in told(runs, others):
+        Terminal(live, 0).say(legible(line))
+    with (
+        contextlib.nullcontext() if config.out is None else results.Lines(config.out) as lines,
+        Progress(*COLUMNS, console=live, transient=True, disable=not live.is_terminal) as progress,
+        Stop() as stop,
+    ):
+        for one in progress.track(
+            predictions(runs, files, config.batch_size or None), total=len(files), description=""
+        ):
+            if stop.signal is not None:
+                raise Stopped(stop.signal)
+            file, found = files[one.at], one.found
+            if found is None:
+                unread += 1
+                Terminal(live, 0).say(legible(one.why))
+                continue
+            say(f"{legible(str(file))}  {legible(kind.words(found, about, config.top))}")
+            if lines is not None:
+                lines.add({"file": str(file), **kind.row(found, about)})
+            if "pictures" in pngs:
+                with at_most(most):
+                    image = kind.drawn(picture(file, one.at), found, about)
+                results.save(image, pngs["pictures"][one.at])
+            if "masks" in pngs and kind.mask is not None:
+                results.save(kind.mask(found, about), pngs["masks"][one.at])
+    for written in filter(None, (config.out, *apart)):
+        say(f"  {legible(str(written))}")
+    if unread:
+        raise Failed(f"{unread} of {len(files)} files can't be read; they are named above")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command(Config, main, __doc__))

@@ -1,0 +1,65 @@
+"""What is written of predictions: lines, and names of pictures."""
+
+import csv
+import json
+import os
+import pathlib
+
+import pytest
+
+from train.refusal import Refused
+from train.results import Lines, names
+
+ROWS = [
+    {"file": "a, b.jpg", "score": 0.25, "scores": {"x": 0.75, "é": 0.25}},
+    {"file": os.fsdecode(b"\xff\nc.jpg"), "score": 0.5, "scores": {"x": 0.5, "é": 0.5}},
+]
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "new" / "p.csv"
+    with Lines(path) as lines:
+        for row in ROWS:
+            lines.add(row)
+            assert path.stat().st_size  # there at once
+    with path.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [*found[0]] == ["file", "score", "scores.x", "scores.é"]
+    assert found[0]["file"] == "a, b.jpg"
+    assert found[1]["file"] == "\\udcff\nc.jpg"
+    assert float(found[0]["scores.x"]) == 0.75
+
+
+def test_json_keeps_names_that_are_not_utf_8(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text("of before")
+    with Lines(path) as lines:
+        for row in ROWS:
+            lines.add(row)
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == ROWS
+
+
+def test_another_ending_and_a_folder_that_cannot_be(tmp_path):
+    with pytest.raises(Refused, match=r"'\.xlsx' is unknown; nearest: \.csv, \.jsonl"):
+        Lines(tmp_path / "p.xlsx")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match="can't be made"):
+        Lines(tmp_path / "file" / "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["a/x.jpg", "b/x.jpg"], ["a/x.png", "b/x.png"]),
+        (["a/x.jpg"], ["x.png"]),
+        (["x.jpg", "x.tif"], ["x.png", "x.tif.png"]),
+        (["x.jpg", "X.jpg", "x.JPG"], ["x.png", "X.jpg.png", "x.JPG-2.png"]),
+        (["x.png.png", "x.png", "x.jpg"], ["x.png.png", "x.png", "x.jpg.png"]),
+        (["../up/x", "y"], ["up/x.png", "here/y.png"]),
+        ([], []),
+    ],
+)
+def test_no_two_pictures_have_one_name(given, wanted, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert [str(name) for name in names([*map(pathlib.Path, given)])] == wanted

@@ -1,0 +1,76 @@
+"""What predictions become: their mean over runs, a row, a line, a picture."""
+
+import numpy as np
+import pytest
+
+from train import shown as module
+from train.data.masks import colours
+from train.data.source import About
+from train.refusal import Refused
+from train.shown import CLASSES, MASKS, shown
+
+ABOUT = About("x", "train", ("cat", "dog", "eel"), True)
+MASKED = About("x", "train", (), True, mask_classes=("ground", "a", "b"), colours=colours(3))
+IMAGE = np.full((3, 4, 3), 100, np.uint8)
+
+
+def test_scores():
+    kept = [{"scores": np.float32(one)} for one in ([0.5, 0.25, 0.25], [0.0, 0.75, 0.25])]
+    mean = CLASSES.joined(kept)
+    assert mean.tolist() == [0.25, 0.5, 0.25]
+    assert CLASSES.row(mean, ABOUT) == {
+        "prediction": "dog", "score": 0.5, "scores": {"cat": 0.25, "dog": 0.5, "eel": 0.25},
+    }  # fmt: skip
+    assert CLASSES.words(mean, ABOUT, 2) == "dog 0.5000  cat 0.2500"
+    drawn = np.asarray(CLASSES.drawn(IMAGE, mean, ABOUT))
+    left = (drawn.shape[1] - 4) // 2
+    np.testing.assert_array_equal(drawn[:3, left : left + 4], IMAGE)
+    assert (drawn[3:] < 100).any()  # words
+
+
+def test_a_mask_of_one_run_goes_to_the_pixels_of_the_source():
+    """A picture of 2 x 4, halved in width, lay in the second row of a mask of 4 x 2."""
+    mask = np.array([[0, 0], [1, 2], [2, 1], [0, 0]], np.uint8)
+    matrix = np.array([[0.5, 0, 0], [0, 1, 1], [0, 0, 1]], np.float32)
+    kept = {"mask": mask, "matrix": matrix, "size": np.array([2, 4])}
+    found = MASKS.joined([kept])
+    assert found.tolist() == [[1, 1, 2, 2], [2, 2, 1, 1]]
+    assert MASKS.row(found, MASKED) == {
+        "height": 2, "width": 4, "shares": {"ground": 0.0, "a": 0.5, "b": 0.5},
+    }  # fmt: skip
+    assert MASKS.words(found, MASKED, 3) == "a 50.0 %  b 50.0 %"
+
+
+@pytest.mark.parametrize("strip", [1, 2**24])
+def test_masks_of_runs_at_several_sizes_are_averaged_in_the_source(strip, monkeypatch):
+    monkeypatch.setattr(module, "STRIP", strip)
+    rng = np.random.default_rng(0)
+    kept, total = [], np.zeros((6, 8, 3))
+    for k in (1, 2):  # one saw the picture as it is, one at half its size
+        probabilities = rng.random((6 // k, 8 // k, 3), np.float32)
+        matrix = np.diag([1 / k, 1 / k, 1]).astype(np.float32)
+        kept.append(
+            {"probabilities": probabilities, "matrix": matrix, "size": np.array([6, 8], np.int32)}
+        )
+        total += probabilities.repeat(k, 0).repeat(k, 1)
+    np.testing.assert_array_equal(MASKS.joined(kept), total.argmax(-1))
+
+
+def test_pictures_of_masks():
+    mask = np.array([[0, 1, 2, 0]] * 3, np.uint8)
+    painted = np.asarray(MASKS.drawn(IMAGE, mask, MASKED))
+    assert painted.shape == IMAGE.shape
+    assert painted[0, 1].tolist() == [114, 50, 50]  # half of (128, 0, 0)
+    assert painted[0, 0].tolist() == [100, 100, 100]
+    assert MASKS.mask is not None
+    png = MASKS.mask(mask, MASKED)
+    assert png.mode == "P"
+    np.testing.assert_array_equal(np.asarray(png), mask)
+    assert png.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+def test_which_way_predictions_are_shown():
+    assert shown(np.zeros((2, 3))) is CLASSES
+    assert shown({"mask": 0, "probabilities": 0}) is MASKS
+    with pytest.raises(Refused, match="predicts boxes, scores can't be shown yet"):
+        shown({"boxes": 0, "scores": 0})

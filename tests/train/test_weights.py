@@ -1,0 +1,386 @@
+"""What a run starts from: another run, and files with and without a head; what is refused."""
+
+import dataclasses
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from experiments import classify, resnet_cifar, segment
+from models.pretrained import torchvision
+from train import workdir
+from train.data.arrays import Arrays
+from train.data.named import Splits
+from train.data.source import About
+from train.experiment import RUNTIME
+from train.finetune import Weights
+from train.opened import opened
+from train.prepared import prepare
+from train.refusal import Refused
+from train.run import run, starting_weights
+from train.seal import flat
+from train.weights import (
+    IMAGENET,
+    check_channels,
+    fitted,
+    of_classes,
+    of_file,
+    of_run,
+    statistics_of,
+)
+
+SHORT = {"steps": 1, "warmup_steps": 0, "batch_size": 4, "ema": 0.0, "devices": 1, "size": 32}
+ALL = "backbone,hidden1,head"
+"""Frozen, so that what a run ends with is what it began from."""
+
+
+def drawn(classes, split, low=0, channels=1):
+    """Images of 8x8 of which the darkest pixel is `low`."""
+    rng = np.random.default_rng(low)
+    images = rng.integers(low, 256, (8, 8, 8, channels), np.uint8)
+    about = About("drawn", split, classes, mirror=False, shape=(8, 8, channels))
+    return Arrays({"image": images, "label": np.arange(8) % len(classes)}, about)
+
+
+def on(*classes, low=0, channels=1, experiment=classify):
+    """An experiment on drawn images of some classes."""
+
+    def splits(config):
+        del config
+        return Splits(*(drawn(classes, name, low, channels) for name in Splits._fields))
+
+    return SimpleNamespace(
+        __name__=experiment.__name__,
+        Config=experiment.Config,
+        build=experiment.build,
+        splits=splits,
+    )
+
+
+def config(**fields):
+    return classify.Config(**{"data": "drawn", "model": "lenet5", **SHORT, **fields})
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A run of LeNet-5 on grey images of three classes."""
+    path = tmp_path_factory.mktemp("runs") / "first"
+    run(on("a", "b", "c"), config(workdir=path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def second(first, tmp_path_factory):
+    """A run that started from it, on brighter images of other classes, and the first one gone."""
+    path = tmp_path_factory.mktemp("later")
+    moved = path / "first"
+    shutil.copytree(first, moved)
+    run(
+        on("a", "c", "b", low=100),
+        config(init_from=str(moved), freeze=ALL, workdir=path / "second"),
+    )
+    shutil.rmtree(moved)
+    return path / "second"
+
+
+def test_backbone_and_statistics_are_those_of_the_run(first, second):
+    before, after = opened(first), opened(second)
+    old, new = flat(before.variables), flat(after.variables)
+    assert {path for path in old if not np.array_equal(old[path], new[path])} == {
+        "params/head/kernel",  # of other classes, as many of them
+        "params/head/bias",
+    }
+    images = np.full((1, 8, 8, 1), 200, np.uint8)
+    x = [each.parts.task.inputs({"image": images}) for each in (before, after)]
+    np.testing.assert_array_equal(*x)
+    assert before.about.mean[0] < after.about.mean[0] - 30
+    assert after.config.init_statistics == (before.about.mean, before.about.std)
+
+
+def test_where_they_came_from_is_in_the_provenance(first, second):
+    found = json.loads((second / "provenance.json").read_text())
+    assert len(found["weights"]) == 64
+    assert found["weights_from"] == {
+        "workdir": str(second.parent / "first"),
+        "experiment": "experiments.classify",
+        "model": "lenet5",
+        "data": "drawn",
+        "step": 1,
+    }
+    assert "weights_from" not in json.loads((first / "provenance.json").read_text())
+
+
+def test_a_run_goes_on_where_the_first_one_is_gone(second, capsys):
+    asked = config(init_from=str(second.parent / "first"), freeze=ALL, workdir=second)
+    for again in (asked, dataclasses.replace(opened(second).config, workdir=second)):
+        run(on("a", "c", "b", low=100), again)
+        assert "is at its last step, 1." in capsys.readouterr().out
+    with pytest.raises(Refused, match="no such file or directory"):
+        run(on("a", "c", "b"), dataclasses.replace(asked, workdir=second.parent / "third"))
+    assert not (second.parent / "third").exists()
+
+
+def test_the_same_classes_keep_the_head_and_seeds_share_what_they_start_from(
+    first, tmp_path, capsys
+):
+    asked = config(init_from=str(first), freeze=ALL, workdir=tmp_path / "study", seeds=(0, 1))
+    run(on("a", "b", "c", low=100), asked)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Starts anew" not in said
+    assert said.count("Starts from the weights of step 1 of the run in") == 2
+    old = flat(opened(first).variables)
+    for seed in (0, 1):
+        found = opened(tmp_path / "study" / f"seed_{seed}")
+        for path, value in flat(found.variables).items():
+            np.testing.assert_array_equal(value, old[path], err_msg=path)
+        assert found.config.init_statistics == (opened(first).about.mean, opened(first).about.std)
+    with pytest.raises(Refused, match="holds several runs: take one of them, such as seed_0, seed"):
+        statistics_of("lenet5", str(tmp_path / "study"))
+
+
+def test_a_chain_of_runs_keeps_the_first_statistics(first, second):
+    mean, std = statistics_of("lenet5", str(second))
+    assert (mean, std) == (opened(first).about.mean, opened(first).about.std)
+
+
+def test_another_recipe_of_a_run_finds_its_own(first, second):
+    """A recipe that was opened and changed does not keep the statistics of what it began from."""
+    old = opened(second).config
+    other = dataclasses.replace(old, init_from=str(first), workdir=None).remembering(None)
+    assert other.init_statistics == statistics_of("lenet5", str(first))
+    none = dataclasses.replace(old, init_from="", freeze="", workdir=None).remembering(None)
+    assert none.init_statistics == ()
+    assert none.statistics(opened(second).about) == (
+        opened(second).about.mean,
+        opened(second).about.std,
+    )
+
+
+def test_a_run_of_another_experiment(first, tmp_path):
+    """ResNet-20 of `resnet_cifar`, whose weights are never trained here, for `classify`."""
+    about = dataclasses.replace(opened(first).about, classes=("a", "b"))
+    workdir.write_config(
+        tmp_path, resnet_cifar.__name__, resnet_cifar.Config(data="drawn", model="resnet20")
+    )
+    workdir.write(tmp_path / workdir.ABOUT, about)
+    assert statistics_of("resnet20", str(tmp_path)) == (about.mean, about.std)
+    with pytest.raises(Refused, match=r"has no checkpoint yet"):
+        of_run("resnet20", str(tmp_path))
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def test_what_is_no_run_is_one_line(first, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    many = tmp_path / "many"
+    for number in range(30):
+        (many / f"run{number:02}").mkdir(parents=True)
+        shutil.copy(first / "config.json", many / f"run{number:02}")
+    for path, words in (
+        (tmp_path / "nowhere", "there is no such file or directory"),
+        (tmp_path / "nowhere.pth", "there is no such file or directory"),
+        (empty, r"holds no run: it has no config\.json and about\.json"),
+        (many, "is no run, it holds 30 runs: take one of them, run00, run01, run02, run03 and 26"),
+        (first.parent, "is no run, it holds a run: take one of them, first"),
+        (first / "checkpoints" / "1", f"holds no run, but lies in one: '{first}'"),
+        (many / "run00", "holds no run"),
+    ):
+        with pytest.raises(Refused, match=words) as caught:
+            config(init_from=str(path)).remembering(None)
+        assert str(caught.value).startswith(f"init_from={str(path)!r}")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_another_network_is_refused(first, tmp_path):
+    with pytest.raises(Refused, match="is a run of lenet5, not of resnet18's backbone"):
+        config(init_from=str(first), model="resnet18").remembering(None)
+    values = json.loads((first / "config.json").read_text())
+    shutil.copytree(first, tmp_path / "odd")
+    # Under the same name another width.
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(values | {"model": "lenet5_1998"}))
+    with pytest.raises(Refused, match="a run of lenet5_1998, not of lenet5's backbone"):
+        of_run("lenet5", str(tmp_path / "odd"))
+
+
+def test_damaged_weights_of_a_run_are_one_line(first, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(first, copy)
+    record = copy / "checkpoints" / "1" / "record" / "metadata"
+    record.write_text(record.read_text().replace("float32", "float16"))
+    with pytest.raises(Refused, match=r"init_from=.*: the checkpoint of step 1 is damaged"):
+        of_run("lenet5", str(copy))
+
+
+def test_images_of_other_channels_are_refused(first, tmp_path):
+    grey, colour = ((1.0,), (1.0,)), IMAGENET
+    for statistics, channels in ((grey, 1), (colour, 3), (colour, 1)):
+        check_channels(statistics, channels, "w")
+    for statistics, channels in ((grey, 3), (colour, 4), (colour, 2)):
+        with pytest.raises(Refused, match=rf"these have {channels} channels"):
+            check_channels(statistics, channels, "w")
+    with pytest.raises(Refused, match=r"takes images of 1 channel\(s\), and these have 3 channels"):
+        run(on("a", "b", channels=3), config(init_from=str(first), workdir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "field", [{"freeze": "backbone"}, {"frozen_norm": True}, {"backbone_rate": 0.1}]
+)
+def test_what_needs_trained_weights_is_refused_without(field, tmp_path):
+    (name, value), *_ = field.items()
+    asked = config(model="resnet20", workdir=tmp_path / "run", **field)
+    with pytest.raises(Refused, match=f"{name}={value!r} needs trained weights: init_from is emp"):
+        run(on("a", "b"), asked)
+    assert not (tmp_path / "run").exists()
+    assert asked.remembering(asked) == asked  # a run that is there goes on as it began
+    usual = config(freeze="", frozen_norm=False, backbone_rate=1.0)
+    assert usual.remembering(None) == usual
+
+
+def test_of_a_segmenter_too():
+    asked = segment.Config(freeze="backbone", model="fcn8s")
+    with pytest.raises(Refused, match="freeze='backbone' needs trained weights"):
+        asked.remembering(None)
+
+
+# --- paths -------------------------------------------------------------------------------------
+
+
+def test_the_home_directory_is_read_in_a_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for kind in (classify.Config, segment.Config):
+        assert kind(init_from="~/w.pth").init_from == str(tmp_path / "w.pth")
+    (tmp_path / "w.pth").touch()
+    found = config(init_from="~/w.pth", model="resnet18").remembering(None)
+    assert (found.init_from, found.init_statistics) == (str(tmp_path / "w.pth"), ())
+    with pytest.raises(Refused, match="torchvision has no weights of lenet5"):
+        config(init_from="~/w.pth").remembering(None)
+    assert config(init_from="~nobody-of-this-name/w").init_from == "~nobody-of-this-name/w"
+
+
+def test_only_a_run_can_change_what_is_recorded():
+    assert "init_statistics" not in RUNTIME
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    """torchvision's tensors of ResNet-18, each of one number, no two of the same."""
+    found = enumerate(torchvision.tensors("resnet18", 10).values(), 1)
+    return {t.name: np.full(t.shape, number / 1024, np.float32) for number, t in found}
+
+
+def test_a_file_without_a_head_leaves_it_out_and_says_so(resnet18, tmp_path):
+    names = {f"module.{k}": v for k, v in resnet18.items() if not k.startswith("fc.")}
+    save_file(
+        names | {"projector.0.weight": np.zeros((3, 3), np.float32)}, tmp_path / "w.safetensors"
+    )
+    found = of_file("resnet18", str(tmp_path / "w.safetensors"))
+    assert {*found.variables["params"]} == {"backbone"}
+    kernel = found.variables["params"]["backbone"]["stem"]["conv"]["kernel"]
+    assert kernel.ravel()[0] == resnet18["conv1.weight"].ravel()[0]
+    assert "which have no head" in found.said[0]
+    assert found.said[1] == "Passed over: 1 tensors there that no layer of resnet18 has."
+    assert found.origin == {"file": str(tmp_path / "w.safetensors")}
+
+
+def test_a_file_with_a_head_is_taken_whole(resnet18, tmp_path, monkeypatch):
+    save_file(resnet18, tmp_path / "w.safetensors")
+    monkeypatch.chdir(tmp_path)
+    found = of_file("resnet18", "w.safetensors")
+    assert {*found.variables["params"]} == {"backbone", "head"}
+    assert found.said == ["Starts from the weights in w.safetensors."]
+    assert found.origin == {"file": os.path.abspath("w.safetensors")}
+    assert statistics_of("resnet18", "w.safetensors") == IMAGENET
+    with pytest.raises(Refused) as caught:
+        of_file("vgg16", "w.safetensors")
+    head = "init_from='w.safetensors': 134 tensor(s) do not fit vgg16: 32 missing, 102 unexpected"
+    assert str(caught.value).startswith(head)
+    assert str(caught.value).count("\n") < 10
+
+
+@pytest.mark.parametrize("model", ["deeplabv3_resnet18", "resnet18"])
+def test_a_backbone_alone_serves_classifier_and_segmenter(resnet18, tmp_path, model):
+    names = {f"backbone.{k}": v for k, v in resnet18.items() if not k.startswith("fc.")}
+    save_file(names, tmp_path / "w.safetensors")
+    assert {*of_file(model, str(tmp_path / "w.safetensors")).variables["params"]} == {"backbone"}
+
+
+def test_vgg_without_its_dense_layers_is_a_backbone_for_an_fcn(tmp_path):
+    tensors = torchvision.tensors("vgg16", 10).values()
+    names = {
+        t.name: np.zeros(t.shape, np.float32) for t in tensors if t.name.startswith("features")
+    }
+    save_file(names, tmp_path / "w.safetensors")
+    for model in ("fcn8s", "vgg16"):
+        assert {*of_file(model, str(tmp_path / "w.safetensors")).variables["params"]} == {
+            "backbone"
+        }
+
+
+# --- which layers belong to classes ------------------------------------------------------------
+
+
+def prepared(model, classes=("a", "b", "c"), **fields):
+    return prepare(on(*classes), config(model=model, **fields))
+
+
+@pytest.mark.parametrize(
+    ("model", "heads"),
+    [
+        ("lenet5", {"head"}),
+        ("lenet5_1998", {"f6"}),  # its outputs are codes: none has the number of classes
+        ("mlp", {"head"}),
+        ("googlenet", {"head", "aux1/fc2", "aux2/fc2"}),
+    ],
+)
+def test_layers_of_classes_are_found(model, heads):
+    assert of_classes(prepared(model)) == heads
+
+
+def masks(classes):
+    """A source of masks, and the experiment on it."""
+    about = About("drawn", "train", (), False, shape=(16, 16, 1), mask_classes=classes)
+    arrays = {"image": np.zeros((4, 16, 16, 1), np.uint8), "mask": np.zeros((4, 16, 16), np.uint8)}
+    return SimpleNamespace(
+        __name__=segment.__name__,
+        Config=segment.Config,
+        build=segment.build,
+        splits=lambda config: Splits(*(Arrays(arrays, about) for _ in Splits._fields)),
+    )
+
+
+def test_a_network_without_a_backbone_starts_from_its_like_alone():
+    fields = {"data": "drawn", "batch_size": 4, "devices": 1}
+
+    def unet(*channels, classes=("ground", "cat")):
+        return prepare(masks(classes), segment.Config(channels=channels, **fields))
+
+    def zeros(prepared, classes):
+        shapes = prepared.shapes().variables
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        return Weights(variables, classes=classes)
+
+    here = unet(4, 8)
+    same = zeros(here, ("ground", "cat"))
+    assert fitted(here, same).anew == frozenset()
+    other = zeros(unet(4, 8, classes=("ground", "dog", "cow")), ("ground", "dog", "cow"))
+    for weights in (other, same._replace(classes=("ground", "dog"))):
+        assert fitted(here, weights).anew == of_classes(here) == {"head"}
+    for channels in ((4, 16), (4, 8, 16)):
+        with pytest.raises(Refused, match="the weights are of another network"):
+            fitted(here, zeros(unet(*channels), ("ground", "cat")))
+
+
+def test_no_weights_are_read_for_a_run_that_goes_on(first):
+    asked = config(workdir=first, init_from="gone")
+    assert starting_weights(prepare(on("a", "b", "c"), asked), first) is None

@@ -1,0 +1,204 @@
+"""Predict: pictures of any size through trained networks, by the path that evaluation takes.
+
+A picture is brought to what the run's evaluation saw (its host stage, or the one shape of its set,
+its channels), then `task.inputs` and `task.predict` follow, jitted; what is found goes back to the
+picture's own pixels.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from train.data.gaps import Gaps
+from train.data.host import Host, Resize
+from train.data.limited import Limited
+from train.data.matched import differ
+from train.data.order import once
+from train.data.pictures import Picture, Pictures
+from train.data.reading import sound
+from train.data.source import About
+from train.data.streaming import Streaming
+from train.experiment import Parts
+from train.mesh import compiled_evaluation, make_mesh, shard_batch
+from train.refusal import Refused
+from train.shown import Kept, Shown, shown
+from train.tasks.task import Task
+
+
+class Trained(Protocol):
+    """What is needed of a run; `train.opened.Opened` is one."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def about(self) -> About: ...
+
+    @property
+    def parts(self) -> Parts: ...
+
+    @property
+    def variables(self) -> dict[str, Any]: ...
+
+
+class Prediction(NamedTuple):
+    """Of one picture.
+
+    Attributes:
+        at: its place.
+        found: (classes,) float64 that add up to 1, or (H, W) uint8 in the picture's own pixels;
+            None where it can't be read.
+        why: name and reason where it can't be read.
+    """
+
+    at: int
+    found: np.ndarray | None
+    why: str = ""
+
+
+def predictions(
+    runs: Sequence[Trained], pictures: Sequence[Picture], batch_size: int | None = None
+) -> Iterator[Prediction]:
+    """One a picture, in order, as they come; of several runs their average.
+
+    Args:
+        runs: of one task, with the same classes.
+        pictures: files, or uint8 arrays (H, W, C) or (H, W), of any sizes.
+        batch_size: pictures at a time; that of each run by default.
+
+    Raises:
+        Refused: the runs differ in their classes, or a run is not of pictures.
+    """
+    refuse_different(runs)
+    kind = kind_of(runs[0])
+    streams = [_kept(run, pictures, batch_size, alone=len(runs) == 1) for run in runs]
+    for index, found in enumerate(zip(*streams, strict=True)):
+        why = next((one for one in found if isinstance(one, str)), "")
+        if why:
+            yield Prediction(index, None, why)
+            continue
+        kept = [one for one in found if not isinstance(one, str)]
+        yield Prediction(index, kind.joined(kept))
+
+
+def refuse_different(runs: Sequence[Trained]) -> None:
+    """Refuse runs that can't be averaged.
+
+    Raises:
+        Refused: there is none, or their classes differ; names them.
+    """
+    if not runs:
+        raise Refused("runs=() names none")
+    first, *others = [(run.about.classes, run.about.mask_classes) for run in runs]
+    for run, classes in zip(runs[1:], others, strict=True):
+        if classes != first:
+            here, there = (str(one.config.workdir) for one in (runs[0], run))
+            apart = differ(sum(classes, ()), sum(first, ())) or "they stand in another order"
+            raise Refused(f"run={there!r} has other classes than {here!r}: {apart}")
+
+
+def kind_of(run: Trained) -> Shown:
+    """How what the run predicts is shown.
+
+    Raises:
+        Refused: it is not shown yet, or the run is not of pictures.
+    """
+    height, width = host_of(run).shapes[0]
+    image = jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8)
+    task = run.parts.task
+    return shown(
+        jax.eval_shape(
+            lambda variables, batch: task.predict(variables, task.inputs(batch)),
+            run.variables,
+            {"image": image},
+        )
+    )
+
+
+def host_of(run: Trained) -> Host:
+    """What brings a picture to what evaluation saw.
+
+    The host stage of the run's evaluation; of a set of one shape, which needs none, a stretch to
+    that shape, which leaves pictures of it as they are.
+
+    Raises:
+        Refused: the run is not of pictures.
+    """
+    if run.parts.host is not None:
+        return run.parts.host[1]
+    shape = run.about.shape
+    if shape is None or len(shape) != 3:
+        raise Refused(f"run={str(run.config.workdir)!r} is not of pictures of a known shape")
+    return Host(Resize(), (shape[:2],))
+
+
+def channels_of(run: Trained) -> int:
+    """Of the pictures that the run takes."""
+    return run.about.shape[-1] if run.about.shape is not None else len(run.about.mean or (0,) * 3)
+
+
+def _kept(
+    run: Trained, pictures: Sequence[Picture], batch_size: int | None, *, alone: bool
+) -> Iterator[Kept | str]:
+    """A picture each, in order: what is kept of its predictions, or why it can't be read."""
+    source = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
+    gaps = Gaps()
+    # A loader wants a first example that can be read.
+    for first in range(len(source)):
+        (example,), found = sound(source, [first], {})
+        gaps.add(found)
+        if example is not None:
+            break
+    if len(gaps.found) == len(source):
+        yield from gaps.found.values()
+        return
+    mesh = make_mesh([*jax.tree.leaves(run.variables)[0].devices()][:1])
+    loader = Streaming(
+        source,
+        mesh=mesh,
+        batch_size=min(batch_size or run.config.batch_size, len(source)),
+        order=once,
+        host=host_of(run),
+        gaps=gaps,
+    )
+    predict = _compiled(run.parts.task, mesh, alone)
+    at, ahead = 0, None
+
+    def rows(out: Any) -> Iterator[Kept | str]:
+        kept, valid = jax.device_get(out)
+        for row in range(min(loader.batch_size, len(source) - at)):
+            if valid[row]:
+                yield {name: value[row] for name, value in kept.items()}
+            else:
+                yield gaps.found[at + row]
+
+    payloads = loader.payloads(0)
+    try:
+        for payload in payloads:
+            # The device computes this batch while the host takes the one before.
+            before = jax.block_until_ready(ahead)
+            ahead = predict(run.variables, payload)
+            if before is not None:
+                yield from rows(before)
+                at += loader.batch_size
+        if ahead is not None:
+            yield from rows(ahead)
+    finally:
+        payloads.close()
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(task: Task, mesh: Mesh, alone: bool) -> Any:
+    """(variables, payload) -> what is kept, and whether it is valid; compiled once for a task."""
+
+    def predict(variables: dict[str, Any], payload: dict[str, jax.Array]) -> tuple[Kept, jax.Array]:
+        batch = shard_batch(mesh, dict(payload))
+        found = task.predict(variables, task.inputs(batch))
+        kept = shown(found).kept(found, alone)
+        return {**kept, "matrix": batch["matrix"], "size": batch["size"]}, batch["valid"]
+
+    return compiled_evaluation(predict, mesh)

@@ -1,0 +1,107 @@
+"""Remeasure: the weights of a run measured on another split, or on another set."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from train.assess import assess
+from train.data.gaps import Gaps
+from train.data.matched import matched
+from train.data.named import Splits
+from train.data.source import Source
+from train.experiment import Parts
+from train.mesh import make_mesh, replicated
+from train.opened import Opened
+from train.predict import channels_of, host_of
+from train.prepared import first_devices, loaders
+from train.refusal import Refused
+from train.tasks.task import Summary
+
+
+class Remeasured(NamedTuple):
+    """What is measured, and by what.
+
+    Attributes:
+        run: whose weights.
+        recipe: of the run, with the data that are asked for.
+        data: their splits, with the classes and the channels of the run.
+        parts: of the run, with what brings the images of these data to the shape of its own.
+        split: one of the splits that is there.
+        own: whether the data are those that the run names.
+    """
+
+    run: Opened
+    recipe: Any
+    data: Splits
+    parts: Parts
+    split: str
+    own: bool
+
+    @property
+    def source(self) -> Source:
+        """Of the split."""
+        return getattr(self.data, self.split)
+
+
+def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
+    """A split of a set, as the run's own is measured; nothing is measured yet.
+
+    Args:
+        run: any whose inputs are images; of others the set must be like the run's own.
+        data: name of a set as the run's experiment takes it; "" is the run's own.
+        split: "test", "validation" or "train". Where the set has no validation split, it is the
+            run's own cut. Of another set than the run's own nothing is cut off for "test" and
+            "train".
+
+    Raises:
+        Refused: there is no such set or split, or its classes are others than the run's.
+    """
+    recipe, parts = run.config, run.parts
+    own = data in ("", recipe.data)
+    if not own:
+        changes: dict[str, Any] = {"data": data, "loader": "auto"}
+        if split != "validation" and hasattr(recipe, "validation"):
+            changes["validation"] = 0.0
+        recipe = dataclasses.replace(recipe, **changes)
+    found = run.module.splits(recipe)
+    if getattr(found, split) is None:
+        raise Refused(f"split={split!r}: data={recipe.data!r} has none")
+    pictures = run.about.shape is None or len(run.about.shape) == 3
+    channels = channels_of(run) if pictures and not own else None
+    found = Splits(*(one and matched(one, run.about, channels) for one in found))
+    if parts.host is not None:
+        # As it is tested: what trains may be cropped at random, and could not stay on the device.
+        parts = parts if own else parts._replace(host=(parts.host[1],) * 2)
+    elif pictures and getattr(found, split).about.shape != run.about.shape:
+        parts = parts._replace(host=(host_of(run),) * 2)
+    return Remeasured(run, recipe, found, parts, split, own)
+
+
+def measure(
+    what: Remeasured,
+    *,
+    devices: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """The summary of the split: of the run's own data and as many devices, what it found itself.
+
+    Args:
+        what: see `remeasured`.
+        devices: how many to use; as many as the run by default.
+        stopping: asked once a batch whether to give up.
+
+    Raises:
+        Refused: there are not so many devices, or an example can't be used.
+        Interrupted: `stopping()` said so.
+    """
+    recipe = what.recipe
+    mesh = make_mesh(first_devices(devices or recipe.devices))
+    skip = recipe.on_corrupt == "skip"
+    gaps = {name: Gaps(limit=recipe.corrupt_limit) if skip else None for name in Splits._fields}
+    load = loaders(recipe, mesh, what.data, what.parts, gaps)
+    # What trained is measured as what tests is: in its order, by the host stage of tests.
+    role = "validation" if what.split == "validation" else "test"
+    of = assess(what.parts, load, mesh, role, what.source)
+    return of(jax.device_put(what.run.variables, replicated(mesh)), stopping)

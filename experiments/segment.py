@@ -5,6 +5,7 @@ python experiments/segment.py --model fcn8s
 python experiments/segment.py --model deeplabv3_resnet50 --data oxford_iiit_pet --size 256 \
     --init-from resnet50.safetensors
 python experiments/segment.py --data voc:PATH --size 320
+python experiments/segment.py --data folder:PATH --classes background,road,car --size 320
 python experiments/segment.py --workdir DIR                    goes on with the run in DIR
 
 The first: mean IoU 0.9226 on the test scenes with seed 0, 0.9251 with seed 1, after 72,000 images
@@ -32,6 +33,7 @@ from train.augment.kinds import Stage
 from train.augment.tone import with_dark_ground
 from train.data.batch import IGNORE, Transform
 from train.data.host import Host, Letterbox
+from train.data.legend import entries
 from train.data.named import Splits
 from train.data.source import About
 from train.data.subset import with_classes
@@ -56,7 +58,11 @@ class Config(FineTuned):
     """The recipe.
 
     Attributes:
-        data: "digit_scenes"; a TFDS set with masks, such as "oxford_iiit_pet"; "voc:PATH".
+        data: "digit_scenes"; a TFDS set with masks, such as "oxford_iiit_pet"; "folder:PATH", with
+            images/ and masks/; "voc:PATH".
+        classes: of the masks of "folder:PATH" or "voc:PATH", with commas, in the order of the
+            values from 0: background,road,car. NAME=255 has another value, NAME=#804080 a colour.
+            By default those that a classes.txt or labelmap.txt in the folder lists.
         model: a segmenter of `models.names()`.
         channels: of each level of a U-Net, or of each stage of the backbone of an FCN on VGG-16 or
             of DeepLabV3 on ResNet-18, from the image's size down; none takes the paper's.
@@ -84,6 +90,7 @@ class Config(FineTuned):
     """
 
     data: str = "digit_scenes"
+    classes: str = ""
     model: str = "unet"
     channels: tuple[int, ...] = ()
     dropout: float = 0.0
@@ -109,6 +116,7 @@ class Config(FineTuned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        entries(self.classes)
         refuse_other_network(self.model, "segmentation")
         choice(self, "optimizer", OPTIMIZERS)
         nonnegative(self, "size", "least_classes", "rotate", "move", "colour")
@@ -259,7 +267,7 @@ def augmentation(config: Config, about: About) -> Transform | None:
 
 def splits(config: Config) -> Splits:
     """The set's, with images of few classes left out of what is trained on."""
-    data = trained.splits(config, "mask")
+    data = trained.splits(config, "mask", entries(config.classes))
     if not config.least_classes:
         return data
     return data._replace(train=with_classes(data.train, config.least_classes))

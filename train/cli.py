@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import tyro
 
 from train import neighbours, recipes, workdir
+from train.bars import shown
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -88,7 +89,7 @@ def exit_code(work: Callable[[], object]) -> int:
     """What `work` ends with, as `command_line` says; what can't be is printed in one line."""
     keep_pages()
     try:
-        with at_once():
+        with at_once(), shown():
             work()
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)

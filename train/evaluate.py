@@ -8,6 +8,7 @@ import numpy as np
 
 from train.data.loader import Loader
 from train.data.source import Source
+from train.progress import compiling
 from train.stop import Interrupted
 from train.tasks.task import Summary, Sums, Task
 
@@ -95,7 +96,8 @@ def evaluate(
             # The device computes this batch while the host takes the one before. That one has
             # ended: two programs at once on several CPU devices may wait for each other for ever.
             before = jax.block_until_ready(ahead)
-            ahead = measure(variables, loader.data, payload)
+            with compiling("the evaluation", before is None):
+                ahead = measure(variables, loader.data, payload)
             if before is not None:
                 take(before)
         if ahead is not None:

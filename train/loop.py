@@ -15,6 +15,7 @@ from train.checkpoints import Checkpoints
 from train.data.loader import Loader, LoaderFailed
 from train.evaluate import add
 from train.logs import Logs
+from train.progress import compiling
 from train.refusal import Failed, Refused
 from train.state import State
 from train.stop import Interrupted
@@ -112,7 +113,8 @@ def fit(
                 if at > start:
                     save()
                 raise
-            state, sums = step(state, loader.data, payload)
+            with compiling("the training step", at == start):
+                state, sums = step(state, loader.data, payload)
             window.push(sums)
             at += 1
             if at % rhythm.log_every == 0 or at >= rhythm.until or at == start + 1:

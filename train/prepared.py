@@ -27,6 +27,7 @@ from train.data.streaming import Streaming
 from train.data.unseen import unseen
 from train.experiment import Parts, refuse_idle
 from train.mesh import compiled_initial, compiled_step, make_mesh
+from train.progress import working
 from train.refusal import Refused
 from train.state import State, initial
 from train.step import training_step
@@ -36,6 +37,8 @@ UNSAID = ("epochs", "mirror")
 
 UNREADABLE = "unreadable_{split}.json"
 """Of a split: which of its examples can't be read."""
+SOON = 0.5
+"""Seconds after which a line says that data are read: nothing else is seen of a run before."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,11 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     """
     if jax.process_count() > 1:
         raise Refused(f"processes={jax.process_count()}: a run is one process, for now")
+    with working(f"reading {config.data}", after=SOON):
+        return _prepared(module, config)
+
+
+def _prepared(module: ModuleType, config: Any) -> Prepared:
     mesh = make_mesh(first_devices(config.devices))
     slices = config.accumulation * mesh.shape["data"]
     if config.batch_size is not None and config.batch_size % slices:

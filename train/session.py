@@ -23,6 +23,7 @@ from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
 from train.prepared import UNREADABLE, Prepared
+from train.progress import compiling, working
 from train.provenance import provenance
 from train.refusal import Refused
 from train.report.page import write_report
@@ -105,10 +106,12 @@ def session(
     config, data = prepared.config, prepared.data
     refuse_other(path, prepared.module, config)  # with what was left open until now
     devices = prepared.mesh.devices.ravel().tolist()
+    with working("digesting the data"):
+        fingerprints = {split: source.fingerprint for split, source in given(data).items()}
     record = provenance(
         seed=config.seed,
         convolution=prepared.backend.name,
-        fingerprints={split: source.fingerprint for split, source in given(data).items()},
+        fingerprints=fingerprints,
         devices=devices,
         weights=None if weights is None else digest_of(weights.variables),
         origin=None if weights is None else weights.origin,
@@ -138,7 +141,8 @@ def session(
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []
     with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
-        state = prepared.start(jnp.uint32(config.seed))
+        with compiling("the first weights", True):
+            state = prepared.start(jnp.uint32(config.seed))
         restored = checkpoints.restore(state)
         if restored is not None:
             state = restored.state

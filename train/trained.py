@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import optax
 from tyro.conf import Fixed, Suppress
 
 import models
-from train import finetune, optim, weights
+from train import finetune, optim, weights, workdir
 from train.accumulate import accumulated
 from train.data.limited import limited
 from train.data.named import Splits, named, with_validation
@@ -204,15 +205,25 @@ class FineTuned(Trained):
         return mean, std
 
 
-def splits(config: Trained, want: str = "label") -> Splits:
+def splits(config: Trained, want: str = "label", classes: Sequence[str] = ()) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed.
 
     Args:
         config: names the set in `data`, and says how many pixels a picture may have.
         want: of its annotations, see `train.data.named.named`.
+        classes: of them, where the set does not say; see there too.
     """
-    found = limited(partial(named, config.data, want), config.max_pixels)
-    return with_validation(found, config.validation)
+    earlier = mask_classes(config.workdir)
+    read = partial(named, config.data, want, classes, earlier=earlier)
+    return with_validation(limited(read, config.max_pixels), config.validation)
+
+
+def mask_classes(path: Path | None) -> tuple[str, ...]:
+    """Of the run in `path`, or of the first of several; () where there is none."""
+    for each in [] if path is None else [path, *sorted(path.glob("seed_*"))]:
+        if (about := workdir.decoded(each, workdir.ABOUT, About)) is not None:
+            return about.mask_classes
+    return ()
 
 
 Rule = Callable[..., optax.GradientTransformation]

@@ -17,10 +17,11 @@ from experiments import segment
 from experiments.segment import LOSSES, Config, build, recipe
 from models.layers.norm import FrozenBatchNorm
 from models.pretrained import torchvision
-from train import cli, finetune, weights
+from train import cli, finetune, weights, workdir
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.experiment import refuse_idle
+from train.opened import opened
 from train.refusal import Refused
 from train.seal import flat
 
@@ -46,10 +47,10 @@ def pictures(tmp_path):
             mask = np.zeros((24, 36) if i % 2 else (30, 20), np.uint8)
             mask[4:14, 5:15] = 1 + i % 2
             mask[0] = 255
-            image_files.voc(tmp_path / "voc", [name], size=mask.shape, mask=mask, split=split)
-        listed = tmp_path / "voc" / "ImageSets" / "Segmentation" / f"{split}.txt"
+            image_files.voc(tmp_path / "VOC2012", [name], size=mask.shape, mask=mask, split=split)
+        listed = tmp_path / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
         listed.write_text("\n".join(names))
-    return tmp_path / "voc"
+    return tmp_path / "VOC2012"
 
 
 def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
@@ -422,3 +423,43 @@ def test_one_image_is_too_few_for_a_pooled_branch():
     with pytest.raises(Refused, match="batch_size=4 in 4 slice"):
         build(Config(model="deeplabv3plus_resnet50", batch_size=4, accumulation=4), ABOUT)
     build(Config(model="unet", batch_size=1), ABOUT)
+
+
+def test_a_folder_of_images_and_masks_trains_its_own_classes(tmp_path, capsys):
+    for i, name in enumerate("abcdef"):
+        mask = np.zeros((16, 16, 1), np.uint8)
+        mask[4:9, 5:15] = 1 + i % 2
+        image_files.save(tmp_path / "set" / "images" / f"{name}.png", image_files.pixels(16, 16))
+        image_files.save(tmp_path / "set" / "masks" / f"{name}.png", mask)
+    arguments = (
+        "--data", f"folder:{tmp_path / 'set'}", "--classes", "background,road,car",
+        "--channels", 2, 4, "--size", 16, "--steps", 1, "--batch-size", 2, "--warmup-steps", 0,
+        "--auxiliary-weight", 0, "--validation", 0, "--devices", 1, "--workdir", tmp_path / "run",
+    )  # fmt: skip
+    image_files.save(tmp_path / "set" / "images" / "g.png", image_files.pixels(16, 16))
+    assert cli.command_line(segment.NAME, [*map(str, arguments)]) == 0
+    assert "Left out: 1 image has no mask in" in capsys.readouterr().out
+    about = json.loads((tmp_path / "run" / "about.json").read_text())
+    assert about["mask_classes"] == ["background", "road", "car"]
+    found = opened(tmp_path / "run")
+    assert found.config.classes == "background,road,car"
+    assert found.about.mask_classes == ("background", "road", "car")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "aeroplane" not in page
+
+
+def test_a_run_from_before_classes_could_be_said_reads_the_same_masks(pictures, tmp_path):
+    mine = pictures.rename(tmp_path / "mine")
+    before = Config(data=f"voc:{mine}", validation=0.0)
+    with pytest.raises(Refused, match="is not VOC itself"):
+        segment.splits(before)
+    vocs = ("background", *CLASSES)
+    for place in ("run", "study/seed_3"):
+        (tmp_path / place).mkdir(parents=True)
+        workdir.write(
+            tmp_path / place / workdir.ABOUT, dataclasses.replace(ABOUT, mask_classes=vocs)
+        )
+    for place in ("run", "study"):
+        data = segment.splits(dataclasses.replace(before, workdir=tmp_path / place))
+        assert data.train.about.mask_classes == vocs
+        assert data.train.about.mirror

@@ -1,6 +1,7 @@
 """The loop by what it calls, and when: fakes that write down each call."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from train import loop
 from train.data.loader import LoaderFailed
 from train.loop import NonFinite, Rhythm, fit, host_step
+from train.progress import heard
 from train.refusal import Refused
 from train.stop import Interrupted
 from train.tasks.task import Ratio
@@ -179,6 +181,21 @@ def test_what_is_done_how_often(every, kind, steps):
     house = House()
     house.fit(until=7, **every)
     assert house.calls_of(kind) == [f"{kind} {step}" for step in steps]
+
+
+def test_the_first_step_of_a_process_compiles_and_that_is_told():
+    told = []
+
+    class Listener:
+        def begin(self, what, total, after):
+            told.append((what, after, len(house.calls_of("step"))))
+            return SimpleNamespace(advance=None, end=lambda: told.append("end"))
+
+    for start in (0, 2):
+        house = House()
+        with heard(Listener()):
+            house.fit(Count(start), until=4)
+    assert told == [("compiling the training step", 2.0, 0), "end"] * 2
 
 
 def test_nothing_is_fetched_but_to_log_evaluate_or_save():

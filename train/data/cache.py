@@ -25,9 +25,12 @@ from train.data.places import at_home, temporary
 from train.data.source import About, Example, Source
 from train.data.subset import file_of
 from train.data.typed import fault
+from train.progress import working
 
 PAGE = 250
 """Examples in a file: of 96x96 scenes with masks, 9 MB."""
+SOON = 0.5
+"""Seconds after which it is said that a page is being made."""
 
 
 def directory() -> pathlib.Path:
@@ -69,6 +72,7 @@ class Cached:
         self._folder = directory() / f"{source.about.name}-{source.about.split}-{key}"
         self._pages: dict[int, np.ndarray] = {}
         self._writes = True
+        self._said = False
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class Cached:
                 path = self._folder / f"{number:05}.page"
                 found = self._open(path, number)
                 if found is None and self._writes:
-                    self._write(path, self._make(number))
+                    self._write(path, self._told(number))
                     found = self._open(path, number)
                 if found is None:
                     return None
@@ -128,6 +132,16 @@ class Cached:
 
     def _indices(self, number: int) -> range:
         return range(number * PAGE, min((number + 1) * PAGE, len(self)))
+
+    def _told(self, number: int) -> np.ndarray:
+        """As `_make`; the first time it is said what is made and where it is kept."""
+        if self._said:
+            return self._make(number)
+        self._said = True
+        about = self.about
+        what = f"composing {about.name}/{about.split} (once: it is kept in {directory()})"
+        with working(what, after=SOON):
+            return self._make(number)
 
     def _make(self, number: int) -> np.ndarray:
         indices = self._indices(number)

@@ -11,6 +11,7 @@ from train.data.annotations import check_labels
 from train.data.boxes import boxes, leaving
 from train.data.decode import size
 from train.data.judged import MASKS, ONE_BASED, mirror
+from train.data.legend import colours
 from train.data.source import About
 from train.refusal import Refused, choose
 
@@ -191,7 +192,7 @@ class Masks(_Image):
             split,
             classes=(),
             mask_classes=self.classes,
-            colours=masks.colours(len(self.classes)),
+            colours=colours(len(self.classes)),
         )
 
     def values(self, record: Any) -> np.ndarray:

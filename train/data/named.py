@@ -5,17 +5,22 @@ import functools
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from train.data import coco, folder, layout, voc
+from train.data import coco, folder, layout, mask_folder, voc
 from train.data.cache import Cached
+from train.data.decode import Unreadable
 from train.data.digits import digits
 from train.data.keys import WANTS, Wanted
+from train.data.legend import FILES as CLASS_LISTS
+from train.data.legend import as_before, legend_in, plain, without_background
+from train.data.mask_values import derived, settled
 from train.data.places import lies
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
 from train.data.source import Source
+from train.data.split_names import role
 from train.data.subset import cut
 from train.refusal import Refused, choose
 
@@ -37,7 +42,9 @@ class Splits(NamedTuple):
     test: Source
 
 
-def named(name: str, want: str = "label") -> Splits:
+def named(
+    name: str, want: str = "label", classes: Sequence[str] = (), earlier: Sequence[str] = ()
+) -> Splits:
     """The splits of a set, embedded, of TFDS (prepared if need be), or in files.
 
     Test is the set's `test`; without one (or where its annotations are withheld, as ImageNet's are)
@@ -49,21 +56,36 @@ def named(name: str, want: str = "label") -> Splits:
             "digits": labels. "digit_scenes", "fashion_scenes": boxes or masks.
             A set of TFDS, as `train.data.tfds.source` takes it.
             "folder:PATH": labels. PATH/train/CLASS/*, likewise val and test, see
-                `train.data.layout`; or PATH/CLASS/*.
+                `train.data.layout`; or PATH/CLASS/*. Masks: PATH/images/* and PATH/masks/*, divided
+                or not, see `train.data.mask_folder.splits`.
             "coco:PATH": boxes. PATH/annotations/instances_train2017.json with PATH/train2017/,
                 likewise val and test; others that `train.data.coco.splits` names.
             "voc:PATH": boxes or masks. PATH, or PATH/VOCdevkit/VOC2012, holds ImageSets with the
                 lists train, val and test, JPEGImages, and Annotations or SegmentationClass.
         want: "label", "boxes" or "mask".
+        classes: of "folder:PATH" with masks and of "voc:PATH", in the order of the masks' values
+            from 0, the background's too; see `train.data.legend`. () takes those of a list in the
+            folder, classes.txt or labelmap.txt; else VOC has its own, and masks in a folder name
+            theirs by the values that they hold.
+        earlier: mask classes that a run which goes on began with. Where nothing else says what they
+            are, they stand in; and runs of a set that is not VOC once took VOC's.
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
-            such annotations or without a `train` split, or folders of one class.
+            such annotations or without a `train` split, or folders of one class; classes for a set
+            that has its own, masks in VOC's folders of which nothing says the classes.
     """
     choose("want", want, WANTS)
     kind, colon, path = name.partition(":")
+    if classes and not (colon and kind in LISTED and want in LISTED[kind]):
+        raise Refused(f"classes={','.join(classes)!r}: {want} of data={name!r} has its own classes")
     if kind in FILES and colon:
-        return FILES[kind](_existing(name, path), want)
+        found = _existing(name, path)
+        if kind == "voc":
+            return _voc(found, want, classes, earlier)
+        if kind == "folder" and want == "mask":
+            return _masks(found, classes, earlier)
+        return FILES[kind](found, want)
     if colon and not _VERSION.fullmatch(path):
         choose("data", kind, FILES)
     if name in EMBEDDED:
@@ -164,11 +186,74 @@ def _coco(path: pathlib.Path, want: str) -> Splits:
     return _roles(str(path), found, lambda split: coco.coco(*found[split], split, name))
 
 
-def _voc(path: pathlib.Path, want: str) -> Splits:
+def _voc(
+    path: pathlib.Path, want: str, classes: Sequence[str] = (), earlier: Sequence[str] = ()
+) -> Splits:
     _check(path, want, *voc.LISTS)
     root = voc.root_of(path)
-    has = {"validation" if each == "val" else each: each for each in voc.lists(root, want)}
-    return _roles(str(path), has, lambda split: voc.voc(root, has[split], want))
+    has = _lists(voc.lists(root, want))
+    if want == "boxes":
+        given = legend_in(classes, path, root)
+        names = voc.CLASSES if given is None else without_background(given.names)
+        return _roles(str(path), has, lambda split: voc.voc(root, has[split], want, names))
+    own = plain(("background", *voc.CLASSES))
+    # A run that has VOC's classes goes on with them.
+    given = None if not classes and tuple(earlier) == own.names else legend_in(classes, path, root)
+    if given is not None and given.names == voc.CLASSES:
+        given = own  # a list of its objects
+    if given is None and not voc.own(root) and not earlier:
+        raise Refused(
+            f"data='voc:{path}' is not VOC itself, and nothing says what the classes of its masks "
+            f"are: --classes background,NAME,… does, or {root / CLASS_LISTS[0]} with a name a line"
+        )
+    assumed = as_before(earlier) if earlier and not voc.own(root) else own
+    legend, note = assumed if given is None else given, ""
+    if "train" in has and given is not None:
+        train = voc.voc(root, has["train"], want, legend=legend)
+        assert isinstance(train, voc.Masks)
+        legend, note = settled(legend, _mask_files(train))
+    notes = (note,) if note else ()
+    return _roles(
+        str(path),
+        has,
+        lambda split: voc.voc(root, has[split], want, legend=legend, notes=notes),
+    )
+
+
+def _mask_files(source: voc.Masks) -> list[pathlib.Path]:
+    """Of every example but those whose file can't be told, which is their own fault."""
+    found = []
+    for i in range(len(source)):
+        with contextlib.suppress(Unreadable):
+            found.append(source.mask_file(i))
+    return found
+
+
+def _lists(found: Sequence[str]) -> dict[str, str]:
+    """Split -> the list of it; the only other one, such as "trainval", is it that trains."""
+    has = {role(each) or each: each for each in reversed(found)}
+    has |= {role(each) or each: each for each in ("test", "val", "train") if each in found}
+    others = [each for each in found if role(each) is None]
+    if not {"train", "validation"} & set(has) and len(others) == 1:
+        has["train"] = others[0]
+    return has
+
+
+def _masks(path: pathlib.Path, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
+    found = mask_folder.splits(path)
+    files, given = found["train"].masks, legend_in(classes, path)
+    if given is None and earlier:
+        given = as_before(earlier)
+    if given is None:
+        legend, note = derived(f"data='folder:{path}'", files)
+    else:
+        legend, note = settled(given, files)
+    notes = (*found["train"].notes, *([note] if note else []))
+    return _roles(
+        str(path),
+        found,
+        lambda split: mask_folder.mask_folder(path, split, found[split], legend, notes),
+    )
 
 
 def _digits(split: str, want: str) -> Source:
@@ -204,6 +289,8 @@ FILES: dict[str, Callable[[pathlib.Path, str], Splits]] = {
     "coco": _coco,
     "voc": _voc,
 }
+LISTED = {"folder": ("mask",), "voc": ("mask", "boxes")}
+"""Kind of set -> the annotations whose classes may be said."""
 EMBEDDED: dict[str, Callable[[str, str], Source]] = {
     "digits": _digits,
     "digit_scenes": _digit_scenes,

@@ -26,9 +26,11 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from train.bars import shown
 from train.data import tfds as sets
 from train.data.features import WANTS, layout
 from train.data.places import data_dir
+from train.progress import working
 from train.refusal import Refused
 
 PROBE = 5.0
@@ -74,10 +76,11 @@ def prepare(name: str, wants: Sequence[str] = WANTS) -> None:
             f"`{sets.command(name)}` (with the extra svertka[prepare]) on a connected machine"
         )
     try:
-        builder.download_and_prepare(
-            file_format=sets.FORMAT,
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-        )
+        with working(f"downloading and preparing {name} under {folder}"):
+            builder.download_and_prepare(
+                file_format=sets.FORMAT,
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+            )
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(f"data={name!r} could not be prepared under {folder}: {reason}") from error
@@ -101,14 +104,19 @@ def convert(name: str) -> bool:
     if sets.FORMAT in formats or tfds.core.FileFormat.TFRECORD not in formats:
         return False
     folder = pathlib.Path(builder.data_dir)
+    divided = builder.info.splits.values()
     try:
-        for split in builder.info.splits.values():
-            target = split.filename_template.replace(filetype_suffix=sets.FORMAT.file_suffix)
-            for shard, (path, length) in enumerate(
-                zip(split.filepaths, split.shard_lengths, strict=True)
-            ):
-                written = target.sharded_filepath(shard_index=shard, num_shards=split.num_shards)
-                _replace(pathlib.Path(written), functools.partial(_write, path, length))
+        with working(f"converting {name}", sum(each.num_shards for each in divided)) as advance:
+            for split in divided:
+                target = split.filename_template.replace(filetype_suffix=sets.FORMAT.file_suffix)
+                for shard, (path, length) in enumerate(
+                    zip(split.filepaths, split.shard_lengths, strict=True)
+                ):
+                    written = target.sharded_filepath(
+                        shard_index=shard, num_shards=split.num_shards
+                    )
+                    _replace(pathlib.Path(written), functools.partial(_write, path, length))
+                    advance(1)
         info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
         info["alternativeFileFormats"] = [sets.FORMAT.value]
         _replace(
@@ -236,9 +244,10 @@ def _replace(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> Non
 def main(arguments: Sequence[str]) -> int:
     """Prepares the sets named on the command line; prints one line each."""
     try:
-        for name in arguments:
-            prepare(name)
-            print(f"{name} is prepared under {data_dir()}: {sets.splits(name)}")
+        with shown():
+            for name in arguments:
+                prepare(name)
+                print(f"{name} is prepared under {data_dir()}: {sets.splits(name)}")
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2

@@ -16,7 +16,9 @@ from train.data.order import Order, shuffled
 from train.data.pipeline import Pipeline
 from train.data.ragged import Capacity
 from train.data.source import Source
+from train.data.typed import name
 from train.mesh import replicated
+from train.progress import working
 from train.refusal import Refused
 
 TOGETHER = 1024
@@ -135,10 +137,12 @@ def _load(examples: Shaper, length: int) -> dict[str, np.ndarray]:
         key: np.zeros((length, *extent), dtype)
         for key, (extent, dtype) in examples.first(shape).items()
     }
-    for start in range(0, length, TOGETHER):
-        rows = range(start, min(start + TOGETHER, length))
-        places = [Place(i) for i in rows]
-        for i, taken in zip(rows, examples.take(places, shape, replace=False), strict=True):
-            for key, value in (taken.example or {}).items():
-                arrays[key][i] = value
+    with working(f"reading {name(examples.source)} into memory", length) as advance:
+        for start in range(0, length, TOGETHER):
+            rows = range(start, min(start + TOGETHER, length))
+            places = [Place(i) for i in rows]
+            for i, taken in zip(rows, examples.take(places, shape, replace=False), strict=True):
+                for key, value in (taken.example or {}).items():
+                    arrays[key][i] = value
+                advance(1)
     return arrays

@@ -1,7 +1,7 @@
 """The sets of scenes: of the embedded digits (the frozen benchmark), and of any small grey set."""
 
-from train.data import masks
 from train.data.digits import originals
+from train.data.legend import colours
 from train.data.scenes import PALETTE, SIZE, Scenes
 from train.data.source import About, Source
 from train.data.subset import cut
@@ -69,6 +69,6 @@ def scenes_of(pictures: Source, name: str, split: str, full: int = 255) -> Scene
         mirror=known.mirror,
         shape=(SIZE, SIZE, 3),
         mask_classes=names,
-        colours=PALETTE if len(names) == len(PALETTE) else masks.colours(len(names)),
+        colours=PALETTE if len(names) == len(PALETTE) else colours(len(names)),
     )
     return Scenes(pictures, LENGTHS[split], [*LENGTHS].index(split), full, about)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.data import masks
+from train.data.legend import Colours
 from train.data.source import About, Example, Source
 from train.refusal import Refused
 
@@ -42,7 +42,7 @@ _DRAWS = 1 + 4 * 4 * 3 + 1 + 6 * 8 + 1 + CAPACITY * 8
 """Words before the noise, at most."""
 
 # fmt: off
-PALETTE: masks.Colours = (
+PALETTE: Colours = (
     (0, 0, 0), (204, 102, 119), (51, 34, 136), (221, 204, 119), (17, 119, 51), (136, 204, 238),
     (136, 34, 85), (68, 170, 153), (153, 153, 51), (170, 68, 153), (221, 221, 221),
 )

@@ -89,7 +89,7 @@ class Source(Protocol):
         name(i): the file of example i, for messages, the report's pictures and `predictions.csv`;
             None where it has none.
         clipped: index -> how many boxes were clipped to the image, of the examples that were read.
-        notes: lines to be said as a run begins: what of the set is not used.
+        notes: lines to be said as a run begins: what of the set is not used, or was assumed of it.
         earlier_fingerprint: as earlier versions recorded it, where that was another.
     """
 

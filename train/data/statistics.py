@@ -11,6 +11,7 @@ from train.data.gaps import Gaps
 from train.data.reading import sound
 from train.data.source import About, Example, Source
 from train.data.typed import fault
+from train.progress import working
 from train.refusal import Refused
 
 PIXELS = 2**26
@@ -77,23 +78,25 @@ def _read(
     of_pixels, of_steps, channels = _Pixels(), _Steps(), 0
     classes = np.zeros(256, np.int64)
     together = _LARGE if about.shape is None else _TOGETHER
-    for start in range(0, count, together):
-        some = indices[start : start + together]
-        examples_read, found = sound(source, some, None if gaps is None else gaps.found)
-        if gaps is not None:
-            gaps.add(found)
-        for i, example in zip(some, examples_read, strict=True):
-            if example is None:
-                continue
-            values = _places(example, about)
-            channels = channels or values.shape[-1]
-            if values.shape[-1] != channels:
-                raise fault(
-                    source, i, f"has {values.shape[-1]} channels, the first read {channels}"
-                )
-            (of_steps if values.dtype.kind == "f" else of_pixels).add(values)
-            if "mask" in example:
-                classes += np.bincount(example["mask"].ravel(), minlength=256)
+    with working(f"measuring {about.name}/{about.split}", count) as advance:
+        for start in range(0, count, together):
+            some = indices[start : start + together]
+            examples_read, found = sound(source, some, None if gaps is None else gaps.found)
+            if gaps is not None:
+                gaps.add(found)
+            for i, example in zip(some, examples_read, strict=True):
+                if example is None:
+                    continue
+                values = _places(example, about)
+                channels = channels or values.shape[-1]
+                if values.shape[-1] != channels:
+                    raise fault(
+                        source, i, f"has {values.shape[-1]} channels, the first read {channels}"
+                    )
+                (of_steps if values.dtype.kind == "f" else of_pixels).add(values)
+                if "mask" in example:
+                    classes += np.bincount(example["mask"].ravel(), minlength=256)
+            advance(len(some))
     if not of_pixels.count + of_steps.count:
         raise Refused(f"none of {count} examples of data={about.name!r} can be read")
     mean, spread = of_pixels.result() if of_pixels.count else of_steps.result()

@@ -13,6 +13,7 @@ import numpy as np
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable
 from train.data.source import About, Example, Source, earlier_fingerprint, notes
+from train.progress import told
 from train.refusal import Refused
 
 
@@ -66,15 +67,15 @@ class Subset:
         """Of the source's earlier one."""
         return self._printed(earlier_fingerprint(self._source))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Of the source."""
-        return notes(self._source)
-
     def _printed(self, fingerprint: str) -> str:
         digest = hashlib.sha256(fingerprint.encode())
         digest.update(self._indices.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the source."""
+        return notes(self._source)
 
     @contextlib.contextmanager
     def _own(self, indices: Sequence[int]) -> Iterator[None]:
@@ -116,7 +117,8 @@ def labels(source: Source) -> np.ndarray:
         keys = _annotations(source)
         if "label" not in keys:
             raise Refused(f"data={source.about.name!r} has no label; its keys: {keys}")
-        known = [_label(source, i) for i in range(len(source))]
+        what = f"reading the labels of {source.about.name}/{source.about.split}"
+        known = [_label(source, i) for i in told(what, len(source))]
     try:
         found = np.asarray(known)
     except ValueError:  # some are lists
@@ -210,7 +212,8 @@ def with_classes(source: Source, at_least: int) -> Subset:
             return at_least
         return int(np.count_nonzero(np.bincount(mask.ravel(), minlength=IGNORE)[:IGNORE]))
 
-    counts = np.array([held(i) for i in range(len(source))])
+    what = f"reading the masks of {source.about.name}/{source.about.split}"
+    counts = np.array([held(i) for i in told(what, len(source))])
     kept = np.flatnonzero(counts >= at_least)
     if not kept.size:
         raise Refused(

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from train.data import decode, masks
 from train.data.boxes import boxes, leaving
 from train.data.decode import Unreadable
 from train.data.endings import ENDINGS
+from train.data.legend import Legend, plain
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
@@ -47,6 +49,12 @@ def root_of(path: pathlib.Path) -> pathlib.Path:
     raise Refused(f"voc={str(path)!r} holds no ImageSets of its own{several}")
 
 
+def own(root: pathlib.Path) -> bool:
+    """Whether it is VOC itself: by its name, such as VOC2012, or by a list of its first class."""
+    named = re.search(r"voc\W?(19|20)\d\d", root.resolve().name, re.IGNORECASE)
+    return bool(named) or any(root.glob(f"ImageSets/*/{CLASSES[0]}_*.txt"))
+
+
 def lists(root: pathlib.Path, want: str) -> list[str]:
     """Names of the splits that a set has for what is wanted: "train", "trainval", "val", ...
 
@@ -66,6 +74,8 @@ def voc(
     want: str = "boxes",
     classes: Sequence[str] = CLASSES,
     mirror: bool | None = None,
+    legend: Legend | None = None,
+    notes: tuple[str, ...] = (),
 ) -> "Boxes | Masks":
     """The images that a list of a set in VOC's folders names.
 
@@ -86,6 +96,9 @@ def voc(
         classes: names as the XML files use them, in the order of the masks' indices from 1.
         mirror: whether a mirror image keeps its label; by default it does for VOC's own classes,
             and of others nobody has judged it.
+        legend: of masks, in place of `classes`: names, the background's too, and what stands for
+            them in the files.
+        notes: of masks, see `train.data.source.Source`.
 
     Raises:
         Refused: no such folder, list or annotation, an empty list, or one that is not in UTF-8.
@@ -93,7 +106,9 @@ def voc(
     root = pathlib.Path(root)
     choose("split", split, lists(root, want))
     names = _names(root, root / "ImageSets" / LISTS[want] / f"{split}.txt")
-    mirror = True if mirror is None and tuple(classes) == CLASSES else mirror
+    legend = legend or plain(("background", *classes))
+    known = legend.names[1:] if want == "mask" else tuple(classes)
+    mirror = True if mirror is None and known == CLASSES else mirror
     if want == "boxes":
         about = About(name=root.resolve().name, split=split, classes=tuple(classes), mirror=mirror)
         return Boxes(root, names, about)
@@ -102,10 +117,10 @@ def voc(
         split=split,
         classes=(),
         mirror=mirror,
-        mask_classes=("background", *classes),
-        colours=masks.colours(len(classes) + 1),
+        mask_classes=legend.names,
+        colours=legend.colours,
     )
-    return Masks(root, names, about)
+    return Masks(root, names, about, legend, notes)
 
 
 def _names(root: pathlib.Path, path: pathlib.Path) -> list[str]:
@@ -254,25 +269,34 @@ class Boxes(_Voc):
 class Masks(_Voc):
     """Images and masks; what is wrong with one is `Unreadable` when its example is read."""
 
-    def __init__(self, root: pathlib.Path, names: list[str], about: About):
+    def __init__(
+        self,
+        root: pathlib.Path,
+        names: list[str],
+        about: About,
+        legend: Legend,
+        notes: tuple[str, ...] = (),
+    ):
         super().__init__(root, names, about)
+        self.legend, self.notes = legend, notes
         self._masks = Lookup(root / "SegmentationClass", ENDINGS)
 
     def __getitem__(self, i: int) -> Example:
         image = decode.picture(self._picture(i), i)
         return {"image": image, "mask": self._mask(i, image.shape)}
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """As of `_Voc`; of values and colours too, where the masks' are not the usual ones."""
+        usual = super().fingerprint
+        if self.legend.usual:
+            return usual
+        facts = (usual, self.legend.values, self.legend.painted and self.legend.colours)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
     def truth(self, i: int) -> dict[str, Any]:
         """The mask of example i; of its image the header is read."""
-        path = self._picture(i)
-        data = decode.content(path, i)
-        try:
-            shape = decode.size(data)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise Unreadable(str(path), i, f"has no size: {decode.reason(error)}") from error
-        return {"mask": self._mask(i, shape)}
+        return masks.truth_of(self._picture(i), self.mask_file(i), i, self.legend)
 
     def mask_file(self, i: int) -> pathlib.Path:
         """Of example i."""
@@ -285,7 +309,7 @@ class Masks(_Voc):
         return found[0] if found else self._root / "SegmentationClass" / f"{bare}.png"
 
     def _mask(self, i: int, shape: tuple[int, ...]) -> np.ndarray:
-        return masks.mask_of(self.mask_file(i), i, shape, self.about.mask_classes)
+        return masks.mask_of(self.mask_file(i), i, shape, self.legend)
 
 
 def _only(found: list[pathlib.Path], i: int) -> pathlib.Path | None:

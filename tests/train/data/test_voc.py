@@ -131,7 +131,7 @@ def test_the_colour_table_is_vocs(tmp_path):
     [
         (palette(np.full((2, 3), 21, np.uint8)), r"pixel \(0, 0\) is of class 21, outside the 21"),
         (palette(np.zeros((3, 2), np.uint8)), "the mask is 2x3, its image 3x2"),
-        (pixels(2, 3), "mode RGB; wanted: one channel of 8 bits"),
+        (pixels(2, 3), r"pixel \(0, 0\) has the colour \(\d+, \d+, \d+\), which is none of the 21"),
         (None, "the file does not exist"),
     ],
 )

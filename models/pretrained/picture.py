@@ -33,7 +33,10 @@ def rgb(image: Image.Image) -> Image.Image:
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"picture of mode {image.mode!r}: expected 8 or 16 bits a channel")
+        raise ValueError(
+            f"its pixels are of mode {image.mode}, numbers of 32 bits; wanted: 8 or 16 bits a "
+            "channel"
+        )
     elif "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

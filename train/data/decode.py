@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from models.pretrained.picture import rgb
 from train.data import jpeg, metadata
 from train.data.upright import size as upright_size
-from train.data.upright import upright
 from train.refusal import Refused
 
 Image.init()
@@ -94,18 +94,7 @@ def decode(data: bytes) -> np.ndarray:
     file = opened(data)
     if (pixels := jpeg.pixels(file, data)) is not None:
         return pixels
-    image = upright(file)
-    if image.mode.startswith("I;16") or (image.mode == "I" and file.format == "PPM"):
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(
-            f"its pixels are of mode {image.mode}, numbers of 32 bits; wanted: 8 or 16 bits a "
-            "channel"
-        )
-    elif "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return np.array(rgb(file))
 
 
 def opened(data: bytes) -> ImageFile.ImageFile:

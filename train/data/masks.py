@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.pretrained.picture import upright
 from train.data.batch import IGNORE
-from train.data.decode import Unreadable, content, opened, reason, size, upright
+from train.data.decode import Unreadable, content, opened, reason, size
 from train.data.legend import Legend, ignores
 from train.data.source import About
 from train.refusal import Refused

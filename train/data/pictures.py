@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from models.pretrained.picture import upright
 from train.data import decode
 from train.data.decode import Unreadable
 from train.data.source import About, Example
@@ -116,7 +117,7 @@ def _checked(i: int, picture: Picture) -> pathlib.Path | np.ndarray:
 
 def _with_opacity(data: bytes, path: pathlib.Path, i: int) -> np.ndarray:
     try:
-        return np.array(decode.upright(decode.opened(data)).convert("RGBA"))
+        return np.array(upright(decode.opened(data)).convert("RGBA"))
     except MemoryError:
         raise
     except Exception as error:  # decoders raise what they like

@@ -19,9 +19,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
+from models.pretrained.picture import upright
 from train.data import jpeg
 from train.data.batch import IGNORE
-from train.data.decode import Unreadable, opened, reason, upright
+from train.data.decode import Unreadable, opened, reason
 from train.data.features import MODES, Layout, Masks, layout
 from train.data.places import data_dir
 from train.data.source import Example

@@ -2,16 +2,8 @@
 
 from PIL import ExifTags, Image, ImageFile
 
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes a picture upright, by its orientation."""
+from models.pretrained.picture import TURNS
+
 SIDEWAYS = frozenset(TURNS[i] for i in (5, 6, 7, 8))
 
 
@@ -28,13 +20,6 @@ def turn(image: Image.Image) -> Image.Transpose | None:
         raise
     except Exception:  # of bytes that are no EXIF: OSError, SyntaxError, struct.error, ...
         return None
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its file says."""
-    image.load()
-    found = turn(image)
-    return image if found is None else image.transpose(found)
 
 
 def size(image: ImageFile.ImageFile) -> tuple[int, int]:

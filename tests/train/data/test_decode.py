@@ -15,7 +15,6 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from train.data import decode as decoding
 from train.data.decode import (
-    ENDINGS,
     FORMATS,
     Unreadable,
     at_most,
@@ -211,13 +210,6 @@ QUALITY = {"webp": {"lossless": True}}
 def test_a_printers_colours_are_converted():
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     np.testing.assert_allclose(decode(encoded(image, "jpeg")), np.full((16, 16, 3), [255, 0, 0]))
-
-
-def test_endings_are_those_of_the_formats():
-    assert {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"} < {*ENDINGS}
-    assert {".webp", ".ppm", ".pgm", ".pnm", ".jp2", ".mpo"} < {*ENDINGS}
-    assert (".avif" in ENDINGS) == ("AVIF" in FORMATS)
-    assert not {".eps", ".pdf", ".txt", ".h5"} & {*ENDINGS}
 
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0

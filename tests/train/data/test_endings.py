@@ -12,6 +12,7 @@ def test_every_ending_that_pillow_knows_is_read_or_refused():
     assert {*Image.registered_extensions()} - said <= ENDINGS | UNREAD
     assert not ENDINGS & UNREAD
     assert {".avif", ".ppm", ".jfif", ".jp2", ".mpo", ".apng", ".jpe"} <= ENDINGS
+    assert not {".eps", ".pdf", ".txt", ".h5"} & ENDINGS
     assert {".heic", ".jxl", ".cr2", ".nef", ".svg", ".dcm"} <= UNREAD
 
 

@@ -117,8 +117,8 @@ def test_a_network_that_torchvision_lacks_has_no_sizes():
         (np.zeros((4, 4, 0), np.uint8), r"shape \(4, 4, 0\)"),
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
-        (Image.new("I", (4, 4)), "mode 'I': expected 8 or 16 bits a channel"),
-        (Image.new("F", (4, 4)), "mode 'F'"),
+        (Image.new("I", (4, 4)), "mode I, numbers of 32 bits; wanted: 8 or 16"),
+        (Image.new("F", (4, 4)), "mode F, numbers of 32 bits"),
         (Image.new("RGB", (0, 4)), "picture of 0x4 pixels has none"),
     ],
 )

@@ -39,7 +39,7 @@ from train import workdir as directory
 from train.data.named import Splits
 from train.data.source import About
 from train.experiment import Parts, choice, decided, fraction, nonnegative
-from train.files import write
+from train.files import WriteFailed, cause, write
 from train.prepared import prepare
 from train.recipes import of_set, resolved
 from train.refusal import Refused
@@ -191,7 +191,12 @@ def whole(config: Config, path: Path) -> Findings:
         found = probes.measure(config, splits(config).test, path)
     directory.write(path / "findings.json", found)
     write(path / "tables.md", "\n".join(map(findings.markdown, findings.tables(found))))
-    write(path / "figure.png", png(partial(drawn, found)))
+    try:
+        write(path / "figure.png", png(partial(drawn, found)))
+    except WriteFailed:
+        raise
+    except Exception as error:  # the figure is no reason to lose what was measured
+        runs.terminal.say(f"The figure could not be drawn: {cause(error)}.")
     findings.say(found, path, runs.terminal)
     return found
 

@@ -142,7 +142,7 @@ def test_commands_run_what_there_is(page):
 @page
 def test_options_on_their_own_are_those_of_some_experiment(page):
     known = set().union(*(options(f"experiments.{file.stem}", file) for file in scripts()))
-    for name in ("experiments.benchmark", "models.inspect"):
+    for name in ("experiments.benchmark", "models.inspect", "train.runs"):
         known |= options(*program(["python", "-m", name]))
     for span in spans(page.read_text()):
         assert set(re.findall(r"--([a-z][a-z-]+)", span)) <= known, span

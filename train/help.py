@@ -185,8 +185,8 @@ def form(hint: Any) -> tuple[tuple[str, ...], str]:
         return tuple(map(str, inner)), "NAME"
     if origin in (types.UnionType, typing.Union):
         # Beside names, True and False are what earlier versions had.
-        names = any(typing.get_origin(each) is Literal for each in inner)
-        left_out = (type(None), bool) if names else (type(None),)
+        named = any(typing.get_origin(each) is Literal for each in inner)
+        left_out = (type(None), bool) if named else (type(None),)
         forms = [form(each) for each in inner if each not in left_out]
         return sum((values for values, _ in forms), ()), forms[0][1]
     if origin is tuple:

@@ -91,9 +91,11 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
     """Begin a study in a directory that the caller has locked, or go on with it.
 
     Raises:
+        Refused: the directory holds another one.
         Stopped, KeyboardInterrupt: a signal ended one of its runs, or came between two; how to go
             on with the study is said.
     """
+    refuse_other(path, module, config)  # with what was left open until the data were known
     workdir.write_config(path, module.__name__, config)
     terminal = Terminal(Console(markup=False, emoji=False), 0)  # a path is a path
     runs = Study(module, path, terminal)

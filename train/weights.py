@@ -4,6 +4,7 @@ Images must come to them normalised as they did when they were trained: by Image
 or by those that the other run used.
 """
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -152,10 +153,11 @@ def run_at(model: str, path: str) -> Earlier:
 
 def no_run(path: Path) -> str:
     """Of a directory that is no run, what it holds instead, in words."""
-    try:
-        runs = sorted(file.parent.name for file in path.glob(f"*/{workdir.CONFIG}"))
-    except OSError:
-        runs = []
+    runs: list[str] = []
+    with contextlib.suppress(OSError):
+        for below in ("*", "*/*"):  # such as runs/classify, or runs
+            found = path.glob(f"{below}/{workdir.CONFIG}")
+            runs = runs or sorted(str(file.parent.relative_to(path)) for file in found)
     if runs:
         more = f" and {len(runs) - 4} more" if len(runs) > 4 else ""
         several = f"{len(runs)} runs" if len(runs) > 1 else "a run"

@@ -188,11 +188,9 @@ def without_heads(
     """The wanted tensors but for layers that are absent behind the backbone, and the found ones.
 
     Where the last layer is absent, what is named like nothing of the backbone belongs to another
-    head, and is left out too. All are returned where the backbone is not there.
+    head, and is left out too, unless something of the backbone is missing.
     """
     backbone = [tensor.name for path, tensor in wanted.items() if path[1] == "backbone"]
-    if any(name not in found for name in backbone):
-        return dict(wanted), dict(found)
     there = {path[1:-1] for path, tensor in wanted.items() if tensor.name in found}
     wanted = {
         path: tensor
@@ -200,7 +198,8 @@ def without_heads(
         if path[1] == "backbone" or path[1:-1] in there
     }
     names = {tensor.name for tensor in wanted.values()}
-    if any(name.startswith(f"{family.head}.") for name in names):
+    headed = any(name.startswith(f"{family.head}.") for name in names)
+    if headed or any(name not in found for name in backbone):
         return wanted, dict(found)
     beginnings = {first(name) for name in backbone}
     left = {k: v for k, v in found.items() if k in names or first(k) in beginnings}

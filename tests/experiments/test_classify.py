@@ -22,7 +22,7 @@ from tfds_set import write_set
 import models
 from experiments import classify, lenet_mnist
 from models.pretrained import torchvision
-from train import cli, optim
+from train import cli, encoding, optim
 from train.augment import chain, flip, pad_and_crop
 from train.checkpoints import Checkpoints
 from train.data.source import About
@@ -408,6 +408,23 @@ def test_the_recipes_of_known_sets_are_as_they_were():
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_run_of_before_the_new_fields_is_as_it_was():
+    new = {"epochs", "crop", "optimizer", "augment", "mixup", "cutmix", "erasing"}
+    values = encoding.plain(classify.DIGITS) | {"mirror": True}
+    again = encoding.decoded(classify.Config, {k: v for k, v in values.items() if k not in new})
+    assert again == dataclasses.replace(classify.DIGITS, mirror=True)
+    assert again.settled(ABOUT, 1262, 1) == {}
+    for about in (ABOUT, MANY, dataclasses.replace(MANY, mirror=None)):
+        transform = classify.augmentation(again, about)
+        padded, flipped = about.shape is not None, about.mirror is True
+        stages = [*([pad_and_crop(1)] if padded else []), *([flip()] if flipped else [])]
+        assert (transform is None) == (not stages)
+        if stages:
+            key, batch = jax.random.key(3), small_batch(4)
+            expected = chain(*stages, fill=about.mean)(key, batch)["image"]
+            np.testing.assert_array_equal(transform(key, batch)["image"], expected)
+
+
 def small_batch(count, channels=1):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (count, 28, 28, channels), np.uint8)
@@ -635,7 +652,7 @@ def test_names_in_any_bytes_and_settings_of_any_kind_end_no_run(tmp_path):
     assert "could not be" not in done.stdout
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
-    assert [row["file"] for row in rows] == [f"caf\\xe9/temple_{i:02}.png" for i in range(4)]
+    assert [row["file"] for row in rows] == [f"test/caf\\xe9/temple_{i:02}.png" for i in range(4)]
     assert {row["truth"] for row in rows} == {"caf\\xe9"}
     right = [row["prediction"] == row["truth"] for row in rows]
     found = json.loads((run / "summary.json").read_text())

@@ -345,6 +345,16 @@ def test_one_training_alone(without_work, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_figure_that_fails_costs_no_study(without_work, monkeypatch, tmp_path, capsys):
+    def broken(draw):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(mlp_vs_cnn, "png", broken)
+    assert mlp_vs_cnn.main(dataclasses.replace(DIGITS, workdir=tmp_path)) == FOUND
+    assert "The figure could not be drawn: RuntimeError: no font." in capsys.readouterr().out
+    assert (tmp_path / "tables.md").exists()
+
+
 def test_the_study_of_two_seeds(without_work, tmp_path):
     summary = mlp_vs_cnn.main(dataclasses.replace(DIGITS, seeds=(3, 4), workdir=tmp_path))
     assert [path for _, path in without_work] == [

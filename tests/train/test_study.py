@@ -251,3 +251,17 @@ def test_an_output_on_a_full_disk_is_one_line(tmp_path):
     ):
         with pytest.raises(WriteFailed, match=r"^the output could not be written: No space left"):
             say()
+
+
+def test_a_study_by_epochs_holds_the_steps_and_goes_on_by_either(tmp_path):
+    by_epochs = replace(SHORT, steps=None, epochs=1.0, evaluate_every=None, workdir=tmp_path)
+    run(toy_detector, replace(by_epochs, seeds=(0,)))
+    for path in (tmp_path, tmp_path / "seed_0"):
+        config = json.loads((path / "config.json").read_text())
+        assert (config["steps"], config["epochs"], config["evaluate_every"]) == (6, None, 6)
+    steps = replace(SHORT, steps=6, evaluate_every=6, workdir=tmp_path)
+    for config in (by_epochs, steps):
+        assert run(toy_detector, replace(config, seeds=(0,))).tables["seeds"].keys() == {0}
+    with pytest.raises(Refused, match="steps: 6 there, 12 asked"):
+        run(toy_detector, replace(by_epochs, epochs=2.0, seeds=(0,)))
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 6

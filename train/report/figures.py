@@ -5,11 +5,12 @@ import functools
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from train.report.text import CJK, FAMILY, face
+from train.report.text import CJK, FAMILY, FILES, face
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and most commands draw nothing
     from matplotlib.axes import Axes
@@ -33,14 +34,16 @@ def own_settings() -> Iterator[None]:
 
     A notebook's backend, which a command inherits, or TeX for all text must end no run.
     """
-    backend = os.environ.pop("MPLBACKEND", None)  # one that is unknown ends the import
-    # What it says of its cache and of fonts is of no use to who trains.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
-        import matplotlib
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
+    # What it says of its cache, of fonts and of settings is of no use to who trains.
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
+    with _environment(MPLBACKEND=None):  # one that is unknown ends the import
+        try:
+            import matplotlib
+        except Exception:  # a file of settings that is no text does too
+            for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+                del sys.modules[name]  # else what is half imported is taken for whole
+            with _environment(MATPLOTLIBRC=str(FILES / "matplotlibrc")):
+                import matplotlib
     plain: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
     for name in ("backend", "backend_fallback"):  # no window is opened, and none is chosen anew
         plain.pop(name, None)
@@ -51,6 +54,20 @@ def own_settings() -> Iterator[None]:
         _add_font()
         with matplotlib.rc_context(plain | OURS):
             yield
+
+
+@contextlib.contextmanager
+def _environment(**values: str | None) -> Iterator[None]:
+    """Inside, variables of the environment are these; None for one that is not set."""
+    before = {name: os.environ.pop(name, None) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @functools.cache

@@ -32,17 +32,26 @@ def _legible(character: str) -> str:
 def places(source: Source) -> list[str | None]:
     """What the file of each example is called, from the root of its data; None where it has none.
 
-    The root is the folder above the one that holds all of the source's files: of the test split
-    of a folder of classes "test/cat/1.jpg", wherever the data lie.
+    The root is the folder that the set is named after, as folders of classes, COCO's and VOC's are:
+    "test/cat/1.jpg" of an example in folder:/data/pets. Where none of the folders above all files
+    has that name (the root is a link), it is the one above the folder that holds them all.
     """
     files = [file_of(source, i) for i in range(len(source))]
     known = [pathlib.PurePath(file) for file in files if file is not None]
     try:
-        root = os.path.dirname(os.path.commonpath([path.parent for path in known]))
+        common = pathlib.PurePath(os.path.commonpath([path.parent for path in known]))
     except ValueError:  # no files, or some of them on another drive
         return [None if file is None else pathlib.PurePath(file).as_posix() for file in files]
+    name = _composed(source.about.name)
+    above = (one for one in (common, *common.parents) if _composed(one.name) == name)
+    root = next(above, common.parent)
     below = (path.relative_to(root).as_posix() for path in known)
     return [None if file is None else next(below) for file in files]
+
+
+def _composed(name: str) -> str:
+    """File systems give accents composed or not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def called(place: str | None, index: int) -> str:

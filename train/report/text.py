@@ -16,6 +16,10 @@ CJK = pathlib.Path(__file__).parent / "fonts" / "WenQuanYiMicroHei-CJK.ttf"
 FAMILY = "WenQuanYi Micro Hei"
 """What it calls itself."""
 SIZE = 11
+FILES = pathlib.Path(find_spec("matplotlib").origin).parent / "mpl-data"  # type: ignore
+"""Matplotlib's own, found without its import."""
+FONTS = (FILES / "fonts" / "ttf" / "DejaVuSans.ttf", CJK)
+"""The first that has a character draws it."""
 
 
 def draw_text(
@@ -37,7 +41,7 @@ def draw_text(
     """
     draw = ImageDraw.Draw(picture)
     x, y = at
-    base = y + _font(fonts()[0]).getmetrics()[0]
+    base = y + _font(FONTS[0]).getmetrics()[0]
     shown = text if width is None else shortened(text, width)
     for path, piece in pieces(shown):
         font = _font(path)
@@ -48,7 +52,7 @@ def draw_text(
 def extent(text: str) -> tuple[float, int]:
     """Width and height in pixels of a line."""
     width = sum(_font(path).getlength(piece) for path, piece in pieces(text))
-    return width, sum(_font(fonts()[0]).getmetrics())
+    return width, sum(_font(FONTS[0]).getmetrics())
 
 
 def shortened(text: str, width: float) -> str:
@@ -65,10 +69,10 @@ def pieces(text: str) -> list[tuple[pathlib.Path, str]]:
     """The text in parts of one font each; what none has, and what is no text, is escaped."""
     found = []
     for character in legible(text):
-        path = next((one for one in fonts() if ord(character) in _characters(one)), None)
+        path = next((one for one in FONTS if ord(character) in _characters(one)), None)
         if path is None:
             character = character.encode("unicode_escape").decode()
-        found.append((path or fonts()[0], character))
+        found.append((path or FONTS[0], character))
     parts = itertools.groupby(found, key=lambda pair: pair[0])
     return [(path, "".join(piece for _, piece in pairs)) for path, pairs in parts]
 
@@ -108,17 +112,7 @@ def _face(characters: str) -> str:
 
 @functools.cache
 def _bundled() -> frozenset[str]:
-    return frozenset(map(chr, _characters(CJK) - _characters(fonts()[0])))
-
-
-@functools.cache
-def fonts() -> tuple[pathlib.Path, ...]:
-    """Files, the first that has a character draws it."""
-    matplotlib = find_spec("matplotlib")
-    assert matplotlib is not None
-    assert matplotlib.origin is not None
-    own = pathlib.Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return own, CJK
+    return frozenset(map(chr, _characters(CJK) - _characters(FONTS[0])))
 
 
 @functools.cache

@@ -52,7 +52,7 @@ print(svg(partial(draw, charts(lines)[0]))[0])
 
 
 def drawn_with(tmp_path, rc, **environment):
-    (tmp_path / "matplotlibrc").write_text(rc)
+    (tmp_path / "matplotlibrc").write_bytes(os.fsencode(rc))
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", DRAWN],
         cwd=ROOT,
@@ -76,6 +76,8 @@ def plain(tmp_path_factory):
         ("text.usetex: True\naxes.facecolor: red\nsvg.fonttype: path\n", ""),
         ("", "module://matplotlib_inline.backend_inline"),
         ("backend: module://nowhere\n", "no such backend"),
+        ("# caf\udce9, which is no UTF-8\ntext.usetex: True\n", ""),
+        ("no such: setting\nfont.family: [nothing\nfigure.dpi: high\n", ""),
     ],
 )
 def test_what_the_user_has_set_up_ends_no_run(tmp_path, plain, rc, backend):

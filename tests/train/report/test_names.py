@@ -33,6 +33,8 @@ def test_what_cannot_be_shown_is_escaped(text, shown):
 class Named:
     """A source that only knows the files of its examples."""
 
+    about = About("birds", "test", (), mirror=True)
+
     def __init__(self, *files):
         self.files = files
 
@@ -52,6 +54,10 @@ class Named:
         ),
         (("/a/val2017/sub/1.jpg", "/a/val2017/2.jpg"), ["val2017/sub/1.jpg", "val2017/2.jpg"]),
         (("a/pets/cat/1.jpg",), ["cat/1.jpg"]),
+        # The set is named after its root.
+        (("/a/birds/cat/1.jpg", "/a/birds/dog/2.jpg"), ["cat/1.jpg", "dog/2.jpg"]),
+        (("/a/birds/test/tit/1.jpg",), ["test/tit/1.jpg"]),
+        (("birds/1.jpg",), ["1.jpg"]),
         (("1.jpg", "2.jpg"), ["1.jpg", "2.jpg"]),
         (("/1.jpg",), ["1.jpg"]),
         (("/a/1.jpg", None, "/a/2.jpg"), ["a/1.jpg", None, "a/2.jpg"]),

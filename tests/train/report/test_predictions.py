@@ -57,9 +57,9 @@ def test_files_where_there_are_some(tmp_path):
     found = written(tmp_path, range(4), {"miou": [0.5, 1.0, float("inf"), 0]}, source=Files())
     assert found == [
         ["file", "miou"],
-        ["cat/b.jpg", "0.5"],
-        ["cat/a,b.jpg", "1"],
-        [r"cat/\xff.jpg", ""],
+        ["test/cat/b.jpg", "0.5"],
+        ["test/cat/a,b.jpg", "1"],
+        [r"test/cat/\xff.jpg", ""],
         ["3", "0"],
     ]
 

@@ -9,9 +9,9 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image
 
-from train.report.text import CJK, draw_text, extent, face, fonts, pieces, shortened
+from train.report.text import CJK, FONTS, draw_text, extent, face, pieces, shortened
 
-DEJAVU = fonts()[0]
+DEJAVU = FONTS[0]
 
 
 @pytest.mark.parametrize(

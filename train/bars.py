@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -52,9 +53,17 @@ class Bars:
         return Bar(self, what, total, after)
 
     @property
-    def draws(self) -> bool:
-        """Whether a bar can be drawn: not where another one's live line stands."""
-        return self.console.is_interactive and not isinstance(self.console.file, FileProxy)
+    def beside(self) -> bool:
+        """Whether another console's live line stands there, such as that of training."""
+        return self.bar is None and isinstance(sys.stdout, FileProxy)
+
+    def line(self, text: str) -> None:
+        """One that stays; above a live line."""
+        with self.writing():
+            if self.beside:
+                print(text)  # which that console has taken over
+            else:
+                Terminal(self.console, 0).say(text)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -118,7 +127,7 @@ class Bar:
                 with self._bars.writing():
                     live.stop()
             elif self._shown is not None and self.done == self.total:
-                self._line(f"{self.what}: done in {duration(time.monotonic() - self.began)}")
+                self._bars.line(f"{self.what}: done in {duration(time.monotonic() - self.began)}")
         self._bars.check()
 
     def _first(self) -> None:
@@ -126,7 +135,8 @@ class Bar:
             if self._ended:
                 return
             self._shown = time.monotonic()
-            if self.total and self._bars.draws and self._bars.bar is None:
+            alone = self._bars.bar is None and not self._bars.beside
+            if self.total and self._bars.console.is_interactive and alone:
                 # Without its thread: pictures come from who works.
                 console = self._bars.console
                 live = Live(_Picture(self), console=console, auto_refresh=False, transient=True)
@@ -138,14 +148,10 @@ class Bar:
 
     def _draw(self) -> None:
         if self._live is None:
-            self._line(f"{self.what}: {self.said()}" if self.total else f"{self.what}…")
+            self._bars.line(f"{self.what}: {self.said()}" if self.total else f"{self.what}…")
             return
         with self._bars.writing():
             self._live.refresh()
-
-    def _line(self, text: str) -> None:
-        with self._bars.writing():
-            Terminal(self._bars.console, 0).say(text)
 
     def said(self) -> str:
         """How far it is: "1,200 of 20,000, 2:31 left"."""

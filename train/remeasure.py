@@ -64,6 +64,8 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         changes: dict[str, Any] = {"data": data, "loader": "auto"}
         if split != "validation" and hasattr(recipe, "validation"):
             changes["validation"] = 0.0
+        if hasattr(recipe, "classes"):
+            changes["classes"] = ""  # the other set's own count, and are matched by name
         recipe = dataclasses.replace(recipe, **changes)
     found = run.module.splits(recipe)
     if getattr(found, split) is None:

@@ -13,6 +13,7 @@ from tyro.conf import Fixed, Suppress
 import models
 from train import finetune, optim, weights, workdir
 from train.accumulate import accumulated
+from train.data import voc
 from train.data.limited import limited
 from train.data.named import Splits, named, with_validation
 from train.data.source import About
@@ -214,8 +215,18 @@ def splits(config: Trained, want: str = "label", classes: Sequence[str] = ()) ->
         classes: of them, where the set does not say; see there too.
     """
     earlier = mask_classes(config.workdir)
+    if not classes and earlier == voc.MASK_CLASSES and goes_on(config):
+        classes = earlier  # whatever list lies there: earlier versions read none
     read = partial(named, config.data, want, classes, earlier=earlier)
     return with_validation(limited(read, config.max_pixels), config.validation)
+
+
+def goes_on(config: Trained) -> bool:
+    """Whether the run in its directory is one of these data, in VOC's folders."""
+    if config.workdir is None or not config.data.startswith("voc:"):
+        return False
+    values = workdir.read(config.workdir, workdir.CONFIG)
+    return values is not None and values.get("data") == config.data
 
 
 def mask_classes(path: Path | None) -> tuple[str, ...]:

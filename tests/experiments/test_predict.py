@@ -131,7 +131,7 @@ def test_a_set_of_one_shape_that_the_device_resizes(tmp_path, monkeypatch, capsy
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory):
     """A VOC folder of pictures of two shapes, and a run of a U-Net on it."""
-    root, path = tmp_path_factory.mktemp("voc"), tmp_path_factory.mktemp("masks")
+    root, path = tmp_path_factory.mktemp("set") / "VOC2012", tmp_path_factory.mktemp("masks")
     for split, names in {"train": "abcdef", "val": "ghij"}.items():
         for i, name in enumerate(names):
             mask = np.zeros((24, 36) if i % 2 else (50, 20), np.uint8)

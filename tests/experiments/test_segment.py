@@ -459,7 +459,11 @@ def test_a_run_from_before_classes_could_be_said_reads_the_same_masks(pictures, 
         workdir.write(
             tmp_path / place / workdir.ABOUT, dataclasses.replace(ABOUT, mask_classes=vocs)
         )
+        workdir.write_config(tmp_path / place.partition("/")[0], segment.NAME, before)
+    (mine / "classes.txt").write_text("ground\ncat\ndog\n")  # which nothing read then
     for place in ("run", "study"):
         data = segment.splits(dataclasses.replace(before, workdir=tmp_path / place))
         assert data.train.about.mask_classes == vocs
         assert data.train.about.mirror
+    other = dataclasses.replace(before, data=f"voc:{mine}/../mine", workdir=tmp_path / "run")
+    assert segment.splits(other).train.about.mask_classes == ("ground", "cat", "dog")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 import threading
 import time
 
@@ -24,6 +25,7 @@ from train.files import WriteFailed
 from train.prepared import prepare
 from train.progress import compiling, heard, told, working
 from train.session import session
+from train.terminal import Terminal
 
 
 class Heard:
@@ -203,6 +205,26 @@ def test_a_terminal_has_a_bar_that_goes(width):
     assert said.count("\x1b[?25l") == 1
     assert said.index("\x1b[?25h") < said.index("Compiling")  # the cursor stays
     assert said.endswith("\x1b[2K")  # nothing is left of it
+
+
+def test_a_line_goes_above_the_live_line_of_training(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(force_terminal=True, width=100)
+    training = Terminal(Console(force_terminal=True, width=100), 10)
+    with shown(console):
+        training.train(1, {"loss": 1.5}, epoch=1.0)
+        for total in (None, 3):  # a bar would be a second live line
+            with working("reading the test split", total, after=0.0):
+                time.sleep(0.2)
+        training.close()
+    said = sys.stdout.getvalue()
+    for line in ("Reading the test split…", "Reading the test split: 0 of 3"):
+        before, _, after = said.partition(line)
+        assert before.endswith("\x1b[2K")  # the live line is wiped first
+        assert after.startswith("\n")
+        assert "loss" in before
+        assert "loss" in after  # and drawn again
 
 
 def test_output_that_can_t_be_written_ends_the_work():

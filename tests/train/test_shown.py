@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train import shown as module
-from train.data.masks import colours
+from train.data.legend import colours
 from train.data.source import About
 from train.refusal import Refused
 from train.shown import CLASSES, MASKS, shown

@@ -67,8 +67,8 @@ def named(
             from 0, the background's too; see `train.data.legend`. () takes those of a list in the
             folder, classes.txt or labelmap.txt; else VOC has its own, and masks in a folder name
             theirs by the values that they hold.
-        earlier: mask classes that a run which goes on began with. Where nothing else says what they
-            are, they stand in; and runs of a set that is not VOC once took VOC's.
+        earlier: mask classes of a run that goes on, or that is measured on these data. Where
+            nothing else says what they are, they stand in.
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
@@ -196,9 +196,8 @@ def _voc(
         given = legend_in(classes, path, root)
         names = voc.CLASSES if given is None else without_background(given.names)
         return _roles(str(path), has, lambda split: voc.voc(root, has[split], want, names))
-    own = plain(("background", *voc.CLASSES))
-    # A run that has VOC's classes goes on with them.
-    given = None if not classes and tuple(earlier) == own.names else legend_in(classes, path, root)
+    own = plain(voc.MASK_CLASSES)
+    given = legend_in(classes, path, root)
     if given is not None and given.names == voc.CLASSES:
         given = own  # a list of its objects
     if given is None and not voc.own(root) and not earlier:

@@ -30,6 +30,7 @@ CLASSES = (
 )
 # fmt: on
 """VOC's own; a mask has "background" before them."""
+MASK_CLASSES = ("background", *CLASSES)
 
 LISTS = {"boxes": "Main", "mask": "Segmentation"}
 """What is wanted -> the folder of ImageSets that says which images have it."""

@@ -24,6 +24,8 @@ from train.data.decode import (
     picture,
     size,
 )
+from train.data.endings import ENDINGS
+from train.data.legend import plain
 from train.data.masks import PNG, indices, mask_of
 from train.refusal import Refused
 
@@ -99,7 +101,7 @@ def test_what_the_system_does_not_give_is_no_fault_of_the_file(tmp_path, monkeyp
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
-    for read in (picture, lambda path, i: mask_of(path, i, (3, 4), ("a",))):
+    for read in (picture, lambda path, i: mask_of(path, i, (3, 4), plain(("a",)))):
         with pytest.raises(Refused, match="example 7: cannot be read: Too many open files") as e:
             read(path, 7)
         assert not isinstance(e.value, Unreadable)
@@ -237,7 +239,7 @@ def ghostscript(tmp_path, monkeypatch):
 def test_a_picture_starts_no_program(tmp_path, ghostscript, end):
     path = tmp_path / f"a.{end}"
     path.write_bytes(EPS)
-    for read in (picture, lambda path, i: mask_of(path, i, (8, 8), ("a",))):
+    for read in (picture, lambda path, i: mask_of(path, i, (8, 8), plain(("a",)))):
         with pytest.raises(Unreadable, match=r"a format that is read: .*JPEG, .*PNG"):
             read(path, 0)
     with pytest.raises(UnidentifiedImageError):

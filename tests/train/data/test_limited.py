@@ -71,9 +71,10 @@ def test_a_source_keeps_what_it_knows(pictures, tmp_path):
 
 
 def test_a_mask_and_the_size_of_its_image_are_limited_too(tmp_path):
-    voc(tmp_path, ["a"], size=LARGE, mask=np.zeros(LARGE, np.uint8))
-    voc(tmp_path, ["a"], size=LARGE, mask=np.zeros(LARGE, np.uint8), split="val")
-    source = limited(partial(named, f"voc:{tmp_path}", "mask"), 599).train
+    root = tmp_path / "VOC2012"
+    voc(root, ["a"], size=LARGE, mask=np.zeros(LARGE, np.uint8))
+    voc(root, ["a"], size=LARGE, mask=np.zeros(LARGE, np.uint8), split="val")
+    source = limited(partial(named, f"voc:{root}", "mask"), 599).train
     for read_one in (source.__getitem__, source.truth):
         with pytest.raises(Unreadable, match="600 pixels, more than max_pixels=599"):
             read_one(0)

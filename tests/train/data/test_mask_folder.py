@@ -325,14 +325,15 @@ def test_voc_itself_needs_no_list(tmp_path):
 def test_an_earlier_run_goes_on_with_its_classes(tmp_path):
     root = tmp_path / "mine"
     voc(root, "abc", size=(2, 3), mask=MASK)
-    (root / "classes.txt").write_text("a\nb\nc\n")
     vocs = ("background", *CLASSES)
     before = named(f"voc:{root}", "mask", vocs).train
     later = named(f"voc:{root}", "mask", earlier=vocs).train
     assert later.about.mask_classes == vocs
     assert later.fingerprint == before.fingerprint
-    (root / "classes.txt").unlink()
     assert named(f"voc:{root}", "mask", earlier=NAMES).train.about.mask_classes == NAMES
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    about = named(f"voc:{root}", "mask", earlier=vocs).train.about
+    assert about.mask_classes == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("listed", ["background\nroad\ncar", None])

@@ -24,7 +24,6 @@ from train.data.decode import (
     picture,
     size,
 )
-from train.data.endings import ENDINGS
 from train.data.legend import plain
 from train.data.masks import PNG, indices, mask_of
 from train.refusal import Refused

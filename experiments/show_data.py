@@ -244,6 +244,6 @@ def main(config: Config) -> Image.Image:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except (Refused, ValueError) as error:  # a chain refuses its stages by a ValueError
+    except (Refused, ValueError, OSError) as error:  # a ValueError: a chain refuses its stages
         print(f"error: {legible(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)

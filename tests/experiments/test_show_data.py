@@ -1,6 +1,7 @@
 """Contact sheets: every stage of the table, what is drawn, what is refused."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -42,9 +43,11 @@ def test_a_sheet_of_scenes(tmp_path):
     assert np.abs(cells[2] - cells[1]).mean() > 1
 
 
-def test_boxes_are_drawn(tmp_path):
-    config = Config(want="boxes", stages="", examples=2, seeds="0", out=tmp_path / "b.png")
+def test_boxes_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # no shell reads the ~ of --out=~/b.png
+    config = Config(want="boxes", stages="", examples=2, seeds="0", out=pathlib.Path("~/b.png"))
     found = np.asarray(main(config))
+    assert (tmp_path / "b.png").exists()
     assert any((found == colour).all(-1).sum() > 20 for colour in LINES)
 
 
@@ -97,10 +100,11 @@ def test_what_cannot_be_shown_is_refused(fields, match, tmp_path):
         (("--data", "nothing_like_it"), "nothing_like_it"),
         (("--stages", "brightness,flip"), "stages[1] is geometric"),
         (("--stages", "mixup", "--examples", "2", "--seeds", "0"), "mask"),
+        (("--data", "digits", "--want", "label", "--out", "/dev/null/x.png"), "/dev/null"),
     ],
 )
 def test_errors_are_one_line(arguments, words, tmp_path):
-    command = [sys.executable, show_data.__file__, *arguments, "--out", str(tmp_path / "x.png")]
+    command = [sys.executable, show_data.__file__, "--out", str(tmp_path / "x.png"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")

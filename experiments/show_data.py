@@ -35,12 +35,13 @@ from train.data.batch import Batch, Transform
 from train.data.boxes import clipped_said
 from train.data.decode import PIXELS
 from train.data.host import Letterbox
+from train.data.legend import entries
 from train.data.limited import limited
 from train.data.named import named
 from train.data.order import once, order
 from train.data.ragged import most
 from train.data.resident import Resident
-from train.data.source import About, Source
+from train.data.source import About, Source, notes
 from train.data.statistics import measured
 from train.data.subset import subset
 from train.experiment import positive
@@ -104,6 +105,7 @@ class Config:
         data: "digits", "digit_scenes", a TFDS set, "folder:PATH", "coco:PATH" or "voc:PATH".
         want: which of its annotations; a set of labels alone needs "label".
         split: which part of the set.
+        classes: of masks, with commas, where no list lies beside them; as `segment.py` takes it.
         stages: names of augmentations, with commas, geometry first.
         border: what lies outside the image: its mean colour, its mirror image, or its edge.
         first: place of the first example in a shuffled order, always the same.
@@ -117,6 +119,7 @@ class Config:
     data: str = "digit_scenes"
     want: Literal["label", "boxes", "mask"] = "mask"
     split: Literal["train", "validation", "test"] = "train"
+    classes: str = ""
     stages: str = "rotation,scale,shift,brightness,contrast"
     border: Literal["constant", "reflect", "edge"] = "constant"
     first: int = 0
@@ -208,7 +211,8 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
 
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
-    splits = limited(partial(named, config.data, config.want), config.max_pixels)
+    listed = entries(config.classes)
+    splits = limited(partial(named, config.data, config.want, listed), config.max_pixels)
     data = getattr(splits, config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")
@@ -218,6 +222,8 @@ def main(config: Config) -> Image.Image:
     # Sets in files stand class by class.
     indices = order(0, 0, places, len(data)).astype(np.int64)
     source = subset(data, indices)
+    for line in notes(source):
+        print(legible(line))
     about = measured(source)
     columns = batches(config, source, about)
     longest = max(columns[0]["image"].shape[1:3])

@@ -241,6 +241,11 @@ def table(found: Sequence[Run], by: str) -> Table:
     return made
 
 
+def unheard() -> None:
+    """What is left of the output goes nowhere; Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; the exit code is 0, or 2 for a request that can't be met."""
     parser = argparse.ArgumentParser(
@@ -272,9 +277,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has seen enough
+        unheard()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        unheard()
+        print(f"error: the output could not be written: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -203,3 +203,13 @@ def test_on_a_terminal_and_in_a_closed_pipe(some):
     done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout in ("141\n", "0\n")  # it may have been quicker
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has it")
+def test_on_a_full_disk(some):
+    command = [sys.executable, "-m", "train.runs", some]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output could not be written: No space left on device\n"

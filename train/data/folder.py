@@ -12,6 +12,7 @@ import numpy as np
 from train.data.decode import length, picture
 from train.data.layout import instead, layout
 from train.data.listing import Below, below, composed, entries, loose, subfolders
+from train.data.mask_layout import pair
 from train.data.said import counted, examples, few, shown
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
@@ -136,6 +137,11 @@ def _classes(root: pathlib.Path, place: pathlib.Path) -> list[str]:
         what = f" holds {count} ({few(pictures)}), but" if pictures else " is empty:"
         raise Refused(
             f"folder={str(place)!r}{what} it holds no subfolder, a class each{instead(root)}"
+        )
+    if pair(names):
+        raise Refused(
+            f"folder={str(place)!r} holds images and their masks ({' and '.join(names)}), and no "
+            "classes: experiments/segment.py trains on these"
         )
     return names
 

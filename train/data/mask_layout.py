@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from train.data.endings import ENDINGS, UNREAD, ending
 from train.data.listing import composed, left_behind, subfolders
@@ -68,6 +68,12 @@ def _without(name: str, words: Iterable[str]) -> str | None:
 
 def _two(root: pathlib.Path, split: str, one: pathlib.Path, other: pathlib.Path) -> str:
     return f"folder={str(root)!r} has two folders for {split}: {one.name} and {other.name}"
+
+
+def pair(names: Sequence[str]) -> bool:
+    """Whether two folders of these names are one of images and one of masks."""
+    kinds = [[name.casefold() in words for name in names] for words in (IMAGES, MASKS)]
+    return kinds in ([[True, False], [False, True]], [[False, True], [True, False]])
 
 
 def unused(root: pathlib.Path, places: Places) -> list[str]:

@@ -152,6 +152,15 @@ def test_an_empty_folder_and_a_class_without_an_image_are_refused(tmp_path, make
         named(f"folder:{tmp_path}")
 
 
+@pytest.mark.parametrize("names", [("images", "masks"), ("JPEGImages", "Annotations")])
+@pytest.mark.parametrize("above", ["", "train"])
+def test_images_and_masks_are_no_classes(tmp_path, names, above):
+    for name in names:
+        save(tmp_path / above / name / "a.png", pixels(4, 4))
+    with pytest.raises(Refused, match=r"images and their masks \(.*segment\.py trains on these"):
+        folder(tmp_path)
+
+
 def test_a_damaged_image_names_its_file_and_index(tmp_path):
     classes(tmp_path, {"a": 4})
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "2.png").read_bytes()[:50])

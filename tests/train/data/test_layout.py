@@ -98,7 +98,16 @@ def test_a_class_may_be_called_as_a_split(tmp_path):
         (("train/1.jpg",), "train holds pictures and no folders"),
         (("val/a/1.jpg", "test/a/1.jpg"), "has no training split: .*it has val, test"),
         (("Train/1.jpg", "Test/a/1.jpg"), "it has Test; .*Train has no folder with pictures"),
-        (("cat/train/1.jpg", "cat/test/1.jpg", "dog/Train/1.jpg", "dog/Val/1.jpg"), "below its"),
+        (
+            ("cat/train/1.jpg", "cat/test/1.jpg", "dog/Train/1.jpg", "dog/Val/1.jpg"),
+            "inside 'cat'; wanted",
+        ),
+        (("cat/1.jpg", "dog/train/1.jpg", "dog/test/1.jpg"), "inside 'dog'; wanted"),
+        (
+            ("set/Train/a/1.jpg", "set/Test/a/1.jpg", "docs/1.png"),
+            "inside 'set'; is folder:.*/set meant",
+        ),
+        (("train/train/a/1.jpg", "train/test/a/1.jpg"), "inside 'train'; is folder:.*/train meant"),
     ],
 )
 def test_splits_that_cannot_be_read_are_refused(tmp_path, make, words):

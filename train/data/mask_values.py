@@ -41,7 +41,17 @@ def settled(legend: Legend, files: Sequence[pathlib.Path]) -> Settled:
     Args:
         legend: of the set. Only one of two classes, whose values were not said, is looked into.
         files: the masks of the training split.
+
+    Raises:
+        Refused: the legend has one class alone.
     """
+    if len(legend.names) < 2:
+        names = ",".join(legend.names)
+        where = f"{legend.origin!r}" if legend.origin else f"classes={names!r}"
+        raise Refused(
+            f"{where}: masks of one class have nothing to tell apart; the background is a class "
+            f"too, --classes background,{names}"
+        )
     if len(legend.names) != 2 or legend.said:
         return Settled(legend)
     seen = 0

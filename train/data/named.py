@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from train.data import coco, folder, layout, mask_folder, voc
+from train.data import coco, folder, layout, mask_folder, mask_layout, voc
 from train.data.cache import Cached
 from train.data.decode import Unreadable
 from train.data.digits import digits
@@ -171,6 +171,11 @@ def _folder(path: pathlib.Path, want: str) -> Splits:
         raise Refused(
             f"data='folder:{path}' has one class, {names[0]!r}: nothing to tell apart"
             f"{layout.instead(path)}"
+        )
+    if mask_layout.of_masks(names):
+        raise Refused(
+            f"data='folder:{path}' holds pictures and their masks, in {' and '.join(names)}, and no "
+            f"classes: {TAKES['mask']} takes it"
         )
 
     def source(split: str) -> Source:

@@ -5,6 +5,7 @@ import pytest
 from image_files import encoded, palette, save
 from PIL import Image
 
+from train.data import masks
 from train.data.decode import Unreadable
 from train.data.legend import legend_of, plain
 from train.data.mask_values import derived, settled
@@ -220,3 +221,11 @@ def test_masks_of_which_none_can_be_read_are_refused_by_the_first(tmp_path):
     save(tmp_path / "a.jpg", CLASSES[..., None])
     with pytest.raises(Refused, match=r"x: none .* can be read; the first: .*a\.jpg: it is a JPEG"):
         derived("x", [tmp_path / "a.jpg"])
+
+
+def test_a_mask_is_decoded_once(monkeypatch):
+    count = []
+    whole = masks.opened
+    monkeypatch.setattr(masks, "opened", lambda data: (count.append(1), whole(data))[1])
+    classed(png(CLASSES), plain(NAMES), (2, 3))
+    assert len(count) == 1

@@ -133,11 +133,8 @@ def _classes(root: pathlib.Path, place: pathlib.Path) -> list[str]:
     names = [*dict.fromkeys(composed(path.name) for path in subfolders(place))]
     if not names:
         pictures = loose(place)
-        count = counted(len(pictures), "picture")
-        what = f" holds {count} ({few(pictures)}), but" if pictures else " is empty:"
-        raise Refused(
-            f"folder={str(place)!r}{what} it holds no subfolder, a class each{instead(root)}"
-        )
+        has = f"{counted(len(pictures), 'picture')} ({few(pictures)}) and " if pictures else ""
+        raise Refused(f"folder={str(place)!r} holds {has}no folder, one for a class{instead(root)}")
     return names
 
 

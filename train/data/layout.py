@@ -67,7 +67,7 @@ def layout(root: pathlib.Path) -> Layout:
         )
     if _splits_in(splits["train"]):
         raise Refused(_below_classes(root, splits["train"]))
-    return Layout(splits, (*_unused(root, meant), *_bare(bare)))
+    return Layout(splits, (*_unused(root, meant), *_bare(bare), *_same(splits)))
 
 
 def check_folder(asked: str, path: pathlib.Path) -> None:
@@ -236,6 +236,17 @@ def _bare(bare: dict[pathlib.Path, str]) -> list[str]:
         f"{shown(str(path))} has no folder with pictures, one a class: it is no {role} split."
         for path, role in bare.items()
     ]
+
+
+def _same(splits: dict[str, pathlib.Path]) -> list[str]:
+    """Splits that links lead to the same folder."""
+    first: dict[str, str] = {}
+    notes = []
+    for split, path in splits.items():
+        other = first.setdefault(os.path.realpath(path), split)
+        if other != split:
+            notes.append(f"{shown(str(path))} is the folder of the {other} split too, by a link.")
+    return notes
 
 
 def _below(root: pathlib.Path, path: pathlib.Path) -> str:

@@ -126,11 +126,12 @@ def derived(where: str, files: Sequence[pathlib.Path]) -> Settled:
     if len(found) < 2:
         raise Refused(f"{where}: its masks hold {shown or 'nothing'}: classes are two at least")
     usual = plain([str(value) for value in found])
+    ignored = f"; {IGNORE} is ignored" if held - {*found} else ""
     how = "all" if len(some) == len(files) else f"{len(some):,} of"
     return Settled(
         dataclasses.replace(usual, values=tuple(found), said=True),
         f"No list of classes: they are the values that {how} {len(files):,} training masks hold, "
-        f"{', '.join(map(str, found))}. A classes.txt or --classes names them.",
+        f"{', '.join(map(str, found))}{ignored}. A classes.txt or --classes names them.",
     )
 
 

@@ -174,8 +174,8 @@ def _folder(path: pathlib.Path, want: str) -> Splits:
         )
     if mask_layout.of_masks(names):
         raise Refused(
-            f"data='folder:{path}' holds pictures and their masks, in {' and '.join(names)}, and no "
-            f"classes: {TAKES['mask']} takes it"
+            f"data='folder:{path}' holds pictures and their masks, in {' and '.join(names)}, and "
+            f"no classes: {TAKES['mask']} takes it"
         )
 
     def source(split: str) -> Source:

@@ -77,4 +77,5 @@ def roles(names: Iterable[str]) -> dict[str, str]:
 def says_nothing(name: str) -> bool:
     """Whether a folder's name is no class's, but that of unlabelled pictures: "images"."""
     plain = {*BESIDE, *PICTURES, *_SPLITS, "all", "unknown", "unlabeled", "unlabelled"}
-    return {*words(name)} <= plain
+    found = {*words(name)}
+    return bool(found) and found <= plain  # numbers may be classes

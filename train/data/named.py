@@ -72,8 +72,9 @@ def named(
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
-            such annotations or without a `train` split, or folders of one class; classes for a set
-            that has its own, masks in VOC's folders of which nothing says the classes.
+            such annotations or without a `train` split, folders of one class, or pictures and their
+            masks where labels are wanted; classes for a set that has its own, masks of one class,
+            masks in VOC's folders of which nothing says the classes.
     """
     choose("want", want, WANTS)
     kind, colon, path = name.partition(":")

@@ -52,6 +52,7 @@ def test_names_that_mean_no_split():
         "pets_train": "train",
         "pets_test": "test",
     }
+    assert roles(["trainA", "testA", "valB"]) == {"trainA": "train", "testA": "test"}
 
 
 def test_eval_is_what_is_missing():

@@ -17,6 +17,7 @@ from train.data.legend import FILES as CLASS_LISTS
 from train.data.legend import as_before, legend_in, plain, without_background
 from train.data.mask_values import derived, settled
 from train.data.places import lies
+from train.data.said import counted
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
 from train.data.source import Source
@@ -151,6 +152,9 @@ def _roles(name: str, has: Iterable[str], source: Callable[[str], Source]) -> Sp
         return Splits(train, source("validation") if "validation" in has else None, test)
     if "validation" in has:
         return Splits(train, None, source("validation"))
+    if not math.floor(TEST * len(train) + 0.5):
+        count = counted(len(train), "example")
+        raise Refused(f"data={name!r} has {count} and no test split: too few for one to be cut off")
     rest, part = cut(train, TEST, seed=0, splits=("train", "test"))
     return Splits(rest, None, part)
 

@@ -255,3 +255,9 @@ def test_what_is_called_a_picture_and_is_no_file_is_not_left_out(tmp_path):
     for i, said in ((1, "does not exist"), (2, "it is a device")):
         with pytest.raises(Unreadable, match=rf"example {i}: .*{said}"):
             source[i]
+
+
+def test_too_few_pictures_for_a_test_split_are_refused_as_such(tmp_path):
+    classes(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.raises(Refused, match=r"has 2 examples and no test split: too few for one to be"):
+        named(f"folder:{tmp_path}")

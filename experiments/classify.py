@@ -95,8 +95,8 @@ class Config(FineTuned):
         weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
         label_smoothing: 0..1.
         pad: pixels of padding around the random crop, where images are not resized.
-        augment: "basic" crops and mirrors; "randaugment" and "trivialaugment" do one and then what
-            they are; "none" shows images as they are tested. "auto" is "trivialaugment" with fewer
+        augment: "basic" crops and mirrors; "randaugment" and "trivialaugment" follow on that;
+            "none" shows images as they are tested. "auto" is "trivialaugment" with fewer
             than 10,000 training images, unless mirror images are other classes; else "basic".
         mixup: blends each image and its label with another's, by a share of Beta(mixup, mixup); 0
             does not.
@@ -233,7 +233,7 @@ DIGITS = Config(data="digits", steps=400, batch_size=64, warmup_steps=50, ema=0.
 
 OWN_PICTURES = Config(
     steps=None,
-    epochs=60,
+    epochs=60.0,
     batch_size=None,
     warmup_steps=None,
     evaluate_every=None,
@@ -243,7 +243,7 @@ OWN_PICTURES = Config(
 """For pictures of somebody's own, and for all sets without a recipe, small ones above all. What is
 left open follows from how many train: batches of a quarter of them at most, up to 32."""
 
-FINE_TUNED = replace(OWN_PICTURES, epochs=30)
+FINE_TUNED = replace(OWN_PICTURES, epochs=30.0)
 """The same from trained weights, at a tenth of the rate."""
 
 KNOWN = {

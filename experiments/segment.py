@@ -182,12 +182,12 @@ SCENES_OF: dict[str, Config] = {
 
 
 OWN_PICTURES = Config(
-    steps=None, epochs=60, batch_size=None, warmup_steps=None, evaluate_every=None
+    steps=None, epochs=60.0, batch_size=None, warmup_steps=None, evaluate_every=None
 )
 """For pictures of somebody's own, and for all other sets. What is left open follows from how many
 train: batches of a quarter of them at most, up to 16."""
 
-FINE_TUNED = replace(OWN_PICTURES, epochs=30, learning_rate=OWN_PICTURES.learning_rate / 10)
+FINE_TUNED = replace(OWN_PICTURES, epochs=30.0, learning_rate=OWN_PICTURES.learning_rate / 10)
 """The same from trained weights."""
 
 

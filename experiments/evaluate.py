@@ -11,7 +11,6 @@ RUN/evaluations/<data>-<split>/; what the run has left stays as it is.
 import dataclasses
 import hashlib
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,8 +36,6 @@ from train.tasks.task import Summary
 from train.terminal import Terminal
 
 EVALUATIONS = "evaluations"
-LONGEST = 60
-"""Characters of a data set's name in that of a directory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,10 +71,10 @@ def place(config: Config, data: str, step: int) -> Path:
     Raises:
         Refused: it can't be written, or is that of a run, which keeps its own report.
     """
-    found = config.out
+    found = None if config.out is None else at_home(config.out)
     if found is None:
-        name = re.sub("[^a-z0-9_.-]+", "-", data.lower())[-LONGEST:]
-        name += f"-{config.split}" + ("" if config.step is None else f"-step-{step}")
+        name = f"{workdir.slug(data)}-{config.split}"
+        name += "" if config.step is None else f"-step-{step}"
         found = at_home(config.run) / EVALUATIONS / name
         if (workdir.read(found, workdir.SUMMARY) or {}).get("data", data) != data:
             digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]

@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from train import cli, results, workdir
+from train import cli, neighbours, results, workdir
 from train.data.decode import at_most, picture
 from train.data.finding import find
 from train.data.source import extent_said
@@ -67,6 +67,9 @@ class Config:
     def __post_init__(self) -> None:
         positive(self, "top")
         nonnegative(self, "batch_size")
+        for name in ("out", "pictures", "masks"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, cli.at_home(path))
         if self.out is not None:
             choose("out ending", self.out.suffix.lower(), results.ENDINGS)
 
@@ -75,7 +78,12 @@ def runs_and_inputs(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The directories of runs, which come first, and the rest; of several seeds one each."""
     count = next((i for i, path in enumerate(paths) if not _holds_run(path)), len(paths))
     if not count:
-        raise Refused(f"run={paths[0] if paths else ''!r} holds no run: it comes first")
+        if not paths:
+            raise Refused("no run is named: it comes first, see --help")
+        try:
+            neighbours.refuse_no_run(cli.at_home(paths[0]))
+        except Refused as error:
+            raise Refused(f"{error} (a run comes first, then pictures)") from None
     found: list[Path] = []
     for path in map(cli.at_home, paths[:count]):
         seeds = (workdir.read(path, workdir.CONFIG) or {}).get("seeds") or []

@@ -58,8 +58,8 @@ class Config(FineTuned):
     """The recipe.
 
     Attributes:
-        data: "digit_scenes"; a TFDS set with masks, such as "oxford_iiit_pet"; "folder:PATH", with
-            images/ and masks/; "voc:PATH".
+        data: a set with masks: "digit_scenes"; one of TFDS, such as "oxford_iiit_pet";
+            "folder:PATH", with images/ and masks/; "voc:PATH".
         classes: of the masks of "folder:PATH" or "voc:PATH", with commas, in the order of the
             values from 0: background,road,car. NAME=255 has another value, NAME=#804080 a colour.
             By default those that a classes.txt or labelmap.txt in the folder lists.

@@ -117,11 +117,30 @@ def command(kind: type[Asked], main: Callable[[Asked], object], about: str | Non
     """
 
     def work() -> None:
-        argv = sys.argv[1:]
+        argv = ["--help" if each == "-h" else each for each in sys.argv[1:]]
         refuse_unknown(argv, [*(field.name for field in dataclasses.fields(kind)), "help"])
-        main(tyro.cli(kind, args=argv, description=about))
+        main(tyro.cli(kind, args=options_last(argv, kind), description=about))
 
     return exit_code(work)
+
+
+def options_last(argv: Sequence[str], kind: type) -> list[str]:
+    """The arguments, with what has a place before what has a name: tyro reads no other order.
+
+    Where nothing has a place they stay as they are. Every option is one of one value.
+    """
+    hints = typing.get_type_hints(kind, include_extras=True).values()
+    if not any(tyro.conf.Positional in getattr(hint, "__metadata__", ()) for hint in hints):
+        return list(argv)
+    placed, named, words = [], [], iter(argv)
+    for each in words:
+        if not OPTION.match(each):
+            placed.append(each)
+            continue
+        named.append(each)
+        if "=" not in each and each != "--help":
+            named += [value for value in [next(words, None)] if value is not None]
+    return placed + named
 
 
 @contextlib.contextmanager
@@ -176,7 +195,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         config = dataclasses.replace(config, data=default.data)
     if config.workdir is not None:
         config = dataclasses.replace(config, workdir=at_home(config.workdir))
-    return recipes.after(config, given) if earlier is None else config
+    return recipes.after(config, given, earlier)
 
 
 def asked(argv: Sequence[str], fields: Sequence[str]) -> set[str]:

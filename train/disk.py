@@ -40,8 +40,10 @@ def taken(state: State, config: Any, path: Path, keep: int) -> list[str]:
     count = saves(config, keep + 1)
     if count == 1:
         lines = [f"Its checkpoint takes up to {size(one)}."]
+    elif count <= keep:
+        lines = [f"Its {count} checkpoints take up to {size(count * one)}, {size(one)} each."]
     else:
-        which = f"the newest {keep} and the best" if count > keep else "all"
+        which = f"the newest {keep} and the best"
         lines = [f"Checkpoints take up to {size(count * one)}: {which}, {size(one)} each."]
     # Until the newest is whole, none goes.
     wanted = saves(config, keep + 2) * one - folder_bytes(path / "checkpoints")

@@ -5,12 +5,15 @@ import errno
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterator
 
 from train.refusal import Refused
 
 LOCK = ".lock"
 """Name of the file; it stays, and means nothing once no process holds it."""
+ASKED = 0.05
+"""Seconds after which whoever asked `in_use` has let go."""
 
 
 @contextlib.contextmanager
@@ -36,7 +39,11 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         raise Refused(f"workdir={str(path)!r} can't be written: {error.strerror}") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # for an instant `in_use` holds it too
+                time.sleep(ASKED)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 file.seek(0)

@@ -26,7 +26,7 @@ def refuse_mistaken(path: pathlib.Path) -> None:
     if holds_run(whole.parent):
         raise Refused(f"{name} lies in {str(path.parent)!r}, which is a run itself")
     if os.path.isdir(path):
-        if runs := runs_in(path):
+        if runs := runs_below(path):
             raise Refused(f"{name} is no run; {holding(path, runs)}")
         return
     runs = runs_in(whole.parent)
@@ -49,10 +49,12 @@ def refuse_no_run(path: pathlib.Path) -> None:
         return
     name = f"workdir={str(path)!r} holds no run"
     if os.path.isdir(path):
-        if runs := runs_in(path):
+        if runs := runs_below(path):
             raise Refused(f"{name} itself; {holding(path, runs)}")
         workdir.experiment_of(path)  # says more
         return
+    if os.path.lexists(path):
+        raise Refused(f"{name}: it is no directory")
     if runs := runs_in(path.parent):
         raise Refused(f"{name}: it does not exist; {holding(path.parent, runs, near=path.name)}")
     meant = misspelt(path)
@@ -75,6 +77,19 @@ def runs_in(path: pathlib.Path) -> list[str]:
         return sorted(names, key=lambda name: -(path / name / workdir.CONFIG).stat().st_mtime)
     except OSError:  # no directory, or a run that somebody removes
         return []
+
+
+def runs_below(path: pathlib.Path) -> list[str]:
+    """As `runs_in`; where it has none, those in its folders, as runs/ has them: "classify/…"."""
+    if runs := runs_in(path):
+        return runs
+    try:
+        folders = [each for each in path.iterdir() if each.is_dir()]
+        found = [each / name for each in folders for name in runs_in(each)]
+        found.sort(key=lambda run: -(run / workdir.CONFIG).stat().st_mtime)
+    except OSError:
+        return []
+    return [str(run.relative_to(path)) for run in found]
 
 
 def holding(path: pathlib.Path, runs: list[str], near: str | None = None) -> str:

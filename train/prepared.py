@@ -159,7 +159,7 @@ def settled(config: Any, data: Splits, slices: int) -> tuple[Any, list[str]]:
     said = []
     shown = {name: value for name, value in found.items() if name not in UNSAID}
     if "epochs" in found:
-        shown["steps"] = f"{config.steps} ({asked.epochs:g} epochs)"
+        shown["steps"] = f"{config.steps} ({asked.epochs:g} epoch{'s' * (asked.epochs != 1)})"
     if shown:
         values = ", ".join(f"{name}={value}" for name, value in shown.items())
         said.append(f"For {length:,} training examples: {values}.")

@@ -38,18 +38,26 @@ def before(default: Asked, given: Collection[str], *, new: bool) -> Asked:
     return replace(default, **changes)
 
 
-def after(config: Asked, given: Collection[str]) -> Asked:
-    """The recipe of a new run, once fields are changed.
+def after(config: Asked, given: Collection[str], earlier: Asked | None = None) -> Asked:
+    """The recipe, once fields are changed.
 
-    A warm-up that nobody asked for is left open where it would take more than a fifth of the steps
-    that somebody did. True and False, asked for as whether to mirror, are "yes" and "no".
+    True and False, asked for as whether to mirror, are "yes" and "no", unless the run that goes on
+    has them itself. In a new run a warm-up that nobody asked for is left open where it would take
+    more than a fifth of the steps that somebody did.
+
+    Args:
+        config: with the changes.
+        given: names of the fields that are asked for.
+        earlier: the recipe of the run that goes on; None for a new run.
     """
     changes: dict[str, Any] = {}
-    if isinstance(config, Trained) and "steps" in given and "warmup_steps" not in given:
+    new = earlier is None
+    if new and isinstance(config, Trained) and "steps" in given and "warmup_steps" not in given:
         steps, warmup = config.steps, config.warmup_steps
         if steps and warmup and warmup > LONGEST_WARMUP * steps:
             changes["warmup_steps"] = None
-    if "mirror" in given and isinstance(mirror := getattr(config, "mirror", None), bool):
+    mirror, before = (getattr(one, "mirror", None) for one in (config, earlier))
+    if "mirror" in given and isinstance(mirror, bool) and not isinstance(before, bool):
         changes["mirror"] = "yes" if mirror else "no"
     return replace(config, **changes)
 

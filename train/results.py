@@ -14,6 +14,7 @@ from PIL import Image
 
 from train.files import Growing, write
 from train.refusal import Refused, choose
+from train.report.names import legible
 
 ENDINGS = (".csv", ".jsonl")
 
@@ -21,8 +22,9 @@ ENDINGS = (".csv", ".jsonl")
 class Lines:
     """A file with a line a picture, each there as soon as it is known.
 
-    CSV has a head, and names what is nested with a dot: "scores.cat". Names that are not UTF-8 have
-    their bytes escaped, "\\udcff", which JSON reads back.
+    CSV has a head, and names what is nested with a dot: "scores.cat". What can't be shown of a name
+    is escaped as in `predictions.csv`, see `train.report.names.legible`. JSON keeps names as they
+    are: bytes that are no UTF-8 are escaped as "\\udcff", which Python reads back.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -46,7 +48,7 @@ class Lines:
             WriteFailed: it can't be written.
         """
         if self._csv:
-            flat = dict(_flat(row))
+            flat = {legible(name): _cell(value) for name, value in _flat(row)}
             text = io.StringIO()
             table = csv.DictWriter(text, flat, lineterminator="\n")
             if not self._head:
@@ -117,6 +119,10 @@ def _candidates(path: pathlib.Path) -> Iterator[pathlib.Path]:
     yield path.with_name(f"{path.name}.png")
     for number in itertools.count(2):
         yield path.with_name(f"{path.name}-{number}.png")
+
+
+def _cell(value: Any) -> Any:
+    return legible(value) if isinstance(value, str) else value
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -28,7 +28,7 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
 
     Args:
         module: the experiment's: it has `Config`, `splits` and `build`, see `prepare`.
-        config: its `Config`, with no field left open.
+        config: its `Config`; fields that it leaves open are settled once the data are read.
         note: said first, and in the report: what no one may mistake.
 
     Returns:

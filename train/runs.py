@@ -42,7 +42,7 @@ class Run:
     Attributes:
         name: its path below the directory that was asked for.
         data, model, steps: of its `config.json`.
-        step: the last one that was logged or saved.
+        step: the last one that was logged or saved; of a study, where the least of its runs is.
         score: name of what ranks it; empty where nothing is measured yet.
         best: on the validation split, so far.
         test: on the test split; of several seeds, of each.
@@ -129,6 +129,7 @@ def read(root: Path, path: Path, seen: set[str], say: Callable[[str], None]) -> 
     score = next((name for name in names if quantity(name).better), "")
     better = quantity(score).better
     values = [line[score] for line in measured if number(line.get(score)) is not None]
+    least = min((one.step or 0 for one in own), default=None)
     saved = [int(name) for name in folders(path / "checkpoints") if name.isdecimal()]
     if in_use(path):
         state = "running"
@@ -140,7 +141,7 @@ def read(root: Path, path: Path, seen: set[str], say: Callable[[str], None]) -> 
         name="." if path == root else str(path.relative_to(root)),
         data=str(config.get("data", "")),
         model=str(config.get("model", "")),
-        step=max([*saved, *(line["step"] for line in lines)], default=None),
+        step=max([*saved, *(line["step"] for line in lines)], default=least),
         steps=steps if isinstance(steps := config.get("steps"), int) else None,
         score=score,
         best=max(values, key=lambda value: value * better) if values else None,
@@ -241,6 +242,11 @@ def table(found: Sequence[Run], by: str) -> Table:
     return made
 
 
+def unheard() -> None:
+    """What is left of the output goes nowhere; Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; the exit code is 0, or 2 for a request that can't be met."""
     parser = argparse.ArgumentParser(
@@ -272,9 +278,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has seen enough
+        unheard()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        unheard()
+        print(f"error: the output could not be written: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from train.data.source import About
 from train.refusal import Refused
 from train.report.overlay import overlaid
 from train.report.segmentation import table
+from train.report.text import draw_text, extent
 from train.tasks.segmentation import to_source
 
 Kept = dict[str, Any]
@@ -81,12 +82,11 @@ def _words_of_scores(scores: np.ndarray, about: About, top: int) -> str:
 def _titled(image: np.ndarray, scores: np.ndarray, about: About) -> Image.Image:
     """The picture above its class and score."""
     picture = overlaid({"image": image}, about)
-    font = ImageFont.load_default(size=12)
     text = _words_of_scores(scores, about, 1)
-    width = max(picture.width, int(font.getlength(text)) + 8)
+    width = max(picture.width, int(extent(text)[0]) + 8)
     whole = Image.new("RGB", (width, picture.height + WORDS), "white")
     whole.paste(picture, ((width - picture.width) // 2, 0))
-    ImageDraw.Draw(whole).text((4, picture.height + 2), text, fill="black", font=font)
+    draw_text(whole, (4, picture.height + 2), text)
     return whole
 
 

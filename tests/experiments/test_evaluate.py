@@ -94,7 +94,7 @@ def test_data_that_have_moved(run, pictures, tmp_path, capsys):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"data": f"folder:{tmp_path / 'gone'}"}))
     assert cli.exit_code(lambda: main(Config(run=copy))) == 2
-    assert "gone' is no folder" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err
     main(Config(run=copy, data=f"folder:{moved}", out=tmp_path / "c"))
     assert summary(tmp_path / "c") == summary(run)
     (moved / "test" / "cat" / "new.png").write_bytes((moved / "test/cat/00.png").read_bytes())
@@ -139,7 +139,7 @@ def test_what_cannot_be_is_refused(run, tmp_path, capsys):
     for fields, words in (
         ({"out": run}, "holds a run, which keeps its own report"),
         ({"step": 2}, "no checkpoint of step 2"),
-        ({"data": "folder:/nowhere"}, "is no folder"),
+        ({"data": "folder:/nowhere"}, "there is no folder"),
         ({"run": tmp_path}, "holds no run"),
         ({"split": "validation", "data": "beans"}, "beans"),
         ({"devices": 99}, "devices=99"),

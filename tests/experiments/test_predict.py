@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 
 import image_files
 import numpy as np
@@ -270,7 +271,9 @@ def test_what_cannot_be_is_refused_in_a_line(run, masks, tmp_path, capsys):
     image = image_files.save(tmp_path / "a.png", image_files.pixels(9, 9))
     (tmp_path / "empty").mkdir()
     for paths, fields, words in (
-        ([image], {}, "holds no run: it comes first"),
+        ([], {}, "no run is named: it comes first"),
+        ([image], {}, "a.png' holds no run: it is no directory (a run comes first, then pictures)"),
+        ([run.parent, image], {}, f"holds no run itself; {str(run.parent)!r} holds "),
         ([run], {}, "no picture, folder or pattern is named"),
         ([run, tmp_path / "empty"], {}, "holds no picture"),
         ([run, tmp_path / "b.png"], {}, "does not exist"),
@@ -288,6 +291,18 @@ def test_what_cannot_be_is_refused_in_a_line(run, masks, tmp_path, capsys):
         opened(run).predict("a.png")
     with pytest.raises(Refused, match=r"pictures\[0\] is float64"):
         opened(run).predict([np.zeros((3, 3, 3))])
+
+
+def test_options_may_stand_between_the_run_and_its_pictures(run, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ["--top", "1", run, "--out=~/p.csv", pictures / "test" / "a", "--batch-size", 3]
+    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+    assert cli.command(Config, main, "") == 0
+    assert len(rows(tmp_path / "p.csv")) == 4
+    monkeypatch.setattr(sys, "argv", ["predict.py", "-h"])
+    with pytest.raises(SystemExit) as ended:
+        cli.command(Config, main, "")
+    assert ended.value.code == 0
 
 
 def test_a_signal_ends_it_and_what_was_told_stays(run, pictures, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def test_what_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert disk.taken(STATE, config(50), tmp_path, 2) == ["Its checkpoint takes up to 1.1 MB."]
     assert disk.taken(STATE, config(200), tmp_path, 2) == [
-        "Checkpoints take up to 2.1 MB: all, 1.1 MB each."
+        "Its 2 checkpoints take up to 2.1 MB, 1.1 MB each."
     ]
     many = "Checkpoints take up to 3.2 MB: the newest 2 and the best, 1.1 MB each."
     assert disk.taken(STATE, config(1000), tmp_path, 2) == [many]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_one_after_the_other(tmp_path):
 def test_a_directory_that_is_not_there(tmp_path):
     with pytest.raises(Refused, match="can't be written: No such file"), locked(tmp_path / "a"):
         pass
+
+
+def test_who_asks_whether_it_is_in_use_stands_in_no_run_s_way(tmp_path):
+    import fcntl
+
+    with (tmp_path / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as `in_use` does for an instant
+        threading.Timer(0.01, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with locked(tmp_path):
+            pass
 
 
 def test_whether_it_is_in_use(held, tmp_path_factory):

@@ -90,6 +90,14 @@ def test_a_folder_of_runs_is_refused_with_the_newest(runs):
     )
 
 
+def test_a_folder_of_folders_of_runs_is_refused_too(runs):
+    assert refused(pathlib.Path("runs")) == (
+        "workdir='runs' is no run; 'runs' holds 4 runs; the newest: "
+        "runs/resnet_cifar/20260103-120000-cifar10, runs/resnet_cifar/20260102-120000-digits, "
+        "runs/resnet_cifar/20260101-120000-digits"
+    )
+
+
 @pytest.mark.parametrize("name", ["seed_2", "mine", "checkpoints"])
 def test_there_is_no_run_in_a_run(runs, name):
     assert "lies in" in refused(runs / "studies" / "two" / name)
@@ -112,4 +120,8 @@ def test_who_reads_a_run_is_told_where_one_is(runs):
     assert "holds no run itself; " in refused(runs / "resnet_cifar", reads)
     assert "nearest: " in refused(runs / "resnet_cifar" / "20260101-120000-digit", reads)
     assert refused(runs / "none" / "none", reads).endswith("it does not exist")
-    assert "it has no config.json" in refused(runs, reads)
+    assert "holds no run itself; 'runs' holds 4 runs" in refused(pathlib.Path("runs"), reads)
+    (runs / "a.txt").write_text("")
+    assert refused(runs / "a.txt", reads).endswith("holds no run: it is no directory")
+    (runs / "none").mkdir()
+    assert "it has no config.json" in refused(runs / "none", reads)

@@ -92,6 +92,16 @@ def test_true_and_false_are_yes_and_no(given, found):
     assert asked(classify, "--data", "digits", "--mirror", given).mirror == found
 
 
+def test_the_same_command_goes_on(tmp_path):
+    """Whether to mirror is "yes" in a new run; one of an earlier version has True."""
+    for has, given, found in (("yes", "True", "yes"), ("no", "False", "no"), (True, "True", True)):
+        earlier = dataclasses.replace(classify.DIGITS, mirror=has)
+        workdir.write_config(tmp_path, classify.NAME, earlier)
+        config = asked(classify, "--workdir", tmp_path, "--mirror", given)
+        assert config == dataclasses.replace(earlier, workdir=tmp_path)
+        assert (type(config.mirror), config.mirror) == (type(found), found)
+
+
 def test_a_run_that_goes_on_keeps_what_it_has_resolved(tmp_path):
     earlier = dataclasses.replace(classify.DIGITS, warmup_steps=399, mirror=True)
     workdir.write_config(tmp_path, classify.NAME, earlier)

@@ -26,7 +26,8 @@ def test_csv(tmp_path):
         found = list(csv.DictReader(file))
     assert [*found[0]] == ["file", "score", "scores.x", "scores.é"]
     assert found[0]["file"] == "a, b.jpg"
-    assert found[1]["file"] == "\\udcff\nc.jpg"
+    assert found[1]["file"] == r"\xff\nc.jpg"
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 3  # a line a file
     assert float(found[0]["scores.x"]) == 0.75
 
 

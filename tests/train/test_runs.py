@@ -101,7 +101,7 @@ def test_a_study_is_a_row_and_its_runs_below_it(tmp_path, capsys):
         made(study / f"seed_{seed}", seed=seed, best=[seed / 10], summary={"test/accuracy": 0.5})
     lines, _ = table(capsys, tmp_path, "--sort", "test")
     assert [line[0] for line in lines] == ["many", *(f"many/seed_{s}" for s in range(3)), "z"]
-    assert lines[0][6] == "0.5"
+    assert (lines[0][3], lines[0][6]) == ("10/100", "0.5")
     assert int(lines[0][8]) > sum(int(line[8]) for line in lines[1:4])
     out = io.StringIO()
     Console(file=out, width=200).print(runs.table(runs.runs(tmp_path, print), "name"))
@@ -203,3 +203,13 @@ def test_on_a_terminal_and_in_a_closed_pipe(some):
     done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout in ("141\n", "0\n")  # it may have been quicker
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has it")
+def test_on_a_full_disk(some):
+    command = [sys.executable, "-m", "train.runs", some]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: the output could not be written: No space left on device\n"

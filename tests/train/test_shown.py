@@ -1,5 +1,7 @@
 """What predictions become: their mean over runs, a row, a line, a picture."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,15 @@ def test_scores():
     left = (drawn.shape[1] - 4) // 2
     np.testing.assert_array_equal(drawn[:3, left : left + 4], IMAGE)
     assert (drawn[3:] < 100).any()  # words
+
+
+def test_names_of_any_letters_are_drawn():
+    about = About("x", "train", ("\u732b", "\udcff\n"), True)
+    cat, odd = (np.asarray(CLASSES.drawn(IMAGE, np.eye(2)[c], about)) for c in (0, 1))
+    assert (odd[3:] < 100).any()
+    other = dataclasses.replace(about, classes=("\u4e2d", ""))
+    box = np.asarray(CLASSES.drawn(IMAGE, np.eye(2)[0], other))
+    assert not np.array_equal(cat, box)  # neither is the box for what a font lacks
 
 
 def test_a_mask_of_one_run_goes_to_the_pixels_of_the_source():

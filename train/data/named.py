@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,13 @@ TEST = 0.2
 
 LOOKED_AT = 32
 """Examples of a test split that are asked whether it is annotated."""
+
+IN_FILES: dict[str, tuple[str, ...]] = {
+    "label": ("folder",),
+    "boxes": ("coco", "voc"),
+    "mask": ("folder", "voc"),
+}
+"""What is wanted -> the kinds of sets in files that have it."""
 
 _VERSION = re.compile(r"[\w.*]+")
 
@@ -95,7 +103,13 @@ def named(
         return Splits(*(make(split, want) for split in ("train", "validation", "test")))
     from train.data import prepare, tfds  # a second of imports
 
-    tfds.known(name, also=(*EMBEDDED, *(f"{kind}:PATH" for kind in FILES)))
+    try:
+        tfds.known(name, also=(*EMBEDDED, *(f"{kind}:PATH" for kind in FILES)))
+    except Refused:
+        if not os.path.isdir(os.path.expanduser(name)):
+            raise
+        forms = " or ".join(f"{kind}:{name}" for kind in IN_FILES[want])
+        raise Refused(f"data={name!r} is unknown; for the folder of that name: {forms}") from None
     prepare.prepare(name, (want,))
     return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
 

@@ -47,6 +47,21 @@ def test_a_wrong_path_names_the_nearest(tmp_path):
         named(f"folder:{tmp_path}/pets", "boxes")
 
 
+def test_a_folder_without_its_kind_is_pointed_to_it(tmp_path, monkeypatch):
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, want, forms in (
+        ("pets", "label", "folder:pets"),
+        ("./pets", "mask", "folder:./pets or voc:./pets"),
+        (str(tmp_path), "boxes", f"coco:{tmp_path} or voc:{tmp_path}"),
+    ):
+        with pytest.raises(Refused) as refused:
+            named(name, want)
+        assert str(refused.value) == (
+            f"data={name!r} is unknown; for the folder of that name: {forms}"
+        )
+
+
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     classes(tmp_path / "pets", {"a": 4, "b": 1})

@@ -13,14 +13,18 @@ import numpy as np
 from train.data.boxes import boxes, leaving
 from train.data.decode import Unreadable, length, picture
 from train.data.endings import ENDINGS
+from train.data.listing import subfolders
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
-from train.data.split_names import WORDS
+from train.data.split_names import roles
 from train.refusal import Refused
 
 ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
 """Names of a file of annotations where a set is not split."""
+
+INSTANCES = "instances_"
+"""What the name of a file of annotations begins with."""
 
 FAULTS = (
     OSError,
@@ -38,27 +42,21 @@ def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
     """Of each split, the file of annotations and the folder of images, where they usually lie.
 
     COCO's own: annotations/instances_train2017.json beside train2017/ or images/train2017/ (any
-    year or none; "val" is validation). Or train/_annotations.coco.json among the images, likewise
-    valid/ and test/. Or one of `ALONE`, beside images/ or among the images: "train" alone.
+    year or none; of several the first). Or train/_annotations.coco.json among the images, likewise
+    valid/ and test/. Or one of `ALONE`, beside images/ or among the images: "train" alone. Splits
+    are called as `train.data.split_names.roles` says; upper and lower case are the same.
 
     Raises:
-        Refused: there is none of these with a training split.
+        Refused: there is none of these with a training split, or a folder can't be listed.
     """
+    folders = subfolders(root)
+    pairs = [(file, images) for file in _instances(folders) for images in _images(folders, file)]
+    pairs += [(path / "_annotations.coco.json", path) for path in folders]
+    meant = roles({images.name for _, images in pairs})
     found: dict[str, tuple[pathlib.Path, pathlib.Path]] = {}
-    for split, names in WORDS.items():
-        for name in names:
-            files = sorted(root.glob(f"annotations/instances_{name}[0-9]*.json"))
-            files += root.glob(f"annotations/instances_{name}.json")
-            folders = [path.stem.removeprefix("instances_") for path in files]
-            places = [
-                (file, root / above / folder)
-                for file, folder in zip(files, folders, strict=True)
-                for above in ("", "images")
-            ]
-            places.append((root / name / "_annotations.coco.json", root / name))
-            for file, images in places:
-                if split not in found and file.is_file() and images.is_dir():
-                    found[split] = file, images
+    for file, images in pairs:
+        if images.name in meant and file.is_file():
+            found.setdefault(meant[images.name], (file, images))
     for name in ALONE:
         if not found and (root / name).is_file():
             images = root / "images"
@@ -69,6 +67,25 @@ def splits(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
             f"with train*/, nor train/_annotations.coco.json, nor {', '.join(ALONE)}"
         )
     return found
+
+
+def _instances(folders: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Files of annotations in COCO's folder of them, those of a year first."""
+    files = [
+        file
+        for path in folders
+        if path.name.casefold() == "annotations"
+        for file in path.glob(f"{INSTANCES}*.json")
+    ]
+    return sorted(files, key=lambda file: (not file.stem[-1].isdigit(), file.stem))
+
+
+def _images(folders: Iterable[pathlib.Path], file: pathlib.Path) -> list[pathlib.Path]:
+    """The folders of the images that such a file is of, by its name."""
+    name = file.stem.removeprefix(INSTANCES).casefold()
+    above = [path for path in folders if path.name.casefold() == "images"]
+    inside = [path for folder in above for path in subfolders(folder)]
+    return [path for path in (*folders, *inside) if path.name.casefold() == name]
 
 
 def coco(

@@ -170,7 +170,8 @@ def content(path: pathlib.Path, index: int) -> bytes:
         raise Unreadable(repr(str(path)), index, f"no name of a file: {error}") from None
     except OSError as error:
         if error.errno == errno.ENOENT:
-            raise Unreadable(str(path), index, "the file does not exist") from None
+            link = ": a link leads to nothing" if path.is_symlink() else ""
+            raise Unreadable(str(path), index, f"the file does not exist{link}") from None
         if error.errno in NO_SUCH_FILE:
             said = f"no name of a file: {error.strerror}"
             raise Unreadable(str(path), index, said) from None

@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from train.data.endings import ENDINGS, ending
+from train.data.listing import Entry, entries, is_picture
+from train.data.said import counted
 from train.refusal import Refused
 
 
@@ -17,7 +18,7 @@ class Found(NamedTuple):
     Attributes:
         pictures: files in the order asked; those of a folder by name, then those of its subfolders.
             One that was asked for twice is there once.
-        others: files of the folders that are no pictures by their names.
+        others: files of the folders that are no pictures, see `train.data.listing.is_picture`.
     """
 
     pictures: list[pathlib.Path]
@@ -34,7 +35,7 @@ def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
         apart: folders below them that are not entered: what is written there is no input.
 
     Raises:
-        Refused: there is no such file, or no picture at all.
+        Refused: there is no such file, no picture at all, or a folder that can't be listed.
     """
     pictures: dict[str, pathlib.Path] = {}
     others: list[pathlib.Path] = []
@@ -45,15 +46,15 @@ def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
             if not path.is_dir():
                 pictures.setdefault(os.path.abspath(path), path)
                 continue
-            for file in _below(path, entered, closed):
-                if ending(file.name) in ENDINGS:
+            for file, entry in _below(path, entered, closed):
+                if is_picture(str(file), entry):
                     pictures.setdefault(os.path.abspath(file), file)
                 else:
                     others.append(file)
     if not inputs:
         raise Refused("input: no picture, folder or pattern is named")
     if not pictures:
-        left = f"; its {len(others)} files are none by their names" if others else ""
+        left = f"; it has {counted(len(others), 'other file')}" if others else ""
         raise Refused(f"input={', '.join(map(repr, inputs))} holds no picture{left}")
     return Found([*pictures.values()], others)
 
@@ -88,17 +89,15 @@ def _hint(path: pathlib.Path) -> str:
 
 def _below(
     folder: pathlib.Path, entered: set[str], closed: Collection[str]
-) -> Iterator[pathlib.Path]:
+) -> Iterator[tuple[pathlib.Path, Entry]]:
     """Files of a folder, then those of its subfolders that are not closed."""
     real = os.path.realpath(folder)
     if real in entered:
         return
     entered.add(real)
-    try:
-        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise Refused(f"input={str(folder)!r} can't be listed: {error.strerror}") from None
-    yield from (path for path in there if not path.is_dir())
-    for path in there:
-        if path.is_dir() and os.path.realpath(path) not in closed:
+    there = entries(folder)
+    yield from ((folder / each.name, each) for each in there if not each.folder)
+    for each in there:
+        path = folder / each.name
+        if each.folder and os.path.realpath(path) not in closed:
             yield from _below(path, entered, closed)

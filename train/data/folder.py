@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from train.data.decode import length, picture
 from train.data.layout import instead, layout
 from train.data.listing import Below, below, composed, entries, loose, subfolders
-from train.data.mask_layout import pair
 from train.data.said import counted, examples, few, shown
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
@@ -52,15 +51,16 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool | None = 
         raise Refused(_without(place / bare[0], parts[bare[0]]) + instead(root))
     paths: list[str] = []
     labels: list[int] = []
+    order = {name: label for label, name in enumerate(names)}
     for top in tops:
-        if top not in bare:
-            paths += parts[top].pictures
-            labels += [_label(place / top, names, found["train"])] * len(parts[top].pictures)
+        if pictures := parts[top].pictures:
+            paths += pictures
+            labels += [_label(place / top, order, found["train"])] * len(pictures)
     about = About(
         name=composed(root.resolve().name), split=split, classes=tuple(names), mirror=mirror
     )
     notes = notes if split == "train" else ()
-    notes += _left_out(place, parts.values(), [top for top in bare if composed(top) not in names])
+    notes += _left_out(place, parts.values(), [top for top in bare if composed(top) not in order])
     return Folder(place, paths, np.array(labels, np.int32), about, notes)
 
 
@@ -133,20 +133,12 @@ def _classes(root: pathlib.Path, place: pathlib.Path) -> list[str]:
     names = [*dict.fromkeys(composed(path.name) for path in subfolders(place))]
     if not names:
         pictures = loose(place)
-        count = counted(len(pictures), "picture")
-        what = f" holds {count} ({few(pictures)}), but" if pictures else " is empty:"
-        raise Refused(
-            f"folder={str(place)!r}{what} it holds no subfolder, a class each{instead(root)}"
-        )
-    if pair(names):
-        raise Refused(
-            f"folder={str(place)!r} holds images and their masks ({' and '.join(names)}), and no "
-            "classes: experiments/segment.py trains on these"
-        )
+        has = f"{counted(len(pictures), 'picture')} ({few(pictures)}) and " if pictures else ""
+        raise Refused(f"folder={str(place)!r} holds {has}no folder, one for a class{instead(root)}")
     return names
 
 
-def _label(path: pathlib.Path, names: Sequence[str], train: pathlib.Path) -> int:
+def _label(path: pathlib.Path, names: Mapping[str, int], train: pathlib.Path) -> int:
     """The class that a folder is of.
 
     Raises:
@@ -154,7 +146,7 @@ def _label(path: pathlib.Path, names: Sequence[str], train: pathlib.Path) -> int
     """
     name = composed(path.name)
     if name in names:
-        return names.index(name)
+        return names[name]
     alike = [each for each in names if each.casefold() == name.casefold()]
     hint = f"; it has {alike[0]!r}" if alike else ""
     raise Refused(f"folder={str(path)!r} is a class that {str(train)!r} does not have{hint}")

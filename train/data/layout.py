@@ -32,7 +32,7 @@ def layout(root: pathlib.Path) -> Layout:
 
     Raises:
         Refused: there is no such folder, two folders are the same split, splits without a training
-            split or without class folders, or splits below the classes.
+            split or without class folders, or splits below what would be a class.
     """
     check_folder(f"folder={str(root)!r}", root)
     folders = subfolders(root)
@@ -65,7 +65,9 @@ def layout(root: pathlib.Path) -> Layout:
             f"folder={str(root)!r} has no training split: no {root / 'train' / 'CLASS'}; it has "
             f"{has}{without}"
         )
-    return Layout(splits, (*_unused(root, meant), *_bare(bare)))
+    if _splits_in(splits["train"]):
+        raise Refused(_below_classes(root, splits["train"]))
+    return Layout(splits, (*_unused(root, meant), *_bare(bare), *_same(splits)))
 
 
 def check_folder(asked: str, path: pathlib.Path) -> None:
@@ -176,17 +178,36 @@ def _alone(
                 f"folder={str(path)!r} holds pictures and no folders: if it is a class, move all "
                 f"classes to {root / 'train'}; if it is the test split, move it away"
             )
-    inside = [{*roles(each.name for each in subfolders(path)).values()} for path in held]
-    if len(inside) > 1 and all("train" in below and len(below) > 1 for below in inside):
-        raise Refused(
-            f"folder={str(root)!r} has its splits below its classes, as in {held[0].name!r}; "
-            f"wanted: {root / 'train' / held[0].name}/*.jpg"
-        )
+    divided = [path for path in held if _divided(path)] if len(held) > 1 else []
+    if divided:
+        raise Refused(_below_classes(root, divided[0]))
     return tuple(
         f"{shown(str(path))} holds pictures and no folders: it is taken for a class, not for the "
         f"{bare[path]} split."
         for path in split
     )
+
+
+def _divided(path: pathlib.Path) -> bool:
+    """Whether a folder holds a training split and another, by their names."""
+    inside = {*roles(each.name for each in subfolders(path)).values()}
+    return "train" in inside and len(inside) > 1
+
+
+def _splits_in(path: pathlib.Path) -> bool:
+    """Whether it holds these with class folders, so that it is a set of its own."""
+    try:
+        return _divided(path) and len(layout(path).splits) > 1
+    except Refused:
+        return False
+
+
+def _below_classes(root: pathlib.Path, path: pathlib.Path) -> str:
+    """Why a set is refused whose splits lie in `path`, which would be a class, or split again."""
+    inside = f"folder={str(root)!r} has splits inside {_below(root, path)!r}"
+    if _splits_in(path):
+        return f"{inside}; is folder:{shown(str(path))} meant?"
+    return f"{inside}; wanted: {root / 'train' / path.name}/*.jpg"
 
 
 def _unused(root: pathlib.Path, meant: dict[str, str]) -> list[str]:
@@ -215,6 +236,17 @@ def _bare(bare: dict[pathlib.Path, str]) -> list[str]:
         f"{shown(str(path))} has no folder with pictures, one a class: it is no {role} split."
         for path, role in bare.items()
     ]
+
+
+def _same(splits: dict[str, pathlib.Path]) -> list[str]:
+    """Splits that links lead to the same folder."""
+    first: dict[str, str] = {}
+    notes = []
+    for split, path in splits.items():
+        other = first.setdefault(os.path.realpath(path), split)
+        if other != split:
+            notes.append(f"{shown(str(path))} is the folder of the {other} split too, by a link.")
+    return notes
 
 
 def _below(root: pathlib.Path, path: pathlib.Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from train.data import masks
 from train.data.decode import picture
 from train.data.legend import Legend
-from train.data.listing import composed
+from train.data.listing import composed, holds_pictures
 from train.data.mask_layout import pictures, places, unused
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
@@ -48,7 +48,7 @@ def splits(root: pathlib.Path) -> dict[str, Pairs]:
     found: dict[str, Pairs] = {}
     notes: list[str] = []
     for split, (images, mask) in lie.items():
-        if split != "train" and not any(pictures(mask).values()):
+        if split != "train" and not holds_pictures(mask):
             notes.append(f"{images} is not used: its images have no masks.")
             continue
         found[split] = _paired(images, mask)
@@ -159,7 +159,8 @@ def _paired(images: pathlib.Path, mask: pathlib.Path) -> Pairs:
     if not both:
         raise Refused(
             f"no image in {images} has a mask in {mask}: their names differ, such as "
-            f"{next(iter(ours.values())).name} and {next(iter(theirs.values())).name}"
+            f"{next(iter(ours.values())).relative_to(images)} and "
+            f"{next(iter(theirs.values())).relative_to(mask)}"
         )
     alone = [path for stem, path in ours.items() if stem not in mask_of]
     without = [path for stem, path in mask_of.items() if stem not in ours]

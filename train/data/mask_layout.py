@@ -1,11 +1,9 @@
 """Mask layout: where a set of images and masks in plain folders has each of its splits."""
 
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from train.data.endings import ENDINGS, UNREAD, ending
-from train.data.listing import composed, left_behind, subfolders
+from train.data.listing import below, composed, holds_pictures, subfolders
 from train.data.split_names import role
 from train.refusal import Refused
 
@@ -24,7 +22,7 @@ def places(root: pathlib.Path) -> Places:
     """Where the splits of the set in `root` lie; see `train.data.mask_folder.splits`.
 
     Raises:
-        Refused: nowhere, or two folders are of one kind.
+        Refused: nowhere, there is no training split, or two folders are of one kind.
     """
     images, mask = _called(root, IMAGES), _called(root, MASKS)
     if images and mask:
@@ -33,6 +31,11 @@ def places(root: pathlib.Path) -> Places:
             return {
                 name: (of_images[name], of_masks[name]) for name in of_images if name in of_masks
             }
+        if shared := of_images.keys() & of_masks.keys():
+            raise Refused(
+                f"folder={str(root)!r} has no training split: neither {images / 'train'} nor "
+                f"{mask / 'train'}; it has {', '.join(sorted(shared))}"
+            )
         return {"train": (images, mask)}
     found: Places = {}
     for split, path in _by_split(root).items():
@@ -43,6 +46,12 @@ def places(root: pathlib.Path) -> Places:
     if "train" not in found:
         raise Refused(f"folder={str(root)!r} {_lacks(root)}")
     return found
+
+
+def of_masks(names: Sequence[str]) -> bool:
+    """Whether two folders are called as one of images and one of their masks."""
+    called = [name.casefold() for name in names]
+    return len(called) == 2 and all({*called} & {*kind} for kind in (IMAGES, MASKS))
 
 
 def _twins(root: pathlib.Path) -> Places:
@@ -68,12 +77,6 @@ def _without(name: str, words: Iterable[str]) -> str | None:
 
 def _two(root: pathlib.Path, split: str, one: pathlib.Path, other: pathlib.Path) -> str:
     return f"folder={str(root)!r} has two folders for {split}: {one.name} and {other.name}"
-
-
-def pair(names: Sequence[str]) -> bool:
-    """Whether two folders of these names are one of images and one of masks."""
-    kinds = [[name.casefold() in words for name in names] for words in (IMAGES, MASKS)]
-    return kinds in ([[True, False], [False, True]], [[False, True], [True, False]])
 
 
 def unused(root: pathlib.Path, places: Places) -> list[str]:
@@ -108,7 +111,7 @@ def _called(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
         Refused: several do.
     """
     there = [path for path in subfolders(root) if path.name.casefold() in names]
-    found = [path for path in there if any(pictures(path).values())] if len(there) > 1 else there
+    found = [path for path in there if holds_pictures(path)] if len(there) > 1 else there
     if len(found) > 1:
         raise Refused(
             f"folder={str(root)!r} holds both {found[0].name} and {found[1].name}: which of them "
@@ -132,19 +135,13 @@ def _by_split(root: pathlib.Path) -> dict[str, pathlib.Path]:
 def pictures(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Name below `root` -> file, of all pictures below it, those of formats that are not read too.
 
-    Linked folders are entered, each once.
+    Linked folders are entered, each once, see `train.data.listing.below`.
+
+    Raises:
+        Refused: a folder can't be listed.
     """
-    found: dict[str, pathlib.Path] = {}
-    seen: set[str] = set()
-    for folder, inner, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not left_behind(name))
-        for name in files:
-            if not left_behind(name) and ending(name) in ENDINGS | UNREAD:
-                path = pathlib.Path(folder, name)
-                found[composed(path.relative_to(root).as_posix())] = path
-    return found
+    found = next(below(root.parent, [root.name]))
+    return {
+        composed(pathlib.PurePath(path).relative_to(root.name).as_posix()): root.parent / path
+        for path in (*found.pictures, *found.unread)
+    }

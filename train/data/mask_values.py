@@ -41,7 +41,17 @@ def settled(legend: Legend, files: Sequence[pathlib.Path]) -> Settled:
     Args:
         legend: of the set. Only one of two classes, whose values were not said, is looked into.
         files: the masks of the training split.
+
+    Raises:
+        Refused: the legend has one class alone.
     """
+    if len(legend.names) < 2:
+        names = ",".join(legend.names)
+        where = f"{legend.origin!r}" if legend.origin else f"classes={names!r}"
+        raise Refused(
+            f"{where}: masks of one class have nothing to tell apart; the background is a class "
+            f"too, --classes background,{names}"
+        )
     if len(legend.names) != 2 or legend.said:
         return Settled(legend)
     seen = 0
@@ -116,11 +126,12 @@ def derived(where: str, files: Sequence[pathlib.Path]) -> Settled:
     if len(found) < 2:
         raise Refused(f"{where}: its masks hold {shown or 'nothing'}: classes are two at least")
     usual = plain([str(value) for value in found])
+    ignored = f"; {IGNORE} is ignored" if held - {*found} else ""
     how = "all" if len(some) == len(files) else f"{len(some):,} of"
     return Settled(
         dataclasses.replace(usual, values=tuple(found), said=True),
         f"No list of classes: they are the values that {how} {len(files):,} training masks hold, "
-        f"{', '.join(map(str, found))}. A classes.txt or --classes names them.",
+        f"{', '.join(map(str, found))}{ignored}. A classes.txt or --classes names them.",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from models.pretrained.picture import upright
 from train.data.batch import IGNORE
@@ -38,6 +39,11 @@ def indices(data: bytes) -> np.ndarray:
     image = upright(opened(data))
     if image.mode not in ("L", "P", "1"):
         raise ValueError(f"it is of mode {image.mode}; wanted: one channel of 8 bits, or a palette")
+    return _values(image, data)
+
+
+def _values(image: Image.Image, data: bytes) -> np.ndarray:
+    """What stands in each pixel of a decoded picture of one channel; `data` is its file."""
     found = np.array(image, np.uint8)
     if data[:8] == PNG and image.mode == "L" and data[BITS] in (2, 4):
         found //= 255 // (2 ** data[BITS] - 1)  # Pillow stretches grey of few bits to 0..255
@@ -126,12 +132,12 @@ def drawn(data: bytes) -> Drawn:
     image = upright(file)
     mode = image.mode
     if mode in ("L", "1"):
-        return Drawn(indices(data), table=GREYS)
+        return Drawn(_values(image, data), table=GREYS)
     if mode == "P":
         table = np.zeros(256, np.int32)
         palette = np.array(image.getpalette("RGB") or [], np.int32).reshape(-1, 3)
         table[: len(palette)] = _codes(palette)
-        return Drawn(indices(data), table=table)
+        return Drawn(_values(image, data), table=table)
     found = np.asarray(image)
     if mode.startswith("I"):
         return Drawn(found.astype(np.int64))

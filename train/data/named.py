@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from train.data import coco, folder, layout, mask_folder, voc
+from train.data import coco, folder, layout, mask_folder, mask_layout, voc
 from train.data.cache import Cached
 from train.data.decode import Unreadable
 from train.data.digits import digits
@@ -18,6 +18,7 @@ from train.data.legend import FILES as CLASS_LISTS
 from train.data.legend import as_before, legend_in, plain, without_background
 from train.data.mask_values import derived, settled
 from train.data.places import lies
+from train.data.said import counted
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
 from train.data.source import Source
@@ -80,8 +81,9 @@ def named(
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
-            such annotations or without a `train` split, or folders of one class; classes for a set
-            that has its own, masks in VOC's folders of which nothing says the classes.
+            such annotations or without a `train` split, folders of one class, or pictures and their
+            masks where labels are wanted; classes for a set that has its own, masks of one class,
+            masks in VOC's folders of which nothing says the classes.
     """
     choose("want", want, WANTS)
     kind, colon, path = name.partition(":")
@@ -164,6 +166,9 @@ def _roles(name: str, has: Iterable[str], source: Callable[[str], Source]) -> Sp
         return Splits(train, source("validation") if "validation" in has else None, test)
     if "validation" in has:
         return Splits(train, None, source("validation"))
+    if not math.floor(TEST * len(train) + 0.5):
+        count = counted(len(train), "example")
+        raise Refused(f"data={name!r} has {count} and no test split: too few for one to be cut off")
     rest, part = cut(train, TEST, seed=0, splits=("train", "test"))
     return Splits(rest, None, part)
 
@@ -185,6 +190,11 @@ def _folder(path: pathlib.Path, want: str) -> Splits:
         raise Refused(
             f"data='folder:{path}' has one class, {names[0]!r}: nothing to tell apart"
             f"{layout.instead(path)}"
+        )
+    if mask_layout.of_masks(names):
+        raise Refused(
+            f"data='folder:{path}' holds pictures and their masks, in {' and '.join(names)}, and "
+            f"no classes: {TAKES['mask']} takes it"
         )
 
     def source(split: str) -> Source:

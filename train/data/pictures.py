@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.pretrained.picture import upright
+from models.pretrained.picture import rgb, upright
 from train.data import decode
 from train.data.decode import Unreadable
 from train.data.source import About, Example
@@ -117,7 +117,10 @@ def _checked(i: int, picture: Picture) -> pathlib.Path | np.ndarray:
 
 def _with_opacity(data: bytes, path: pathlib.Path, i: int) -> np.ndarray:
     try:
-        return np.array(upright(decode.opened(data)).convert("RGBA"))
+        image = upright(decode.opened(data))
+        if image.mode.startswith("I"):  # 16 bits, which Pillow converts to no other mode
+            image = rgb(image)
+        return np.array(image.convert("RGBA"))
     except MemoryError:
         raise
     except Exception as error:  # decoders raise what they like

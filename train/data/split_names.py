@@ -25,7 +25,7 @@ PICTURES = frozenset(
 
 _SPLITS = {word: split for split, names in WORDS.items() for word in names}
 _SPLITS |= dict.fromkeys(EVALUATION, "test")
-_GLUED = re.compile(rf"({'|'.join(_SPLITS)})({'|'.join(BESIDE | PICTURES)})")
+_GLUED = re.compile(rf"({'|'.join(_SPLITS)})({'|'.join(BESIDE | PICTURES)}|[ab])")
 
 
 def words(name: str) -> list[str]:
@@ -52,7 +52,8 @@ def roles(names: Iterable[str]) -> dict[str, str]:
     """Of folders side by side that hold classes, those that mean a split, and which.
 
     Besides what `role` knows: words of `PICTURES`; any words where two names differ in the split
-    alone, "pets_train" and "pets_test"; and "eval" is validation where that is what is missing.
+    alone, "pets_train" and "pets_test", "trainA" and "testA"; and "eval" is validation where that
+    is what is missing.
     """
     meant: dict[tuple[str, ...], dict[str, str]] = collections.defaultdict(dict)
     for name in names:
@@ -77,4 +78,5 @@ def roles(names: Iterable[str]) -> dict[str, str]:
 def says_nothing(name: str) -> bool:
     """Whether a folder's name is no class's, but that of unlabelled pictures: "images"."""
     plain = {*BESIDE, *PICTURES, *_SPLITS, "all", "unknown", "unlabeled", "unlabelled"}
-    return {*words(name)} <= plain
+    found = {*words(name)}
+    return bool(found) and found <= plain  # numbers may be classes

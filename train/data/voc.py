@@ -15,7 +15,7 @@ import numpy as np
 from train.data import decode, masks
 from train.data.boxes import boxes, leaving
 from train.data.decode import Unreadable
-from train.data.endings import ENDINGS
+from train.data.endings import ENDINGS, UNREAD
 from train.data.legend import Legend, plain
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
@@ -160,6 +160,7 @@ class _Voc:
         self._root = root
         self._names = names
         self._images = Lookup(root / "JPEGImages", ENDINGS)
+        self._unread = Lookup(root / "JPEGImages", UNREAD)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -196,8 +197,10 @@ class _Voc:
         return digest.hexdigest()
 
     def _image(self, name: str) -> pathlib.Path:
-        """The file of an image; where there is none, the one that VOC would have."""
-        found = self._images.find(name)
+        """The file of an image; where there is none that is read, one of another format, which is
+        refused by its name, else the one that VOC would have.
+        """
+        found = self._images.find(name) or self._unread.find(name)
         ending = ".jpg" if self._images.bare(name) == name else ""
         return found[0] if found else self._root / "JPEGImages" / f"{name}{ending}"
 

@@ -256,6 +256,17 @@ def test_cocos_own_categories_may_be_mirrored(tmp_path):
             (3, 3, 3),
         ),
         ({f"{s}/_annotations.coco.json": s for s in ("train", "valid", "test")}, (3, 3, 3)),
+        (
+            {f"{s}/_annotations.coco.json": s for s in ("Training", "Dev", "TEST")},
+            (3, 3, 3),
+        ),
+        (
+            {
+                "Annotations/instances_Train.json": "train",
+                "Annotations/instances_validation.json": "Images/Validation",
+            },
+            (3, None, 3),
+        ),
         ({"annotations.json": "images"}, (2, None, 1)),
     ],
 )

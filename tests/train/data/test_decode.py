@@ -291,7 +291,10 @@ def a_socket(path):
         (a_pipe, "it is a pipe or a socket"),
         (a_socket, "it is a pipe or a socket"),
         (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
-        (lambda path: path.symlink_to(path.parent / "gone"), "does not exist"),
+        (
+            lambda path: path.symlink_to(path.parent / "gone"),
+            "the file does not exist: a link leads to nothing",
+        ),
     ],
 )
 def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch, make, said):

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from image_files import pixels, save
 
 from train.data.finding import find
 from train.refusal import Refused
@@ -58,6 +59,14 @@ def test_links_lead_in_no_circle(tree):
     assert len(found) == 11
 
 
+def test_a_picture_without_an_ending_is_one_as_in_training(tree):
+    save(tree / "picture.png", pixels(2, 2)).rename(tree / "picture")
+    (tree / "Thumbs.db").write_bytes(b"")
+    found = find(["in"])
+    assert "picture" in names(found.pictures)
+    assert names(found.others) == ["notes.txt"]
+
+
 def test_folders_that_are_written_to_are_left_out_below_others(tree):
     found = names(find(["in"], [tree / "sub"]).pictures)
     assert not [name for name in found if name.startswith("sub")]
@@ -85,5 +94,5 @@ def test_what_is_not_there_is_refused(asked, words, tree):
 def test_a_folder_without_a_picture(tree):
     (tree / "bare").mkdir()
     (tree / "bare" / "a.csv").write_text("")
-    with pytest.raises(Refused, match="holds no picture; its 1 files are none by their names"):
+    with pytest.raises(Refused, match=r"holds no picture; it has 1 other file$"):
         find(["in/bare"])

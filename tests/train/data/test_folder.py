@@ -121,8 +121,11 @@ def test_a_validation_split_alone_is_the_test(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: None, "is empty: it holds no subfolder"),
-        (lambda root: save(root / "a.png", pixels(2, 2)), "it holds no subfolder"),
+        (lambda root: None, "holds no folder, one for a class"),
+        (
+            lambda root: save(root / "a.png", pixels(2, 2)),
+            r"holds 1 picture \(a\.png\) and no folder, one for a class",
+        ),
         (lambda root: classes(root, {"a": 1, "b": 0}), r"/b' is a class without an image"),
         (lambda root: classes(root / "train", {"a": 0, "b": 2}), r"train/a' is a class without"),
         (lambda root: classes(root, {"a": 1}), "has one class, 'a': nothing to tell apart$"),
@@ -152,15 +155,6 @@ def test_an_empty_folder_and_a_class_without_an_image_are_refused(tmp_path, make
         named(f"folder:{tmp_path}")
 
 
-@pytest.mark.parametrize("names", [("images", "masks"), ("JPEGImages", "Annotations")])
-@pytest.mark.parametrize("above", ["", "train"])
-def test_images_and_masks_are_no_classes(tmp_path, names, above):
-    for name in names:
-        save(tmp_path / above / name / "a.png", pixels(4, 4))
-    with pytest.raises(Refused, match=r"images and their masks \(.*segment\.py trains on these"):
-        folder(tmp_path)
-
-
 def test_a_damaged_image_names_its_file_and_index(tmp_path):
     classes(tmp_path, {"a": 4})
     (tmp_path / "a" / "2.png").write_bytes((tmp_path / "a" / "2.png").read_bytes()[:50])
@@ -180,7 +174,7 @@ def test_an_image_is_upright(tmp_path):
 
 def test_a_class_as_a_path_is_pointed_to_the_folder_above(tmp_path):
     classes(tmp_path / "pets", {"cat": 2, "dog": 1})
-    with pytest.raises(Refused, match=r"2 pictures \(0.png, 1.png\), but .* is folder:\S+/pets m"):
+    with pytest.raises(Refused, match=r"2 pictures \(0.png, 1.png\) and .* is folder:\S+/pets m"):
         named(f"folder:{tmp_path}/pets/cat")
 
 
@@ -261,3 +255,9 @@ def test_what_is_called_a_picture_and_is_no_file_is_not_left_out(tmp_path):
     for i, said in ((1, "does not exist"), (2, "it is a device")):
         with pytest.raises(Unreadable, match=rf"example {i}: .*{said}"):
             source[i]
+
+
+def test_too_few_pictures_for_a_test_split_are_refused_as_such(tmp_path):
+    classes(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.raises(Refused, match=r"has 2 examples and no test split: too few for one to be"):
+        named(f"folder:{tmp_path}")

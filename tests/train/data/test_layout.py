@@ -78,6 +78,19 @@ def test_a_test_folder_without_labels_is_no_split(tmp_path, place):
     assert f"{tmp_path / 'test'} has no folder with pictures, one a class" in note
 
 
+def test_a_test_split_of_one_class_with_a_number_is_one(tmp_path):
+    classes(tmp_path / "train", {"0": 1, "1": 1})
+    classes(tmp_path / "test", {"1": 1})
+    assert layout(tmp_path) == ({"train": tmp_path / "train", "test": tmp_path / "test"}, ())
+
+
+def test_a_split_that_is_a_link_to_another_is_said(tmp_path):
+    classes(tmp_path / "train", {"cat": 1, "dog": 1})
+    (tmp_path / "test").symlink_to("train")
+    (note,) = layout(tmp_path).notes
+    assert note == f"{tmp_path / 'test'} is the folder of the train split too, by a link."
+
+
 def test_a_class_may_be_called_as_a_split(tmp_path):
     classes(tmp_path, {"car": 1, "train": 1, "invalid": 1, "valid": 1, "empty": 0})
     (tmp_path / "train").rename(tmp_path / "Train")
@@ -98,7 +111,16 @@ def test_a_class_may_be_called_as_a_split(tmp_path):
         (("train/1.jpg",), "train holds pictures and no folders"),
         (("val/a/1.jpg", "test/a/1.jpg"), "has no training split: .*it has val, test"),
         (("Train/1.jpg", "Test/a/1.jpg"), "it has Test; .*Train has no folder with pictures"),
-        (("cat/train/1.jpg", "cat/test/1.jpg", "dog/Train/1.jpg", "dog/Val/1.jpg"), "below its"),
+        (
+            ("cat/train/1.jpg", "cat/test/1.jpg", "dog/Train/1.jpg", "dog/Val/1.jpg"),
+            "inside 'cat'; wanted",
+        ),
+        (("cat/1.jpg", "dog/train/1.jpg", "dog/test/1.jpg"), "inside 'dog'; wanted"),
+        (
+            ("set/Train/a/1.jpg", "set/Test/a/1.jpg", "docs/1.png"),
+            "inside 'set'; is folder:.*/set meant",
+        ),
+        (("train/train/a/1.jpg", "train/test/a/1.jpg"), "inside 'train'; is folder:.*/train meant"),
     ],
 )
 def test_splits_that_cannot_be_read_are_refused(tmp_path, make, words):

@@ -234,6 +234,40 @@ def test_names_that_have_nothing_in_common_are_refused(tmp_path):
     )
 
 
+def test_masks_a_folder_further_down_are_named_with_it(tmp_path):
+    pairs(tmp_path / "images", tmp_path / "masks" / "trimaps", "ab")
+    refuse(r"their names differ, such as a\.jpg and trimaps/a\.png", tmp_path)
+
+
+def test_a_test_split_is_never_trained_on(tmp_path):
+    for split in ("trainval", "test"):
+        pairs(tmp_path / "images" / split, tmp_path / "masks" / split, "ab")
+    refuse(
+        "has no training split: neither .*/images/train nor .*/masks/train; it has test$", tmp_path
+    )
+
+
+def test_links_above_are_not_entered(tmp_path):
+    pairs(tmp_path / "images", tmp_path / "masks")
+    (tmp_path / "images" / "up").symlink_to(tmp_path)
+    assert splits(tmp_path)["train"].notes == ()
+
+
+@pytest.mark.parametrize("split", [".", "train"])
+def test_images_and_masks_are_no_classes(tmp_path, split):
+    pairs(tmp_path / split / "Images", tmp_path / split / "labels", "ab")
+    with pytest.raises(Refused, match=r"in Images and labels, and no classes: .*segment\.py takes"):
+        named(f"folder:{tmp_path}")
+
+
+def test_one_class_is_refused(tmp_path):
+    pairs(tmp_path / "images", tmp_path / "masks", "ab", mask=MASK * 0)
+    with pytest.raises(Refused, match=r"classes='road': .* --classes background,road"):
+        named(f"folder:{tmp_path}", "mask", ("road",))
+    (tmp_path / "classes.txt").write_text("road\n")
+    refuse(r"/classes\.txt': masks of one class", tmp_path)
+
+
 def test_a_mask_of_another_class_or_size_is_its_examples_fault(tmp_path):
     pairs(tmp_path / "images", tmp_path / "masks", "ab")
     save(tmp_path / "images" / "c.png", pixels(2, 3))

@@ -5,6 +5,7 @@ import pytest
 from image_files import encoded, palette, save
 from PIL import Image
 
+from train.data import masks
 from train.data.decode import Unreadable
 from train.data.legend import legend_of, plain
 from train.data.mask_values import derived, settled
@@ -199,7 +200,8 @@ def test_classes_are_the_values_where_no_list_names_them(tmp_path, held, values)
     (tmp_path / "broken.png").write_bytes(b"")
     legend, note = derived("x", [*paths, tmp_path / "broken.png"])
     assert (legend.names, legend.values) == (tuple(map(str, values)), values)
-    assert f"that all 3 training masks hold, {', '.join(map(str, values))}." in note
+    ignored = "; 255 is ignored" if values == (0, 1, 2) else ""
+    assert f"that all 3 training masks hold, {', '.join(map(str, values))}{ignored}." in note
     assert mask_of(paths[0], 0, (1, 2, 3), legend).max() in (1, len(values) - 1)
 
 
@@ -220,3 +222,11 @@ def test_masks_of_which_none_can_be_read_are_refused_by_the_first(tmp_path):
     save(tmp_path / "a.jpg", CLASSES[..., None])
     with pytest.raises(Refused, match=r"x: none .* can be read; the first: .*a\.jpg: it is a JPEG"):
         derived("x", [tmp_path / "a.jpg"])
+
+
+def test_a_mask_is_decoded_once(monkeypatch):
+    count = []
+    whole = masks.opened
+    monkeypatch.setattr(masks, "opened", lambda data: (count.append(1), whole(data))[1])
+    classed(png(CLASSES), plain(NAMES), (2, 3))
+    assert len(count) == 1

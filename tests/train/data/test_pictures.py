@@ -32,6 +32,8 @@ def test_grey_is_weighed_as_pillow_does_and_exact_where_it_was_grey(tmp_path):
     wide = Image.fromarray(grey[..., 0].astype(np.uint16) * 257)
     wide.save(tmp_path / "b.png")
     np.testing.assert_array_equal(Pictures([tmp_path / "b.png"], 1)[0]["image"], grey)
+    opaque = Pictures([tmp_path / "b.png"], 4)[0]["image"]
+    np.testing.assert_array_equal(opaque, in_channels(grey, 4, "x"))
 
 
 def test_a_photograph_stands_upright(tmp_path):

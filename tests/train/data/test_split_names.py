@@ -52,6 +52,7 @@ def test_names_that_mean_no_split():
         "pets_train": "train",
         "pets_test": "test",
     }
+    assert roles(["trainA", "testA", "valB"]) == {"trainA": "train", "testA": "test"}
 
 
 def test_eval_is_what_is_missing():
@@ -63,4 +64,4 @@ def test_eval_is_what_is_missing():
 
 def test_names_of_pictures_without_labels():
     assert all(map(says_nothing, ["images", "unknown", "test_images", "Unlabeled", "test1"]))
-    assert not any(map(says_nothing, ["cat", "cat_images"]))
+    assert not any(map(says_nothing, ["cat", "cat_images", "0", "12"]))

@@ -208,6 +208,14 @@ def test_images_and_masks_end_as_they_like(tmp_path, end, of_mask):
         np.testing.assert_array_equal(mask, MASK, strict=True)
 
 
+def test_an_image_of_a_format_that_is_not_read_is_said_by_its_name(tmp_path):
+    voc(tmp_path, ["a"])
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    (tmp_path / "JPEGImages" / "a.HEIC").write_bytes(b"x")
+    with pytest.raises(Unreadable, match=r"a\.HEIC, example 0: .*no picture of a format that is"):
+        open_voc(tmp_path, "train")[0]
+
+
 LOSSLESS = {".webp": {"lossless": True}}
 
 

@@ -25,10 +25,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from train import cli, workdir
 from train.assess import finite
 from train.cli import at_home
+from train.data.source import notes
 from train.experiment import positive
 from train.opened import opened
 from train.refusal import Refused
 from train.remeasure import measure, remeasured
+from train.report.names import legible
 from train.report.page import write_report
 from train.report.predictions import write_predictions
 from train.stop import Interrupted, Stop, Stopped
@@ -103,6 +105,10 @@ def main(config: Config) -> Summary:
     if what.own and began not in (None, source.fingerprint):
         lead += " It is not as it was when the run began."
     terminal.say(lead)
+    if not what.own:  # of its own data the run has said it
+        splits = [one for one in what.data if one is not None]
+        for line in dict.fromkeys(line for one in splits for line in notes(one)):
+            terminal.say(legible(line))
     out = place(config, recipe.data, run.step)
     live = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn())

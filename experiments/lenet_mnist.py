@@ -15,7 +15,16 @@ from pathlib import Path
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.classify import DIGITS, KNOWN, OWN_PICTURES, Config, build, fitted, splits
+from experiments.classify import (
+    DIGITS,
+    FINE_TUNED,
+    KNOWN,
+    OWN_PICTURES,
+    Config,
+    build,
+    fitted,
+    splits,
+)
 from train import cli
 from train.recipes import of_set, resolved
 from train.run import run
@@ -41,11 +50,16 @@ MNIST. Prepare MNIST with make prepare DATA=mnist."""
 
 
 def recipe(
-    data: str = "auto", model: str = MNIST.model, optimizer: str = MNIST.optimizer
+    data: str = "auto",
+    model: str = MNIST.model,
+    optimizer: str = MNIST.optimizer,
+    init_from: str = "",
 ) -> Config:
-    """The recipe for a data set, a form and an optimiser."""
+    """The recipe for a data set, a form, an optimiser, and random or trained weights."""
     known = {**dict.fromkeys(KNOWN, MNIST), "digits": SMALL}
-    return fitted(of_set(resolved(data, "mnist"), known, OWN), model, optimizer)
+    own = replace(OWN, epochs=FINE_TUNED.epochs) if init_from else OWN
+    config = of_set(resolved(data, "mnist"), known, own)
+    return fitted(config, model, optimizer, tenth=bool(init_from) and config.epochs is not None)
 
 
 def main(config: Config) -> Summary:

@@ -401,6 +401,9 @@ def test_the_recipes_of_known_sets_are_as_they_were():
     judged = dataclasses.replace(ABOUT, mirror=True)
     assert fashion.settled(judged, 54_000, 1) == {"mirror": "yes"}
     assert classify.recipe("fashion_mnist", init_from="w.pth").learning_rate == 0.1
+    random, trained = (lenet_mnist.recipe("folder:x", init_from=one) for one in ("", "run"))
+    assert (trained.epochs, trained.learning_rate) == (30, random.learning_rate / 10)
+    assert lenet_mnist.recipe("digits", init_from="run") == lenet_mnist.recipe("digits")
     key, batch = jax.random.key(3), small_batch(16)
     for about, flips in ((judged, [flip()]), (ABOUT, [])):
         expected = chain(pad_and_crop(2), *flips, fill=about.mean)(key, batch)["image"]

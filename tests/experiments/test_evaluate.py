@@ -103,6 +103,16 @@ def test_data_that_have_moved(run, pictures, tmp_path, capsys):
     assert "not as it was when the run began" in capsys.readouterr().out
 
 
+def test_what_of_another_set_is_not_used_is_said(run, pictures, tmp_path, capsys):
+    other = shutil.copytree(pictures, tmp_path / "other")
+    (other / "more").mkdir()
+    (next((other / "test").iterdir()) / "notes.txt").write_text("")
+    main(Config(run=run, data=f"folder:{other}", out=tmp_path / "o"))
+    out = capsys.readouterr().out
+    assert "Not used, as no split: more" in out
+    assert "notes.txt" in out
+
+
 def test_classes_are_matched_by_name(run, pictures, tmp_path):
     """A class before the others moves all indices; here the run knows another order."""
     copy = shutil.copytree(run, tmp_path / "copy")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from train.data.pictures import in_channels
-from train.data.source import About, Example, Source
+from train.data.source import About, Example, Source, notes
 from train.data.subset import file_of, read
 from train.refusal import Refused
 
@@ -82,6 +82,11 @@ class Matched:
     def fingerprint(self) -> str:
         """Of the source."""
         return self._source.fingerprint
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the source."""
+        return notes(self._source)
 
     def __len__(self) -> int:
         return len(self._source)

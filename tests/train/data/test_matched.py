@@ -29,6 +29,9 @@ def test_labels():
     assert [int(one["label"]) for one in read(found, [1, 0])] == [1, 2]
     assert found[0]["label"].dtype == source()[0]["label"].dtype
     assert found.fingerprint == source().fingerprint
+    noted = source()
+    noted.notes = ("Not used: a.txt.",)
+    assert matched(noted, KNOWN).notes == noted.notes
 
 
 def test_boxes_and_masks():

@@ -27,10 +27,10 @@ from train.assess import finite
 from train.cli import at_home
 from train.data.source import notes
 from train.experiment import positive
+from train.legible import legible
 from train.opened import opened
 from train.refusal import Refused
 from train.remeasure import measure, remeasured
-from train.report.names import legible
 from train.report.page import write_report
 from train.report.predictions import write_predictions
 from train.stop import Interrupted, Stop, Stopped

@@ -25,7 +25,7 @@ from experiments.show_data import STAGES, sheet
 from train import augment
 from train.cli import at_home
 from train.data.source import About
-from train.report.names import legible
+from train.legible import legible
 
 COLUMNS = 6
 

@@ -32,10 +32,10 @@ from sklearn.linear_model import LogisticRegression
 from train.cli import at_home
 from train.data.digits import digits
 from train.files import write
+from train.legible import legible
 from train.metrics.confusion import accuracy, balanced_accuracy, f1, precision, recall
 from train.metrics.ranking import roc_auc
 from train.report.figures import png
-from train.report.names import legible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

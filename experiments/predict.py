@@ -30,10 +30,10 @@ from train.data.decode import at_most, picture
 from train.data.finding import find
 from train.data.source import extent_said
 from train.experiment import nonnegative, positive
+from train.legible import legible
 from train.opened import Opened, opened
 from train.predict import kind_of, predictions, refuse_different
 from train.refusal import Failed, Refused, choose
-from train.report.names import legible
 from train.shown import Shown
 from train.stop import Stop, Stopped
 from train.terminal import Terminal

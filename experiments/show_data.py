@@ -45,9 +45,9 @@ from train.data.source import About, Source, notes
 from train.data.statistics import measured
 from train.data.subset import subset
 from train.experiment import positive
+from train.legible import legible
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
-from train.report.names import legible
 from train.report.overlay import overlaid
 from train.report.text import draw_text
 from train.sized import on_host

@@ -13,8 +13,8 @@ from typing import Any, Self
 from PIL import Image
 
 from train.files import Growing, write
+from train.legible import legible
 from train.refusal import Refused, choose
-from train.report.names import legible
 
 ENDINGS = (".csv", ".jsonl")
 

@@ -12,9 +12,10 @@ import numpy as np
 from train.data.decode import length, picture
 from train.data.layout import instead, layout
 from train.data.listing import Below, below, composed, entries, loose, subfolders
-from train.data.said import counted, examples, few, shown
+from train.data.said import counted, examples, few
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
+from train.legible import legible
 from train.refusal import Refused, choose
 
 
@@ -176,7 +177,7 @@ def _check_formats(place: pathlib.Path, parts: Iterable[Below]) -> None:
 
 def _left_out(place: pathlib.Path, parts: Iterable[Below], bare: Sequence[str]) -> tuple[str, ...]:
     """What of a split's folder is not used, in lines."""
-    parts, where = list(parts), shown(str(place))
+    parts, where = list(parts), legible(str(place))
     own = entries(place)
     entered = {path.name for path in subfolders(place)}
     others = [path for part in parts for path in part.others]

@@ -7,8 +7,9 @@ import pathlib
 from typing import NamedTuple
 
 from train.data.listing import entries, holds_pictures, left_behind, loose, subfolders
-from train.data.said import counted, few, shown
+from train.data.said import counted, few
 from train.data.split_names import WORDS, roles, says_nothing
+from train.legible import legible
 from train.refusal import Refused
 
 DEEP = 6
@@ -89,7 +90,7 @@ def nearest(path: pathlib.Path) -> str:
     whole = path.absolute()
     above = next(folder for folder in whole.parents if folder.is_dir())
     at_fault = above / whole.relative_to(above).parts[0]
-    said = shown(str(at_fault))
+    said = legible(str(at_fault))
     if at_fault.exists():
         packed = at_fault.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".xz")
         return f"{said} is a file, no folder{'; unpack it' if packed else ''}"
@@ -124,7 +125,7 @@ def meant_instead(root: pathlib.Path) -> pathlib.Path | None:
 def instead(root: pathlib.Path) -> str:
     """The same, for the end of a message."""
     path = meant_instead(root)
-    return "" if path is None else f"; is folder:{shown(str(path))} meant?"
+    return "" if path is None else f"; is folder:{legible(str(path))} meant?"
 
 
 def _count(root: pathlib.Path) -> int:
@@ -182,7 +183,7 @@ def _alone(
     if divided:
         raise Refused(_below_classes(root, divided[0]))
     return tuple(
-        f"{shown(str(path))} holds pictures and no folders: it is taken for a class, not for the "
+        f"{legible(str(path))} holds pictures and no folders: it is taken for a class, not for the "
         f"{bare[path]} split."
         for path in split
     )
@@ -206,7 +207,7 @@ def _below_classes(root: pathlib.Path, path: pathlib.Path) -> str:
     """Why a set is refused whose splits lie in `path`, which would be a class, or split again."""
     inside = f"folder={str(root)!r} has splits inside {_below(root, path)!r}"
     if _splits_in(path):
-        return f"{inside}; is folder:{shown(str(path))} meant?"
+        return f"{inside}; is folder:{legible(str(path))} meant?"
     return f"{inside}; wanted: {root / 'train' / path.name}/*.jpg"
 
 
@@ -220,20 +221,20 @@ def _unused(root: pathlib.Path, meant: dict[str, str]) -> list[str]:
     other = sorted(other, key=left_behind)  # what the user knows first
     notes = []
     if other:
-        notes.append(f"Not used, as no split: {few(other)} in {shown(str(root))}.")
+        notes.append(f"Not used, as no split: {few(other)} in {legible(str(root))}.")
     if pictures := loose(root):
         count = counted(len(pictures), "picture")
         notes.append(
-            f"Not used: {count} in {shown(str(root))} itself, of no class: {few(pictures)}."
+            f"Not used: {count} in {legible(str(root))} itself, of no class: {few(pictures)}."
         )
     if lost := [entry.name for entry in entries(root) if not entry.there]:
-        notes.append(f"Links to nothing in {shown(str(root))}: {few(lost)}.")
+        notes.append(f"Links to nothing in {legible(str(root))}: {few(lost)}.")
     return notes
 
 
 def _bare(bare: dict[pathlib.Path, str]) -> list[str]:
     return [
-        f"{shown(str(path))} has no folder with pictures, one a class: it is no {role} split."
+        f"{legible(str(path))} has no folder with pictures, one a class: it is no {role} split."
         for path, role in bare.items()
     ]
 
@@ -245,7 +246,7 @@ def _same(splits: dict[str, pathlib.Path]) -> list[str]:
     for split, path in splits.items():
         other = first.setdefault(os.path.realpath(path), split)
         if other != split:
-            notes.append(f"{shown(str(path))} is the folder of the {other} split too, by a link.")
+            notes.append(f"{legible(str(path))} is the folder of the {other} split too, by a link.")
     return notes
 
 

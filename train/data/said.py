@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterable, Sequence
 
 from train.data.endings import ending
+from train.legible import legible
 
 
 def examples(paths: Iterable[str]) -> str:
@@ -12,7 +13,7 @@ def examples(paths: Iterable[str]) -> str:
     for path in paths:
         by_ending[ending(path) or "without an ending"].append(path)
     often = sorted(by_ending.items(), key=lambda item: (-len(item[1]), item[0]))
-    said = [f"{len(some):,} {ending} ({shown(some[0])})" for ending, some in often[:4]]
+    said = [f"{len(some):,} {ending} ({legible(some[0])})" for ending, some in often[:4]]
     rest = sum(len(some) for _, some in often[4:])
     return ", ".join(said) + (f" and {rest:,} others" if rest else "")
 
@@ -20,15 +21,9 @@ def examples(paths: Iterable[str]) -> str:
 def few(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     rest = len(names) - 4
-    return ", ".join(map(shown, names[:4])) + (f" and {rest:,} more" if rest > 0 else "")
+    return ", ".join(map(legible, names[:4])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def counted(count: int, word: str) -> str:
     """1 file, 2 files."""
     return f"{count:,} {word}{'s' * (count != 1)}"
-
-
-def shown(name: str) -> str:
-    """A name as any terminal can print it: what is not UTF-8 or no character is escaped."""
-    whole = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in whole)

@@ -266,7 +266,10 @@ class Boxes(_Voc):
     def _label(self, one: ET.Element) -> int:
         name = _text(one, "name")
         if name not in self.about.classes:
-            raise ValueError(f"class {name!r} is none of the {len(self.about.classes)} declared")
+            raise ValueError(
+                f"class {name!r} is none of the {len(self.about.classes)} declared; a classes.txt "
+                "beside ImageSets, with a name a line, says those of another set"
+            )
         return self.about.classes.index(name)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from markupsafe import Markup
 
 from train.data.source import About, Source
+from train.legible import legible
 from train.metrics.confusion import f1, macro, micro, occurs, precision, recall, weighted
 from train.report.markup import figure, percent, picture, render, shown
-from train.report.names import called, legible, places
+from train.report.names import called, places
 from train.tasks.task import Summary
 
 if TYPE_CHECKING:

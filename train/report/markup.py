@@ -13,9 +13,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from train.files import cause
+from train.legible import legible
 from train.metrics.quantities import COUNT, SHARE, quantity
 from train.report.figures import Draw, svg
-from train.report.names import legible
 from train.report.text import face
 
 if TYPE_CHECKING:  # imported late: most commands write no page

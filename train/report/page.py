@@ -12,12 +12,12 @@ from markupsafe import Markup
 
 from train.data.source import About, Source, classes_said, extent_said
 from train.files import cause, write
+from train.legible import legible
 from train.logs import read_metrics
 from train.metrics.quantities import ordered, readable
 from train.refusal import Refused
 from train.report.curves import Chart, charts, draw
 from train.report.markup import figure, number, render, score, written
-from train.report.names import legible
 from train.tasks.task import Summary
 
 T = TypeVar("T")

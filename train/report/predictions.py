@@ -11,7 +11,8 @@ import numpy as np
 
 from train.data.source import Source
 from train.files import write
-from train.report.names import legible, places
+from train.legible import legible
+from train.report.names import places
 from train.tasks.task import Predictions, Summary
 
 PREDICTIONS = "predictions.csv"

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import numpy as np
 
 from train.files import write
+from train.legible import legible
 from train.metrics.quantities import COUNT, SHARE, ordered, quantity, show
 from train.metrics.spread import Spread, spread
 from train.report.figures import COLOURS, light
 from train.report.markup import figure, render, score, written
-from train.report.names import legible
 from train.report.page import REPORT, attempted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from PIL import Image, ImageDraw, ImageFont
 
-from train.report.names import legible
+from train.legible import legible
 
 CJK = pathlib.Path(__file__).parent / "fonts" / "WenQuanYiMicroHei-CJK.ttf"
 """Chinese, Japanese and Korean; its licence lies beside it."""

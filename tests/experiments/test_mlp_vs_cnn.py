@@ -427,7 +427,7 @@ def test_images_of_one_square_size_alone(monkeypatch):
     about = dataclasses.replace(ABOUT, shape=(8, 9, 1))
     source = Arrays({"image": np.zeros((2, 8, 9, 1), np.uint8), "label": [0, 1]}, about)
     splits = Splits(source, source, source)
-    monkeypatch.setattr("train.trained.named", lambda name, want: splits)
+    monkeypatch.setattr("train.trained.named", lambda *which, **how: splits)
     with pytest.raises(Refused, match=r"\(8, 9, 1\)"):
         mlp_vs_cnn.splits(DIGITS)
 

@@ -24,6 +24,9 @@ from typing import Any, ClassVar, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import optax
 from jax import lax
@@ -75,8 +78,8 @@ class Config(FineTuned):
     """The recipe.
 
     Attributes:
-        data: "digits", any TFDS set of one-label images, or "folder:PATH" with a folder a class;
-            with "auto", Fashion-MNIST where it is prepared and the embedded digits elsewhere.
+        data: "folder:PATH" with a folder per class, a TFDS set, or "digits"; "auto" takes
+            Fashion-MNIST where it is prepared and the embedded digits elsewhere.
         model: any classifier of `models.names()`.
         size: height and width in pixels that images are brought to; 0 leaves them as they are, or
             takes the smallest size that the network can; images of many shapes come to 224.
@@ -93,7 +96,7 @@ class Config(FineTuned):
             trained weights (`init_from`) start at a tenth of what random ones do.
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
-        label_smoothing: 0..1.
+        label_smoothing: share of the label that is spread over all classes, 0..1.
         pad: pixels of padding around the random crop, where images are not resized.
         augment: "basic" crops and mirrors; "randaugment" and "trivialaugment" follow on that;
             "none" shows images as they are tested. "auto" is "trivialaugment" with fewer
@@ -102,9 +105,10 @@ class Config(FineTuned):
             does not.
         cutmix: the same with a rectangle of another; with both, each image draws one of them.
         erasing: probability that a rectangle is hidden behind the mean colour, 0..1.
-        init_from: what to start from: a file of torchvision's weights for this model, .safetensors
-            or .pth, or the directory of a run of any model with the same backbone. Images are then
-            normalised by ImageNet's statistics, or that run's, and grey ones made colour for it.
+        init_from: trained weights to start from: a file of torchvision's weights for this model,
+            .safetensors or .pth, or the directory of a run of any model with the same backbone.
+            Images are then normalised by ImageNet's statistics, or that run's, and grey ones made
+            colour for it.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
             Statistics of BatchNorms there still move, unless `frozen_norm` is True.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.

@@ -17,6 +17,9 @@ from typing import Annotated, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 import tyro
 from rich.console import Console
@@ -100,7 +103,8 @@ def main(config: Config) -> Summary:
     terminal.say(f"{run.config.model} on {run.config.data}, step {run.step}: {path}")
     what = remeasured(run, config.data, config.split)
     recipe, source = what.recipe, what.source
-    lead = f"The {config.split} split of {recipe.data}, by the weights of step {run.step}."
+    part = f"The {config.split} split" if source.about.split != "whole" else "All examples"
+    lead = f"{part} of {recipe.data}, by the weights of step {run.step}."
     began = ((workdir.read(path, workdir.PROVENANCE) or {}).get("data") or {}).get(config.split)
     if what.own and began not in (None, source.fingerprint):
         lead += " It is not as it was when the run began."

@@ -26,6 +26,9 @@ from typing import Any
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 from jax import lax
 

@@ -19,6 +19,9 @@ from typing import Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 from jax import lax
 
@@ -55,7 +58,7 @@ class Config(Trained):
         momentum: of SGD, 0..1.
         nesterov: whether the momentum looks ahead.
         weight_decay: of kernels, in the gradient.
-        label_smoothing: 0..1.
+        label_smoothing: share of the label that is spread over all classes, 0..1.
         pad: pixels of padding around the random crop.
     """
 

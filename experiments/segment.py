@@ -22,6 +22,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
 
 from jax import lax
 
@@ -83,10 +86,11 @@ class Config(FineTuned):
             negatives, in training and prediction alike.
         least_classes: training images whose masks hold fewer, the background counted, are left out;
             with 0 none are.
-        init_from: what to start from: a file of torchvision's weights, .safetensors or .pth, for
-            this model or for the classifier of its backbone (U-Net has none; an FCN takes VGG-16's
-            dense layers as convolutions; `channels` must be left empty), or the directory of a run
-            of such a model. Images are then normalised by ImageNet's statistics, or that run's.
+        init_from: trained weights to start from: a file of torchvision's weights, .safetensors or
+            .pth, for this model or for the classifier of its backbone (U-Net has none; an FCN takes
+            VGG-16's dense layers as convolutions; `channels` must be left empty), or the directory
+            of a run of such a model. Images are then normalised by ImageNet's statistics, or that
+            run's.
     """
 
     data: str = "digit_scenes"

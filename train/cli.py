@@ -183,6 +183,7 @@ def configure(module: ModuleType, argv: Sequence[str]) -> Any:
         raise SystemExit(0)
     refuse_unknown(argv, fields)
     argv = spread(argv, module.Config)
+    refuse_no_number(argv, module.Config)
     config = tyro.cli(
         module.Config,
         default=default,
@@ -240,6 +241,32 @@ def spread(argv: Sequence[str], kind: type) -> list[str]:
             parts = [one for one in each.split(",") if one] if within else [each]
         apart += parts
     return apart
+
+
+def refuse_no_number(argv: Sequence[str], kind: type) -> None:
+    """Refuse a value that is no number where one is wanted; tyro's words are for programmers.
+
+    Raises:
+        Refused: names the field and the value.
+    """
+    hints = typing.get_type_hints(kind)
+    for at, each in enumerate(argv):
+        flag, equals, value = each.partition("=")
+        wanted = {hints.get(flag.removeprefix("--").replace("-", "_"))}
+        wanted |= {one for hint in wanted for one in typing.get_args(hint)}
+        if not flag.startswith("--") or typing.Literal in map(typing.get_origin, wanted):
+            continue
+        number = next((one for one in (float, int) if one in wanted), None)
+        following = argv[at + 1] if at + 1 < len(argv) and not OPTION.match(argv[at + 1]) else None
+        given = value if equals else following
+        if number is None or given is None or tuple in map(typing.get_origin, wanted):
+            continue
+        try:
+            number(given)
+        except ValueError:
+            if given != "None":
+                what = "whole number" if number is int else "number"
+                raise Refused(f"{flag[2:].replace('-', '_')}={given!r} is no {what}") from None
 
 
 def at_home(path: str | pathlib.Path) -> pathlib.Path:

@@ -93,6 +93,7 @@ def help_text(module: ModuleType, default: Any, *, whole: bool, width: int | Non
     if whole:
         groups.append(("Rare", rare))
     lines = [*commands(module, whole)]
+    lines += ["", f"In brackets: what it is by default, here for {for_what(default)}."]
     for title, names in groups:
         if names:
             lines += ["", f"{title}:"]
@@ -109,6 +110,11 @@ def help_text(module: ModuleType, default: Any, *, whole: bool, width: int | Non
         flags = ", ".join(options[name].flag for name in rare)
         lines += wrapped("", f"--help-all says more of each, and describes {flags}.", width)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def for_what(default: Any) -> str:
+    """The data and the model of a recipe, as they are typed."""
+    return f"--data {default.data} --model {default.model}"
 
 
 def commands(module: ModuleType, whole: bool) -> Iterator[str]:
@@ -152,7 +158,7 @@ def wrapped(lead: str, text: str, width: int) -> list[str]:
 def read(kind: type, default: Any) -> Iterator[Option]:
     """The options of a `Config`, in the order of its fields."""
     texts, hints = documented(kind), typing.get_type_hints(kind, include_extras=True)
-    known = default.known()
+    known, open_fields = default.known(), default.undecided
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if tyro.conf.Suppress in getattr(hint, "__metadata__", ()):
@@ -160,6 +166,8 @@ def read(kind: type, default: Any) -> Iterator[Option]:
         values, shape = form(hint)
         values = tuple(known.get(field.name, values))
         given = shown(getattr(default, field.name))
+        if field.name in open_fields and getattr(default, field.name) is None:
+            given = "automatic"
         yield Option(field.name, values, shape, given, texts.get(field.name, ""))
 
 

@@ -37,6 +37,15 @@ def refuse_mistaken(path: pathlib.Path) -> None:
         )
     if meant := misspelt(path):
         raise Refused(f"{name} does not exist; a run is in {meant}")
+    above = path.parent
+    if not os.path.lexists(above):
+        for near in alike(above):
+            if runs := runs_in(near):
+                make = shlex.join(["mkdir", "-p", str(path)])
+                raise Refused(
+                    f"{name} does not exist, nor does {str(above)!r}; {holding(near, runs)}. For a "
+                    f"new run there, make its directory first: {make}"
+                )
 
 
 def refuse_no_run(path: pathlib.Path) -> None:
@@ -103,6 +112,15 @@ def holding(path: pathlib.Path, runs: list[str], near: str | None = None) -> str
 def nearest(name: str, runs: list[str]) -> list[str]:
     """Up to three of similar names."""
     return difflib.get_close_matches(name, runs, n=3, cutoff=0.7)
+
+
+def alike(path: pathlib.Path) -> list[pathlib.Path]:
+    """Folders beside a path whose names are similar."""
+    try:
+        names = [each.name for each in path.parent.iterdir() if each.is_dir()]
+    except OSError:
+        return []
+    return [path.with_name(name) for name in nearest(path.name, names)]
 
 
 def mostly(path: pathlib.Path, runs: list[str]) -> bool:

@@ -145,7 +145,7 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
         assess=functools.cache(
             lambda split: assess(parts, load, mesh, split, getattr(data, split))
         ),
-        said=(*said, *filter(None, [unseen(data._asdict())])),
+        said=(*said, *filter(None, [stands_in(data), unseen(data._asdict())])),
     )
     prepared.shapes()  # what the network refuses is refused here
     return prepared
@@ -165,10 +165,18 @@ def settled(config: Any, data: Splits, slices: int) -> tuple[Any, list[str]]:
         said.append(f"For {length:,} training examples: {values}.")
     if about.mirror is None and found.get("mirror") == "yes":
         said.append(
-            "mirror=yes: mirror images are trained on too, since nobody has judged that those of "
-            f"{about.name} are of other classes. For letters, digits or signs take --mirror no."
+            "Images are also mirrored, left to right, in training (mirror=yes). If a mirror image "
+            "may belong to another class (letters, digits, signs), use --mirror no."
         )
     return config, said
+
+
+def stands_in(data: Splits) -> str:
+    """Where the set has no test split, what is tested on in its place; "" where it has one."""
+    if data.test.about.split != "validation":
+        return ""
+    count = f"{len(data.test):,} examples"
+    return f"{data.test.about.name} has no test split: its validation split, {count}, is the test."
 
 
 def begun(path: Path | None) -> bool:

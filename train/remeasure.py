@@ -8,6 +8,7 @@ import jax
 
 from train.assess import assess
 from train.data.gaps import Gaps
+from train.data.joined import Joined
 from train.data.matched import matched
 from train.data.named import Splits
 from train.data.source import Source
@@ -53,7 +54,7 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         data: name of a set as the run's experiment takes it; "" is the run's own.
         split: "test", "validation" or "train". Where the set has no validation split, it is the
             run's own cut. Of another set than the run's own nothing is cut off for "test" and
-            "train".
+            "train"; one without splits is measured whole.
 
     Raises:
         Refused: there is no such set or split, or its classes are others than the run's.
@@ -67,9 +68,15 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         if hasattr(recipe, "classes"):
             changes["classes"] = ""  # the other set's own count, and are matched by name
         recipe = dataclasses.replace(recipe, **changes)
-    found = run.module.splits(recipe)
+    try:
+        found = run.module.splits(recipe)
+    except Refused as error:
+        moved = "; if the data have moved, --data says where they are" if own else ""
+        raise Refused(f"{error}{moved}") from None
     if getattr(found, split) is None:
         raise Refused(f"split={split!r}: data={recipe.data!r} has none")
+    if not own and split == "test" and getattr(found.test, "cut_off", False):
+        found = found._replace(test=Joined((found.train, found.test), "whole"))
     pictures = run.about.shape is None or len(run.about.shape) == 3
     channels = channels_of(run) if pictures and not own else None
     found = Splits(*(one and matched(one, run.about, channels) for one in found))

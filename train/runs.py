@@ -32,6 +32,8 @@ DEPTH = 4
 INSIDE = {"checkpoints", "tensorboard", "__pycache__"}
 """Folders in which there are none."""
 COLUMNS = ("name", "data", "model", "step", "score", "best", "test", "state", "size")
+SPARED = ("data", "size", "score", "model", "best")
+"""Columns that a narrow terminal does without, in this order."""
 NONE = "-"
 
 
@@ -155,6 +157,8 @@ def read(root: Path, path: Path, seen: set[str], say: Callable[[str], None]) -> 
 
 def each_of(value: Any) -> list[float | None]:
     """Of a summary: a number, or those of several seeds."""
+    if value is None:
+        return []
     values = value.get("values") if isinstance(value, dict) else [value]
     return [number(one) for one in values] if isinstance(values, list) else []
 
@@ -231,14 +235,19 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def table(found: Sequence[Run], by: str) -> Table:
-    """For a terminal."""
+def table(found: Sequence[Run], by: str, width: int) -> Table:
+    """For a terminal, of so many columns: names stay whole, and others are left out for them."""
+    whole = [dict(zip(COLUMNS, cells(run, plain=False), strict=True)) for run in rows(found, by)]
+    kept = [*COLUMNS]
+    for column in SPARED:
+        if sum(max(len(name), *(len(row[name]) for row in whole)) + 2 for name in kept) > width:
+            kept.remove(column)
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in COLUMNS:
+    for column in kept:
         right = column in ("step", "best", "test", "size")
         made.add_column(column, justify="right" if right else "left", overflow="fold")
-    for run in rows(found, by):
-        made.add_row(*(Text(cell) for cell in cells(run, plain=False)))
+    for row in whole:
+        made.add_row(*(Text(row[column]) for column in kept))
     return made
 
 
@@ -265,7 +274,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not here:
             print(f"There are no runs in {shown(str(root))}.", file=sys.stderr)
         elif sys.stdout.isatty():
-            Console().print(table(here, asked.sort))
+            console = Console()
+            console.print(table(here, asked.sort, console.width))
         else:
             print(*COLUMNS, sep="\t")
             for run in rows(here, asked.sort):

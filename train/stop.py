@@ -29,8 +29,12 @@ class Interrupted(Exception):
 
 
 def end_quietly() -> None:
-    """From now on Ctrl-C ends the process at once, exit code 130: for scripts that keep nothing."""
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    """From now on Ctrl-C ends the process at once, exit code 130, where Python would raise.
+
+    For scripts that keep nothing, and for the start of others, until `Stop` hears it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
 
 def again(path: pathlib.Path) -> str:

@@ -26,6 +26,7 @@ WARMUP, SHORTEST_WARMUP, LONGEST_WARMUP = 0.05, 50, 0.2
 many steps; and at most this share of them, which comes first. One of a recipe may take as much."""
 
 Mirror = Literal["auto", "yes", "no"] | bool
+"""Earlier runs have a bool: True mirrors only sets that are known to keep their class by it."""
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of each channel, 0..255."""
@@ -105,9 +106,8 @@ class FineTuned(Trained):
     Attributes:
         auxiliary_weight: of auxiliary heads in the loss, where the network has any; with 0 it is
             built without.
-        mirror: whether to train on mirror images too. "auto" does, unless somebody has judged that
-            a mirror image of this set is another class, as of digits; "yes" and "no" ask nobody.
-            (Earlier runs have true, which is where somebody has judged that it is not, or false.)
+        mirror: whether images are also mirrored, left to right, in training. "auto" mirrors, except
+            in sets that are known to change their class by it, such as digits.
         init_from: a file of torchvision's weights, .safetensors or .pth, or the directory of a run,
             to start from; "" starts from random ones. Images are then normalised by ImageNet's
             statistics, or by those of that run.

@@ -259,5 +259,6 @@ def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Colle
     if differ:
         raise Refused(
             f"workdir={str(path)!r} holds a run of another config: {'; '.join(differ)} "
-            f"(a run that goes on may change {', '.join(sorted(runtime))} alone)"
+            f"(a run that goes on may change {', '.join(sorted(runtime))} alone; for a longer or "
+            f"another one, begin a new run, from these weights with --init-from {path})"
         )

@@ -94,13 +94,30 @@ def test_data_that_have_moved(run, pictures, tmp_path, capsys):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"data": f"folder:{tmp_path / 'gone'}"}))
     assert cli.exit_code(lambda: main(Config(run=copy))) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "there is no folder" in err
+    assert "if the data have moved, --data says where they are" in err
     main(Config(run=copy, data=f"folder:{moved}", out=tmp_path / "c"))
     assert summary(tmp_path / "c") == summary(run)
     (moved / "test" / "cat" / "new.png").write_bytes((moved / "test/cat/00.png").read_bytes())
     (copy / "config.json").write_text(json.dumps(config | {"data": f"folder:{moved}"}))
     main(Config(run=copy, out=tmp_path / "n"))
     assert "not as it was when the run began" in capsys.readouterr().out
+
+
+def test_a_folder_without_splits_is_measured_whole(run, pictures, tmp_path, capsys):
+    main(Config(run=run, data=f"folder:{pictures / 'train'}", out=tmp_path / "w"))
+    main(Config(run=run, split="train", out=tmp_path / "t"))
+    main(Config(run=run, split="validation", out=tmp_path / "v"))
+    parts = [summary(tmp_path / name, "") for name in ("t", "v")]
+    whole = summary(tmp_path / "w")
+    counts = [parts[0]["train/count"], parts[1]["validation/count"]]
+    assert (counts, whole["test/count"]) == ([18, 6], 24)
+    right = parts[0]["train/accuracy"] * 18 + parts[1]["validation/accuracy"] * 6
+    assert whole["test/accuracy"] == pytest.approx(right / 24)
+    assert "All examples of folder:" in capsys.readouterr().out
+    lines = (tmp_path / "w" / "predictions.csv").read_text().splitlines()
+    assert len({line.split(",")[0] for line in lines[1:]}) == 24
 
 
 def test_what_of_another_set_is_not_used_is_said(run, pictures, tmp_path, capsys):

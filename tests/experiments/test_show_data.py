@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gallery, imbalance, show_data
+from experiments import classify, gallery, imbalance, predict, show_data
 from experiments.show_data import STAGES, Config, main, words
 from train import augment
 from train.augment.kinds import kind
@@ -124,7 +124,7 @@ def test_the_picture_of_the_documentation_is_drawn_anew_only_when_asked():
     assert gallery.Config().out.parent.name == ""
 
 
-@pytest.mark.parametrize("script", [show_data, gallery, imbalance])
+@pytest.mark.parametrize("script", [show_data, gallery, imbalance, classify, predict])
 def test_ctrl_c_ends_a_script_without_a_word(script, tmp_path):
     """While it imports, as one that does so when it is imported shows."""
     for name in ("jax", "numpy"):

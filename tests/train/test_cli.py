@@ -148,6 +148,9 @@ def test_an_error_of_the_program_is_not_hidden(experiment):
         (["--data", "nonesuch"], "error: data='nonesuch' is unknown\n"),
         (["--seeds", "3", "3"], "error: seeds=(3, 3) names a seed twice\n"),
         (["--workdir", ""], "error: workdir='' names no directory\n"),
+        (["--steps", "many"], "error: steps='many' is no whole number\n"),
+        (["--steps=2.5"], "error: steps='2.5' is no whole number\n"),
+        (["--corrupt-limit", "few"], "error: corrupt_limit='few' is no number\n"),
     ],
 )
 def test_a_request_that_can_not_be_met_is_one_line(experiment, capsys, arguments, said):
@@ -192,7 +195,6 @@ def test_a_negative_number_is_a_value(experiment):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--steps", "many"], "many"),
         (["--loader", "slow"], "slow"),
         (["--steps"], "--steps"),
         (["--workdir"], "--workdir"),

@@ -39,6 +39,7 @@ class Config(Base):
         accumulation: slices.
         own: something of its own.
         model: which.
+        data: where.
     """
 
     by: Literal["pad", "resize"] = "pad"
@@ -46,6 +47,9 @@ class Config(Base):
     own: tuple[int, ...] = (1, 2)
     workdir: pathlib.Path | None = None
     model: str = "n0"
+
+    data: str = "digits"
+    undecided = frozenset(("high",))
 
     def known(self):
         return {"model": [f"n{i}" for i in range(20)]}
@@ -69,12 +73,13 @@ def test_forms_and_defaults():
     assert forms == {
         "--steps": ("INT", "10"),
         "--low": ("FLOAT", "0.5"),
-        "--high": ("FLOAT", ""),
+        "--high": ("FLOAT", "automatic"),
         "--by": ("pad|resize", "pad"),
         "--accumulation": ("INT", "1"),
         "--own": ("INT …", "1 2"),
         "--workdir": ("PATH", ""),
         "--model": ("TEXT", "n0"),
+        "--data": ("TEXT", "digits"),
     }
 
 
@@ -86,7 +91,10 @@ def test_short_help(module):
         "python x.py   this\n"
         "python x.py --by pad\n"
         "\n"
+        "In brackets: what it is by default, here for --data digits --model n0.\n"
+        "\n"
         "Data:\n"
+        "  --data TEXT                     where [digits]\n"
         "  --by pad|resize                 how [pad]\n"
         "\n"
         "Network:\n"
@@ -97,7 +105,7 @@ def test_short_help(module):
         "\n"
         "Of this experiment:\n"
         "  --low FLOAT                     limits, on two lines [0.5]\n"
-        "  --high FLOAT                    limits, on two lines\n"
+        "  --high FLOAT                    limits, on two lines [automatic]\n"
         "  --own INT …                     something of its own [1 2]\n"
         "\n"
         "Run:\n"

@@ -111,7 +111,16 @@ def test_a_mistyped_folder_of_a_run_that_exists(runs, wrong):
     found = pathlib.Path("runs/resnet_cifar") / name
     said = refused(pathlib.Path(wrong) / name)
     assert said.endswith(f"does not exist; a run is in {found}")
-    neighbours.refuse_mistaken(pathlib.Path(wrong) / "another")
+
+
+def test_a_mistyped_folder_of_runs(runs):
+    wrong = pathlib.Path("runs/resnet_cifr/another")
+    said = refused(wrong)
+    assert "does not exist, nor does 'runs/resnet_cifr'; 'runs/resnet_cifar' holds 3 runs" in said
+    assert said.endswith("make its directory first: mkdir -p runs/resnet_cifr/another")
+    neighbours.refuse_mistaken(pathlib.Path("somewhere/else"))
+    wrong.mkdir(parents=True)
+    neighbours.refuse_mistaken(wrong)
 
 
 def test_who_reads_a_run_is_told_where_one_is(runs):

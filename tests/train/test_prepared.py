@@ -13,7 +13,8 @@ from train import workdir
 from train.data.gaps import Gaps
 from train.data.resident import Resident
 from train.data.streaming import Streaming
-from train.prepared import prepare, unreadable
+from train.data.subset import subset
+from train.prepared import prepare, stands_in, unreadable
 from train.refusal import Refused
 
 ONE = Config(devices=1)
@@ -124,3 +125,14 @@ def test_a_warm_up_as_long_as_the_run_is_refused_where_it_begins_and_not_where_i
         prepare(toy_detector, config)
     workdir.write_config(tmp_path, "toy_detector", config)
     prepare(toy_detector, replace(config, workdir=tmp_path))
+
+
+def test_a_validation_split_that_is_tested_on_is_said():
+    data = toy_detector.splits(Config())
+    assert stands_in(data) == ""
+    about = replace(data.test.about, name="pets", split="validation")
+    tested = subset(data.test, np.arange(5))
+    tested.about = about
+    assert stands_in(data._replace(test=tested)) == (
+        "pets has no test split: its validation split, 5 examples, is the test."
+    )

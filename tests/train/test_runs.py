@@ -104,7 +104,7 @@ def test_a_study_is_a_row_and_its_runs_below_it(tmp_path, capsys):
     assert (lines[0][3], lines[0][6]) == ("10/100", "0.5")
     assert int(lines[0][8]) > sum(int(line[8]) for line in lines[1:4])
     out = io.StringIO()
-    Console(file=out, width=200).print(runs.table(runs.runs(tmp_path, print), "name"))
+    Console(file=out, width=200).print(runs.table(runs.runs(tmp_path, print), "name", 200))
     assert "50.00±14.14%" in out.getvalue()
 
 
@@ -192,9 +192,27 @@ def test_runs_of_an_earlier_version(tmp_path, capsys):
     assert err == ""
 
 
+def test_a_narrow_terminal_keeps_names_whole(some):
+    found = runs.runs(some, print)
+    out = io.StringIO()
+    Console(file=out, width=60).print(runs.table(found, "name", 60))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[0] for line in lines[1:]] == [run.name for run in found]
+    assert "size" not in lines[0]
+    assert lines[0].split()[-2:] == ["test", "state"]
+
+
+def test_a_run_without_a_test_has_no_score(tmp_path):
+    made(tmp_path / "stopped")
+    (found,) = runs.runs(tmp_path, print)
+    assert found.test == []
+    assert "finite" not in " ".join(runs.cells(found, plain=False))
+
+
 def test_on_a_terminal_and_in_a_closed_pipe(some):
     out = io.StringIO()
-    Console(file=out, width=100).print(runs.table(runs.runs(some, print), "name"))
+    Console(file=out, width=100).print(runs.table(runs.runs(some, print), "name", 100))
     shown = out.getvalue()
     assert "90.00%" in shown
     assert max(map(len, shown.splitlines())) <= 100

@@ -96,8 +96,8 @@ def _kept(file: pathlib.Path) -> dict[int, str]:
 
 
 def exceeds(count: int, limit: float, length: int) -> bool:
-    """Whether `count` of `length` is more than the share `limit`."""
-    return count > limit * length
+    """Whether `count` of `length` is more than the share `limit`; one is not, unless it is 0."""
+    return count > max(limit * length, 1 if limit else 0)
 
 
 def too_many(found: Mapping[int, str], limit: float, length: int, name: str) -> Refused:

@@ -170,6 +170,7 @@ def _roles(name: str, has: Iterable[str], source: Callable[[str], Source]) -> Sp
         count = counted(len(train), "example")
         raise Refused(f"data={name!r} has {count} and no test split: too few for one to be cut off")
     rest, part = cut(train, TEST, seed=0, splits=("train", "test"))
+    part.cut_off = True
     return Splits(rest, None, part)
 
 

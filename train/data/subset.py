@@ -22,6 +22,8 @@ class Subset:
 
     def __init__(self, source: Source, indices: np.ndarray, about: About):
         self.about = about
+        self.cut_off = False
+        """Whether it is a test split that the set itself does not have."""
         self._source = source
         self._indices = indices
 

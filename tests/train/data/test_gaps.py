@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from train.data.decode import Unreadable
-from train.data.gaps import Gaps
+from train.data.gaps import Gaps, exceeds
 from train.data.order import once, order
 from train.data.resident import Resident
 from train.data.source import About
@@ -234,3 +234,17 @@ def test_runs_that_share_a_source_keep_a_file_each_and_read_it_again(tmp_path):
     (tmp_path / "bad.json").write_text("[")
     with pytest.raises(Refused, match=r"bad\.json can't be read"):
         gaps.keep(tmp_path / "bad.json", said.append)
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "length", "over"),
+    [
+        (1, 0.01, 20, False),  # of few, one is let pass
+        (2, 0.01, 20, True),
+        (1, 0.0, 20, True),
+        (2, 0.01, 200, False),
+        (3, 0.01, 200, True),
+    ],
+)
+def test_how_many_are_too_many(count, limit, length, over):
+    assert exceeds(count, limit, length) == over

@@ -259,12 +259,12 @@ def test_a_folder_of_pictures_of_many_shapes(tmp_path, capsys):
     assert "cannot be decoded" in said
     assert not (tmp_path / "run").exists()
 
-    code, said = answer((*arguments, "--on-corrupt", "skip"), capsys)
+    code, said = answer((*arguments, "--on-corrupt", "skip", "--corrupt-limit", 0), capsys)
     assert code == 2
     assert "1 of the 18 examples" in said
-    assert "more than corrupt_limit=0.01 of them" in said
+    assert "more than corrupt_limit=0 of them" in said
 
-    code, said = answer((*arguments, "--on-corrupt", "skip", "--corrupt-limit", 0.1), capsys)
+    code, said = answer((*arguments, "--on-corrupt", "skip"), capsys)  # one is let pass
     assert code == 0, said
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test/count"] + summary["test/unreadable"] == 10
@@ -575,7 +575,7 @@ def test_a_run_on_ones_own_pictures_goes_on_by_the_steps_that_it_resolved(tmp_pa
         "For 27 training examples: batch_size=4, steps=14 (2 epochs), evaluate_every=7, "
         "warmup_steps=2, crop=resized." in said
     )
-    assert "mirror=yes: mirror images are trained on too, since nobody has judged" in said
+    assert "Images are also mirrored, left to right, in training (mirror=yes)." in said
     assert "Of 3 classes, 1 without a test example: 'other'." in said
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     found = [config[name] for name in ("steps", "epochs", "batch_size", "mirror", "learning_rate")]

@@ -132,8 +132,11 @@ def test_ctrl_c_ends_a_script_without_a_word(script, tmp_path):
             "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
         )
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # In the background of a shell Ctrl-C is ignored, by the tests and by all that they start.
+    heard = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    heard += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     done = subprocess.run(
-        [sys.executable, script.__file__, "--out", str(tmp_path / "x.png")],
+        [sys.executable, "-c", heard, script.__file__, "--out", str(tmp_path / "x.png")],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

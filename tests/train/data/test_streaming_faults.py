@@ -83,9 +83,10 @@ def take(payloads, count=1000):
 
 @pytest.mark.parametrize(("victim", "number"), [(0, signal.SIGKILL), (1, signal.SIGSEGV)])
 def test_a_worker_killed_is_one_line(pictures, victim, number):
+    before = named_memory([os.getpid()])  # of another test's set, TensorFlow's semaphores
     payloads = loader(pictures).payloads(0)
     next(payloads)
-    assert named_memory([os.getpid(), *children()]) == []
+    assert {*named_memory([os.getpid(), *children()])} <= {*before}
     os.kill(children()[victim], number)
     began = time.monotonic()
     with pytest.raises(LoaderFailed, match=rf"worker process .* ended \(signal {number}\)") as e:

@@ -90,12 +90,7 @@ def named(
     if classes and not (colon and kind in LISTED and want in LISTED[kind]):
         raise Refused(f"classes={','.join(classes)!r}: {want} of data={name!r} has its own classes")
     if kind in FILES and colon:
-        found = _existing(name, path)
-        if kind == "voc":
-            return _voc(found, want, classes, earlier)
-        if kind == "folder" and want == "mask":
-            return _masks(found, classes, earlier)
-        return FILES[kind](found, want)
+        return FILES[kind](_existing(name, path), want, classes, earlier)
     if colon and not _VERSION.fullmatch(path):
         choose("data", kind, FILES)
     if name in EMBEDDED:
@@ -184,7 +179,11 @@ def _annotated(source: Source) -> bool:
     return False
 
 
-def _folder(path: pathlib.Path, want: str) -> Splits:
+def _folder(
+    path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]
+) -> Splits:
+    if want == "mask":
+        return _masks(path, classes, earlier)
     _check(path, want, "label")
     train = folder.folder(path)
     if len(names := train.about.classes) == 1:
@@ -204,16 +203,15 @@ def _folder(path: pathlib.Path, want: str) -> Splits:
     return _roles(str(path), layout.layout(path).splits, source)
 
 
-def _coco(path: pathlib.Path, want: str) -> Splits:
+def _coco(path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
+    del classes, earlier  # its files name their own
     _check(path, want, "boxes")
     found = coco.splits(path)
     name = path.resolve().name
     return _roles(str(path), found, lambda split: coco.coco(*found[split], split, name))
 
 
-def _voc(
-    path: pathlib.Path, want: str, classes: Sequence[str] = (), earlier: Sequence[str] = ()
-) -> Splits:
+def _voc(path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
     _check(path, want, *voc.LISTS)
     root = voc.root_of(path)
     has = _lists(voc.lists(root, want))
@@ -308,7 +306,7 @@ TAKES = {"label": "experiments/classify.py", "mask": "experiments/segment.py"}
 """Annotation -> the experiment that trains on it."""
 
 
-FILES: dict[str, Callable[[pathlib.Path, str], Splits]] = {
+FILES: dict[str, Callable[[pathlib.Path, str, Sequence[str], Sequence[str]], Splits]] = {
     "folder": _folder,
     "coco": _coco,
     "voc": _voc,

@@ -22,8 +22,8 @@ import numpy as np
 
 from train.data.batch import KEYS, RAGGED
 from train.data.places import at_home, temporary
-from train.data.source import About, Example, Source
-from train.data.subset import file_of
+from train.data.source import Example, Source
+from train.data.subset import Through
 from train.data.typed import fault
 from train.progress import working
 
@@ -39,7 +39,7 @@ def directory() -> pathlib.Path:
     return pathlib.Path(os.path.expanduser(given)) if given else at_home(".cache/svertka")
 
 
-class Cached:
+class Cached(Through):
     """The examples of `source`, kept under `directory()` by its fingerprint; may be pickled.
 
     Where nothing can be written, a warning says so once and examples are made as they are read. One
@@ -56,7 +56,8 @@ class Cached:
                 `KEY_count`, or `count` where only one kind of key is ragged: `count` of `boxes` and
                 of every `box_...`.
         """
-        self._source, self._row = source, row
+        super().__init__(source)
+        self._row = row
         names = row.names or ()
         counts = {key: f"{key}_count" if f"{key}_count" in names else "count" for key in RAGGED}
         self._counts = {
@@ -81,19 +82,6 @@ class Cached:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    @property
-    def about(self) -> About:
-        """Of the source."""
-        return self._source.about
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the source."""
-        return self._source.fingerprint
-
-    def __len__(self) -> int:
-        return len(self._source)
-
     def __getitem__(self, i: int) -> Example:
         if not 0 <= i < len(self):
             raise IndexError(f"index {i} is outside 0..{len(self) - 1}")
@@ -110,10 +98,6 @@ class Cached:
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i, as the source makes them."""
         return self._source.truth(i)
-
-    def name(self, i: int) -> str | None:
-        """The file of example i, where the source knows."""
-        return file_of(self._source, i)
 
     def _page(self, number: int) -> np.ndarray | None:
         if number in self._pages:

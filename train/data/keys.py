@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.data.batch import INPUTS, KEYS
-from train.data.source import About, Example, Source
-from train.data.subset import file_of, read
+from train.data.source import Example, Source
+from train.data.subset import Through, read
 
 WANTS = {
     want: (*INPUTS, *(key for key, row in KEYS.items() if row.annotation == want))
@@ -14,25 +14,12 @@ WANTS = {
 """What is wanted of an example -> the keys that it then has, where the set knows them."""
 
 
-class Wanted:
+class Wanted(Through):
     """The examples of `source` with the keys of `WANTS[want]` alone."""
 
     def __init__(self, source: Source, want: str):
-        self._source = source
+        super().__init__(source)
         self._keys = WANTS[want]
-
-    @property
-    def about(self) -> About:
-        """Of the source."""
-        return self._source.about
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the source."""
-        return self._source.fingerprint
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, i: int) -> Example:
         return self._only(self._source[i])
@@ -44,10 +31,6 @@ class Wanted:
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i."""
         return self._only(self._source.truth(i))
-
-    def name(self, i: int) -> str | None:
-        """The file of example i, where the source knows."""
-        return file_of(self._source, i)
 
     @property
     def clipped(self) -> dict[int, int]:

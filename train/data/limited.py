@@ -5,8 +5,8 @@ from typing import Any
 
 from train.data.decode import PIXELS, at_most
 from train.data.named import Splits
-from train.data.source import About, Example, Source
-from train.data.subset import read
+from train.data.source import Example, Source
+from train.data.subset import Through, read
 
 
 def limited(data: Callable[[], Splits], pixels: int) -> Splits:
@@ -27,28 +27,15 @@ def limited(data: Callable[[], Splits], pixels: int) -> Splits:
     )
 
 
-class Limited:
+class Limited(Through):
     """The examples of `source`; whoever reads them, in which thread or process, has this limit.
 
     What else the source knows, such as `labels`, this knows too.
     """
 
     def __init__(self, source: Source, pixels: int):
-        self._source = source
+        super().__init__(source)
         self._pixels = pixels
-
-    @property
-    def about(self) -> About:
-        """Of the source."""
-        return self._source.about
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the source."""
-        return self._source.fingerprint
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, i: int) -> Example:
         with at_most(self._pixels):

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.data.pictures import in_channels
 from train.data.source import About, Example, Source, notes
-from train.data.subset import file_of, read
+from train.data.subset import Through, file_of, read
 from train.refusal import Refused
 
 FIELDS = {"label": "classes", "box_label": "classes", "mask": "mask_classes"}
@@ -60,36 +60,33 @@ def differ(own: Sequence[str], wanted: Sequence[str]) -> str:
     return "; ".join(said)
 
 
-class Matched:
+class Matched(Through):
     """See `matched`."""
 
     def __init__(
         self, source: Source, known: About, tables: dict[str, np.ndarray], channels: int | None
     ):
+        super().__init__(source)
         shape = source.about.shape
-        self.about = dataclasses.replace(
+        self._about = dataclasses.replace(
             source.about,
             classes=known.classes,
             mask_classes=known.mask_classes,
             colours=known.colours,
             shape=shape if shape is None or channels is None else (*shape[:-1], channels),
         )
-        self._source = source
         self._tables = tables
         self._channels = channels
 
     @property
-    def fingerprint(self) -> str:
-        """Of the source."""
-        return self._source.fingerprint
+    def about(self) -> About:
+        """Of the source, with the classes and channels of the run."""
+        return self._about
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Of the source."""
         return notes(self._source)
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, i: int) -> Example:
         return self._changed(self._source[i], i)
@@ -102,10 +99,6 @@ class Matched:
     def truth(self, i: int) -> dict[str, Any]:
         """The annotations of example i."""
         return self._changed(self._source.truth(i), i)
-
-    def name(self, i: int) -> str | None:
-        """The file of example i, where the source knows."""
-        return file_of(self._source, i)
 
     def _changed(self, example: dict[str, Any], i: int) -> dict[str, Any]:
         new = dict(example)

@@ -17,6 +17,30 @@ from train.progress import told
 from train.refusal import Refused
 
 
+class Through:
+    """The examples of `source`, in its order, in another form: what that leaves as it is."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    @property
+    def about(self) -> About:
+        """Of the source."""
+        return self._source.about
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source."""
+        return self._source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def name(self, i: int) -> str | None:
+        """The file of example i, where the source knows."""
+        return file_of(self._source, i)
+
+
 class Subset:
     """The examples of `source` at `indices`, in that order; index i is the part's own index."""
 

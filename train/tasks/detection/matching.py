@@ -10,7 +10,7 @@ class Matches(NamedTuple):
     """What becomes of each of A anchors; one that is neither positive nor negative is ignored."""
 
     index: jax.Array
-    """(…, A) int32: the object that it overlaps most, the first of equals; 0 where there is none."""
+    """(…, A) int32: the object that it overlaps most, the first of equals; 0 if there is none."""
     positive: jax.Array
     """(…, A) bool: it is to find that object."""
     negative: jax.Array

@@ -43,8 +43,10 @@ def sample(
     leading, anchors = positive.shape[:-1], positive.shape[-1]
     images = math.prod(leading)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images))
-    rows = (kind.reshape(images, anchors) for kind in (positive, negative))
-    drawn = jax.vmap(lambda *row: draw(*row, count, int(count * fraction)))(keys, *rows)
+    most = int(count * fraction)
+    drawn = jax.vmap(lambda key, yes, no: draw(key, yes, no, count, most))(
+        keys, positive.reshape(images, anchors), negative.reshape(images, anchors)
+    )
     return Sample(*(part.reshape(*leading, count) for part in drawn))
 
 

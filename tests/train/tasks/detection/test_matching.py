@@ -14,7 +14,7 @@ GOLDEN = np.load(pathlib.Path(__file__).parents[3] / "golden" / "torchvision_box
 
 def numbers(matches):
     """As torchvision says it: the object, -1 for background, -2 for ignored."""
-    return np.where(matches.positive, matches.index, np.where(matches.negative, -1, -2))
+    return np.where(matches.positive, matches.indices, np.where(matches.negative, -1, -2))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_matches_equal_torchvision(high, low, best):
         (padded, valid, np.asarray([0, 1, -9, -9, 2, 3, 4])),
     ):
         found = match(overlaps, there, high=high, low=low, best_for_each=best)
-        assert found.index.dtype == jnp.int32
+        assert found.indices.dtype == jnp.int32
         assert not (found.positive & found.negative).any()
         got = numbers(found)
         np.testing.assert_array_equal(np.where(got >= 0, rows[got], got), expected)
@@ -51,7 +51,7 @@ def test_no_object_is_all_background():
     valid = jnp.zeros((2, 3), bool).at[1, 2].set(True)
     found = jax.jit(lambda *a: match(*a, high=0.5, low=0.4, best_for_each=True))(iou, valid)
     np.testing.assert_array_equal(numbers(found), [[-1] * 4, [2] * 4])
-    np.testing.assert_array_equal(found.index[0], 0)
+    np.testing.assert_array_equal(found.indices[0], 0)
     none = match(iou[:, :0], valid[:, :0], high=0.5, low=0.4, best_for_each=True)
     np.testing.assert_array_equal(numbers(none), -np.ones((2, 4)))
 

@@ -257,7 +257,8 @@ def samples(
     number = np.arange(size * sampling)
     whole = jnp.asarray(number // sampling, dtype)[None]
     part = jnp.asarray(number % sampling + 0.5, dtype)[None]
-    at = start[:, None] + whole * step + quotient(part * step, sampling)
+    # By 1: a product that is added is else not rounded itself, and a border is met or missed.
+    at = start[:, None] + quotient(whole * step, 1) + quotient(part * step, sampling)
     most = extent[:, None]
     inside = (at >= -1) & (at <= most)
     at = jnp.clip(jnp.where(inside, at, 0), 0, most - 1)

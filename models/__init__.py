@@ -14,6 +14,7 @@ import flax.linen as nn
 
 from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
+from models.detection import yolo_v1, yolo_v3, yolox
 from models.segmentation import deeplab, fcn, unet
 from models.variant import Variant
 
@@ -81,7 +82,20 @@ SEGMENTERS = {
     "deeplabv3plus_resnet50": v3plus(deeplab.deeplabv3plus_resnet50, classifier="resnet50"),
     "deeplabv3plus_resnet101": v3plus(deeplab.deeplabv3plus_resnet101, classifier="resnet101"),
 }
-TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS}
+DETECTORS = {
+    "yolov1": Variant(yolo_v1.yolov1),
+    "yolov1_small": Variant(yolo_v1.yolov1_small),
+    "yolov3": Variant(yolo_v3.yolov3),
+    "yolov3_tiny": Variant(yolo_v3.yolov3_tiny),
+    "yolov3_small": Variant(yolo_v3.yolov3_small),
+    "yolox_darknet53": Variant(yolox.yolox_darknet53),
+    "yolox_small": Variant(yolox.yolox_small),
+}
+TASKS = {
+    "classification": CLASSIFIERS,
+    "segmentation": SEGMENTERS,
+    "detection": DETECTORS,
+}
 NETWORKS = {name: row for table in TASKS.values() for name, row in table.items()}
 
 

@@ -80,7 +80,7 @@ def simota(
     count = jnp.sum(lax.top_k(overlap, most)[0], axis=-1)
     count = jnp.maximum(count.astype(jnp.int32), 1)
     least, chosen = lax.top_k(-cost, most)  # (B, N, most): the first of equal ones first
-    taken = (jnp.arange(most) < count[..., None]) & (least > -jnp.inf)
+    taken = (jnp.arange(most)[None, None] < count[..., None]) & (least > -jnp.inf)
     claims = jnp.zeros(cost.shape, bool)
     batch, row = jnp.indices(chosen.shape[:2])
     claims = claims.at[batch[..., None], row[..., None], chosen].max(taken)

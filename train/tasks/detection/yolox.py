@@ -1,4 +1,4 @@
-"""The loss of YOLOX (Ge et al. 2021, arXiv:2107.08430): SimOTA's positives, IoU, cross-entropies."""
+"""The loss of YOLOX (Ge et al. 2021, arXiv:2107.08430): SimOTA, IoU, cross-entropies."""
 
 from collections.abc import Callable
 from typing import Any

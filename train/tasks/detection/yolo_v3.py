@@ -28,11 +28,11 @@ class Found(NamedTuple):
     boxes: jax.Array
     """(B, A, 4) x0 y0 x1 y1 in pixels."""
     anchors: np.ndarray
-    """(A, 2) width and height in pixels."""
+    """(1, A, 2) width and height in pixels."""
     corners: np.ndarray
-    """(A, 2) x y of the cell's upper left corner in pixels."""
+    """(1, A, 2) x y of the cell's upper left corner in pixels."""
     strides: np.ndarray
-    """(A, 1) pixels."""
+    """(1, A, 1) pixels."""
     size: tuple[int, int]
     """Height and width of the image."""
 
@@ -123,8 +123,18 @@ def found_in(outputs: Any, strides: Any, anchors: Any, size: tuple[int, int]) ->
         corners.append(np.repeat(at, count, axis=0))
         shapes.append(np.tile(np.asarray(level), (rows * columns, 1)))
         steps.append(np.full((rows * columns * count, 1), stride))
-    joined = [np.concatenate(x).astype(np.float32)[None] for x in (shapes, corners, steps)]
-    return Found(jnp.concatenate(raw, axis=1), jnp.concatenate(boxes, axis=1), *joined, size)
+
+    def joined(parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts).astype(np.float32)[None]
+
+    return Found(
+        raw=jnp.concatenate(raw, axis=1),
+        boxes=jnp.concatenate(boxes, axis=1),
+        anchors=joined(shapes),
+        corners=joined(corners),
+        strides=joined(steps),
+        size=size,
+    )
 
 
 def places_of(

@@ -125,6 +125,7 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     about = measured(data.train, gaps=gaps["train"])
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = module.build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
+    data = Splits(*(each and parts.deriving(each, keep=True) for each in data))
     load = loaders(config, mesh, data, parts, gaps)
     loader = load("train", data.train, transform=parts.transform, seed=config.seed)
     step = training_step(

@@ -80,6 +80,7 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
     pictures = run.about.shape is None or len(run.about.shape) == 3
     channels = channels_of(run) if pictures and not own else None
     found = Splits(*(one and matched(one, run.about, channels) for one in found))
+    found = Splits(*(one and parts.deriving(one, keep=True) for one in found))
     if parts.host is not None:
         # As it is tested: what trains may be cropped at random, and could not stay on the device.
         parts = parts if own else parts._replace(host=(parts.host[1],) * 2)

@@ -151,9 +151,9 @@ def _kept(
     run: Trained, pictures: Sequence[Picture], batch_size: int | None, *, alone: bool
 ) -> Iterator[Kept | str]:
     """A picture each, in order: what is kept of its predictions, or why it can't be read."""
-    source = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
+    limited = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
     # Not kept: files of one name may hold another picture tomorrow.
-    source = run.parts.deriving(source, keep=False)
+    source = run.parts.deriving(limited, keep=False)
     gaps = Gaps()
     # A loader wants a first example that can be read.
     for first in range(len(source)):

@@ -134,10 +134,15 @@ class RCNN(nn.Module):
 
         def some(part: tuple[jax.Array, jax.Array]) -> Regions:
             x = warp(image, *part, size=self.size, context=self.context)
-            return pure.apply(variables, x, train=False)
+            found: Any = pure.apply(variables, x, train=False)
+            return found
 
         found = jax.lax.map(some, (flat.reshape(-1, chunk, 4), owner.reshape(-1, chunk)))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: batch * count], found)
+
+    def held(self, *names: str) -> tuple[jax.Array, ...]:
+        """Arrays of the collection `svm`."""
+        return tuple(self.get_variable("svm", name) for name in names)
 
     def detect(
         self, image: jax.Array, extent: jax.Array, proposals: jax.Array, proposal_valid: jax.Array
@@ -155,11 +160,11 @@ class RCNN(nn.Module):
         classes = self.num_classes - 1
         boxes = jnp.repeat(wide(proposals).reshape(-1, 1, 4), classes, axis=1)
         if self.svm:
-            kernel, bias = (self.get_variable("svm", n) for n in ("kernel", "bias"))
+            kernel, bias = self.held("kernel", "bias")
             product = jnp.matmul(found.features, kernel, precision="highest")
             scores = nn.sigmoid(product + bias.reshape(1, -1))
         if self.regressed:
-            kernel, bias = (self.get_variable("svm", n) for n in ("box_kernel", "box_bias"))
+            kernel, bias = self.held("box_kernel", "box_bias")
             deltas = jnp.matmul(found.pooled, kernel, precision="highest") + bias.reshape(1, -1)
             boxes = decode(deltas.reshape(-1, classes, 4), boxes)
         return kept(

@@ -65,7 +65,7 @@ def collect(
         objects = jnp.take_along_axis(truth.boxes, at[..., None], axis=1)
         own = jnp.arange(boxes.shape[1]).reshape(1, -1) >= proposals.shape[1]
         labels = jnp.take_along_axis(truth.labels, at, axis=1)
-        found = network.apply(variables, images.image, boxes, method="regions")
+        found: Any = network.apply(variables, images.image, boxes, method="regions")
         near = (jnp.max(real, axis=1) >= MOVED) & valid & ~own
         return {
             "valid": valid & truth.counted[:, None],

@@ -70,6 +70,16 @@ def rcnn_loss(
     return loss
 
 
+def first_variables(network: RCNN, key: jax.Array, inputs: Any) -> dict[str, Any]:
+    """The first variables, for a task's inputs (Images, proposals, proposal_valid): `Parts.init`.
+
+    The network itself takes warped regions.
+    """
+    image = inputs[0].image
+    regions = jnp.zeros((1, network.size, network.size, image.shape[-1]), image.dtype)
+    return dict(network.init(key, regions, train=False))
+
+
 def candidates(
     truth: Any, proposals: jax.Array, proposal_valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

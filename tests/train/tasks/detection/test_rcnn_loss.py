@@ -9,7 +9,13 @@ import numpy as np
 from models.classification.plain import PlainCNN
 from models.detection.detections import Images
 from models.detection.rcnn import rcnn
-from train.tasks.detection.rcnn_loss import candidates, rcnn_loss, region_sample
+from train.tasks.detection.rcnn_loss import (
+    candidates,
+    first_variables,
+    rcnn_loss,
+    region_sample,
+)
+from train.tasks.detection.task import PROPOSALS, detection
 
 
 class Truth(NamedTuple):
@@ -82,3 +88,26 @@ def test_gradients_are_finite_and_0_where_nothing_is_there():
     (value, _), found = gradient(none, THERE)
     assert value == 0
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(found))
+
+
+def test_as_a_task():
+    net = rcnn(PlainCNN, num_classes=3, size=8, context=1, hidden=4, stages=(1,), channels=(4,))
+    task = detection(
+        net, loss=rcnn_loss(net), num_classes=2, mean=(9,) * 3, std=(1,) * 3, reads=PROPOSALS
+    )
+    batch = {
+        "image": jnp.full((2, 16, 16, 3), 9, jnp.uint8),
+        "boxes": truth().boxes,
+        "box_label": truth().labels,
+        "box_valid": truth().valid,
+        "valid": jnp.array([True, True]),
+        "proposals": NEAR,
+        "proposal_valid": THERE,
+    }
+    inputs = task.inputs(batch)
+    variables = first_variables(net, jax.random.key(0), inputs)
+    value, aux = jax.jit(task.loss)(variables, batch, jax.random.key(1))
+    assert value > 0
+    assert aux.sums["loss"].weight == 7  # all but the proposal that is none
+    found = jax.eval_shape(task.predict, variables, inputs)
+    assert found["boxes"].shape == (2, net.limit, 4)

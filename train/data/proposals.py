@@ -18,6 +18,9 @@ Method = Literal["fast", "quality", "grid"]
 METHODS: tuple[Method, ...] = ("fast", "quality", "grid")
 VERSION = 1
 """Of what is computed here; kept proposals of another one are not taken."""
+SEARCHED = 192
+"""Pictures whose shorter side is half of that or less are searched two to four times as large: the
+segments that the search begins with have a least size, which small objects lie below."""
 ROOM = 2048
 """Most proposals that are kept of a picture."""
 LEAST = 4.0
@@ -187,7 +190,7 @@ class _Regions(Through):
 
 def _facts(fingerprint: str, method: Method) -> str:
     """What proposals follow from."""
-    how = (SCALES, RATIOS, STEP, LEAST) if method == "grid" else ()
+    how = (SCALES, RATIOS, STEP, LEAST) if method == "grid" else (SEARCHED,)
     return repr((fingerprint, method, how, VERSION, ROOM))
 
 
@@ -222,12 +225,14 @@ def _searched(image: np.ndarray, method: Method) -> np.ndarray:
         raise _missing(method)
     colour = image if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
-    search.setBaseImage(np.ascontiguousarray(colour[..., 2::-1]))  # blue first
+    times = max(1, min(4, SEARCHED // min(colour.shape[:2])))
+    colour = cv2.resize(colour[..., 2::-1], None, fx=times, fy=times)  # blue first
+    search.setBaseImage(colour)
     if method == "fast":
         search.switchToSelectiveSearchFast()
     else:
         search.switchToSelectiveSearchQuality()
-    found = np.asarray(search.process(), np.float32).reshape(-1, 4)
+    found = np.asarray(search.process(), np.float32).reshape(-1, 4) / times
     return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
 
 

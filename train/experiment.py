@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 import flax.linen as nn
 import jax
 
-from train.data.batch import Transform
+from train.data.batch import KEYS, Transform
 from train.data.decode import PIXELS
 from train.data.gaps import LIMIT
 from train.data.host import Host
-from train.data.source import About
+from train.data.source import About, Source
 from train.finetune import Weights
 from train.refusal import Refused, choose
 from train.report.page import Section
@@ -50,6 +50,8 @@ class Parts(NamedTuple):
             source's are of many; or None.
         capacity: key -> rows of it in a batch, of keys whose number of rows varies ("boxes"); see
             `train.data.batch`.
+        derived: (source, keep=…) -> the source with what the network reads and is computed from the
+            examples beforehand (`train.data.proposals`), kept on the disk or not; or None.
     """
 
     network: nn.Module
@@ -65,6 +67,17 @@ class Parts(NamedTuple):
     init: Callable[[jax.Array, Any], dict[str, Any]] | None = None
     host: tuple[Host, Host] | None = None
     capacity: Mapping[str, int] | None = None
+    derived: Callable[..., Source] | None = None
+
+    def deriving(self, source: Source, *, keep: bool) -> Source:
+        """The source with what is derived from its examples."""
+        return source if self.derived is None else self.derived(source, keep=keep)
+
+    @property
+    def given(self) -> dict[str, int] | None:
+        """The capacity of what is no annotation: of pictures without any."""
+        found = {key: n for key, n in (self.capacity or {}).items() if not KEYS[key].annotation}
+        return found or None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

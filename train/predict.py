@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from train.data.batch import KEYS, rows_of
 from train.data.gaps import Gaps
 from train.data.host import Host, Resize
 from train.data.limited import Limited
@@ -110,11 +111,16 @@ def kind_of(run: Trained) -> Shown:
     height, width = host_of(run).shapes[0]
     image = jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8)
     task = run.parts.task
+    given = {
+        name: jax.ShapeDtypeStruct((1, rows, *KEYS[name].shape[1:]), KEYS[name].dtype)
+        for key, rows in (run.parts.given or {}).items()
+        for name in rows_of(key, KEYS)
+    }
     return shown(
         jax.eval_shape(
             lambda variables, batch: task.predict(variables, task.inputs(batch)),
             run.variables,
-            {"image": image},
+            {"image": image, **given},
         )
     )
 
@@ -145,7 +151,9 @@ def _kept(
     run: Trained, pictures: Sequence[Picture], batch_size: int | None, *, alone: bool
 ) -> Iterator[Kept | str]:
     """A picture each, in order: what is kept of its predictions, or why it can't be read."""
-    source = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
+    limited = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
+    # Not kept: files of one name may hold another picture tomorrow.
+    source = run.parts.deriving(limited, keep=False)
     gaps = Gaps()
     # A loader wants a first example that can be read.
     for first in range(len(source)):
@@ -162,6 +170,7 @@ def _kept(
         mesh=mesh,
         batch_size=min(batch_size or run.config.batch_size, len(source)),
         order=once,
+        capacity=run.parts.given,
         host=host_of(run),
         gaps=gaps,
     )

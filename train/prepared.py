@@ -125,6 +125,7 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     about = measured(data.train, gaps=gaps["train"])
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = module.build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
+    data = derived(data, parts)
     load = loaders(config, mesh, data, parts, gaps)
     loader = load("train", data.train, transform=parts.transform, seed=config.seed)
     step = training_step(
@@ -169,6 +170,16 @@ def settled(config: Any, data: Splits, slices: int) -> tuple[Any, list[str]]:
             "may belong to another class (letters, digits, signs), use --mirror no."
         )
     return config, said
+
+
+def derived(data: Splits, parts: Parts) -> Splits:
+    """The splits with what the network reads that is computed beforehand, kept on the disk."""
+    train, validation, test = data
+    return Splits(
+        parts.deriving(train, keep=True),
+        None if validation is None else parts.deriving(validation, keep=True),
+        parts.deriving(test, keep=True),
+    )
 
 
 def stands_in(data: Splits) -> str:

@@ -16,7 +16,7 @@ from train.experiment import Parts
 from train.mesh import make_mesh, replicated
 from train.opened import Opened
 from train.predict import channels_of, host_of
-from train.prepared import first_devices, loaders
+from train.prepared import derived, first_devices, loaders
 from train.refusal import Refused
 from train.tasks.task import Summary
 
@@ -80,6 +80,7 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
     pictures = run.about.shape is None or len(run.about.shape) == 3
     channels = channels_of(run) if pictures and not own else None
     found = Splits(*(one and matched(one, run.about, channels) for one in found))
+    found = derived(found, parts)
     if parts.host is not None:
         # As it is tested: what trains may be cropped at random, and could not stay on the device.
         parts = parts if own else parts._replace(host=(parts.host[1],) * 2)

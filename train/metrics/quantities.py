@@ -82,6 +82,8 @@ QUANTITIES: dict[str, Quantity] = {
         dice="mean Dice",
         pixel_accuracy=("pixel accuracy", "pixel acc"),
         frequency_weighted_iou="frequency-weighted IoU",
+        recall_50="proposals' recall at IoU 0.5",
+        recall_70="proposals' recall at IoU 0.7",
     ),
     **_rows(130, "", 1, roc_auc="ROC-AUC"),
     **_rows(140, "", -1, auxiliary_loss="auxiliary loss"),

@@ -1,0 +1,257 @@
+"""R-CNN (Girshick et al. 2014, arXiv:1311.2524): each proposal warped and classified by itself."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models.classification.classifier import check_num_classes
+from models.detection.boxes import clip, decode, large_enough, wide
+from models.detection.detections import Detections, best
+from models.layers.image import check_image
+
+
+class Regions(NamedTuple):
+    """What the network makes of N warped regions, all at least float32."""
+
+    logits: jax.Array
+    """(N, num_classes); class 0 is the background."""
+    features: jax.Array
+    """(N, D): the hidden layer, which the SVMs are trained on."""
+    pooled: jax.Array
+    """(N, F): the last map, flattened, which the boxes are regressed from."""
+
+
+class RCNN(nn.Module):
+    """Proposals of images to detections; by itself warped regions to `Regions`.
+
+    The detections are the softmax's, or those of linear SVMs, which lie with the regressors of the
+    boxes in the collection `svm` of the variables: no gradient trains them (sections 2.3, 7.3).
+
+    Attributes:
+        backbone: `(x, *, train)` -> tuple of maps (B, h, w, c).
+        num_classes: with the background, at least 2.
+        size: height and width of warped regions.
+        context: pixels of them around the proposal, on each side (appendix A).
+        hidden: units of the hidden layer.
+        dropout: rate before the last layer, in training.
+        svm: whether scores are the SVMs': sigmoids of their margins, in the same order; 0.5 is
+            where an SVM says yes.
+        regressed: whether proposals move by the regressors of their class, which need `svm`.
+        chunk: regions at a time in `detect`.
+        score_threshold, nms_threshold, limit: least score of a detection, largest IoU of two of a
+            class, and most of them in an image.
+        least: shortest side of a detection in pixels.
+        param_dtype: of the dense layers and of the collection `svm`.
+
+    Raises:
+        TypeError: `num_classes` is no whole number.
+        ValueError: a field is out of its range.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+    size: int = 227
+    context: int = 16
+    hidden: int = 256
+    dropout: float = 0.5
+    svm: bool = False
+    regressed: bool = False
+    chunk: int = 256
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.3
+    limit: int = 100
+    least: float = 1.0
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_num_classes(self.num_classes)
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes={self.num_classes}: the background and at least one")
+        if min(self.hidden, self.chunk, self.limit) < 1:
+            raise ValueError(
+                f"hidden={self.hidden}, chunk={self.chunk} and limit={self.limit} must be at "
+                "least 1"
+            )
+        if not 0 <= 2 * self.context < self.size:
+            raise ValueError(f"context={self.context} leaves nothing of size={self.size}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be from 0 to below 1")
+        if self.regressed and not self.svm:
+            raise ValueError("regressed=True needs svm=True")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> Regions:
+        """(N, size, size, C) -> `Regions`."""
+        check_image(x)
+        last = self.backbone(x, train=train)[-1]  # type: ignore[operator]
+        high = np.promote_types(last.dtype, np.float32)
+        dense = partial(nn.Dense, param_dtype=self.param_dtype)
+        pooled = last.reshape(len(last), -1)
+        init = nn.initializers.he_normal()
+        features = nn.relu(
+            dense(self.hidden, dtype=last.dtype, kernel_init=init, name="hidden")(pooled)
+        ).astype(high)
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
+        head = dense(self.num_classes, dtype=high, precision="highest", name="head")
+        found = Regions(head(dropped), features, pooled.astype(high))
+        for name, shape in self.collected(*(each.shape[1] for each in found[1:])).items():
+            self.variable("svm", name, jnp.zeros, shape, self.param_dtype)
+        return found
+
+    def collected(self, features: int, pooled: int) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of what the collection `svm` holds; {} without SVMs."""
+        classes = self.num_classes - 1
+        found: dict[str, tuple[int, ...]] = {}
+        if self.svm:
+            found |= {"kernel": (features, classes), "bias": (classes,)}
+        if self.regressed:
+            found |= {"box_kernel": (pooled, 4 * classes), "box_bias": (4 * classes,)}
+        return found
+
+    def regions(self, image: jax.Array, boxes: jax.Array) -> Regions:
+        """What the network makes of boxes of images, in inference mode, `chunk` at a time.
+
+        Args:
+            image: (B, H, W, C), normalised.
+            boxes: (B, P, 4).
+
+        Returns:
+            Of B * P regions.
+        """
+        pure, variables = self.unbind()
+        batch, count = boxes.shape[:2]
+        owner = jnp.repeat(jnp.arange(batch), count)
+        flat = boxes.reshape(-1, 4)
+        chunk = min(self.chunk, max(1, batch * count))
+        over = -len(flat) % chunk
+        flat, owner = jnp.pad(flat, [(0, over), (0, 0)]), jnp.pad(owner, (0, over))
+
+        def some(part: tuple[jax.Array, jax.Array]) -> Regions:
+            x = warp(image, *part, size=self.size, context=self.context)
+            found: Any = pure.apply(variables, x, train=False)
+            return found
+
+        found = jax.lax.map(some, (flat.reshape(-1, chunk, 4), owner.reshape(-1, chunk)))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: batch * count], found)
+
+    def held(self, *names: str) -> tuple[jax.Array, ...]:
+        """Arrays of the collection `svm`."""
+        return tuple(self.get_variable("svm", name) for name in names)
+
+    def detect(
+        self, image: jax.Array, extent: jax.Array, proposals: jax.Array, proposal_valid: jax.Array
+    ) -> Detections:
+        """The detections of images among their proposals.
+
+        Args:
+            image: (B, H, W, C), normalised.
+            extent: (B, 4): what of it is picture and not padding.
+            proposals: (B, P, 4).
+            proposal_valid: (B, P) bool.
+        """
+        found = self.regions(image, proposals)
+        scores = nn.softmax(found.logits)[:, 1:]
+        classes = self.num_classes - 1
+        boxes = jnp.repeat(wide(proposals).reshape(-1, 1, 4), classes, axis=1)
+        if self.svm:
+            kernel, bias = self.held("kernel", "bias")
+            product = jnp.matmul(found.features, kernel, precision="highest")
+            scores = nn.sigmoid(product + bias.reshape(1, -1))
+        if self.regressed:
+            kernel, bias = self.held("box_kernel", "box_bias")
+            deltas = jnp.matmul(found.pooled, kernel, precision="highest") + bias.reshape(1, -1)
+            boxes = decode(deltas.reshape(-1, classes, 4), boxes)
+        return kept(
+            boxes.reshape(*proposals.shape[:2], classes, 4),
+            scores.reshape(*proposals.shape[:2], classes),
+            extent,
+            proposal_valid,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+            limit=self.limit,
+            least=self.least,
+        )
+
+
+def kept(
+    boxes: jax.Array,
+    scores: jax.Array,
+    extent: jax.Array,
+    valid: jax.Array,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    limit: int,
+    least: float,
+) -> Detections:
+    """Boxes and scores of every class, clipped to the picture, suppressed class by class.
+
+    Args:
+        boxes: (B, P, C, 4).
+        scores: (B, P, C), without the background.
+        extent: (B, 4).
+        valid: (B, P) bool.
+        score_threshold: least score of a detection.
+        nms_threshold: largest IoU of two of a class.
+        limit: most detections of an image.
+        least: shortest side of one, in pixels.
+    """
+    batch, _, classes = scores.shape
+    flat = clip(boxes.reshape(batch, -1, 4), extent)
+    each = scores.reshape(batch, -1)
+    labels = jnp.broadcast_to(jnp.arange(classes, dtype=jnp.int32), scores.shape)
+    there = jnp.repeat(valid, classes, axis=1) & (each >= score_threshold)
+    there &= large_enough(flat, least)
+    return best(flat, each, labels.reshape(batch, -1), there, threshold=nms_threshold, limit=limit)
+
+
+def warp(
+    image: jax.Array, boxes: jax.Array, owner: jax.Array, *, size: int, context: int
+) -> jax.Array:
+    """Regions of images, each stretched to one square with a border of its surroundings.
+
+    Girshick et al. 2014, appendix A (d): the box covers the middle `size` - 2 `context` pixels, and
+    as much around it as those scales make of the border. Bilinear between centres of pixels, exact
+    where nothing is scaled and the box is on whole pixels. What lies outside the image is 0: the
+    mean, once images are normalised.
+
+    Args:
+        image: (B, H, W, C) floats.
+        boxes: (N, 4), x0 y0 x1 y1 in pixels; an empty one gives what is around a point.
+        owner: (N,) integers: the image of each.
+        size: height and width of what comes out.
+        context: pixels of it around the box, on each side.
+
+    Returns:
+        (N, size, size, C) of the image's type.
+    """
+    height, width = image.shape[1:3]
+    boxes = wide(boxes)
+    # From -context to size - context in steps of one, as shares of the box.
+    shares = (jnp.arange(size, dtype=boxes.dtype) + 0.5 - context) / (size - 2 * context)
+    shares = shares.reshape(1, -1)
+
+    def weights(low: jax.Array, high: jax.Array, room: int) -> jax.Array:
+        """(N, size, room): of each pixel of the image in each that comes out."""
+        centre = low[:, None] + shares * (high - low)[:, None] - 0.5
+        away = centre[..., None] - jnp.arange(room, dtype=centre.dtype).reshape(1, 1, -1)
+        return jnp.maximum(1 - jnp.abs(away), 0).astype(image.dtype)
+
+    rows = weights(boxes[:, 1], boxes[:, 3], height)
+    columns = weights(boxes[:, 0], boxes[:, 2], width)
+    product = partial(jnp.einsum, precision="highest")
+    high = product("nyh,nhwc->nywc", rows, image[owner])
+    return product("nxw,nywc->nyxc", columns, high)
+
+
+def rcnn(backbone: Callable[..., nn.Module], *, num_classes: int, **fields: Any) -> RCNN:
+    """An R-CNN on a new backbone; fields that `RCNN` lacks are the backbone's."""
+    own = {name: fields.pop(name) for name in RCNN.__dataclass_fields__ if name in fields}
+    made = backbone(param_dtype=own.get("param_dtype", jnp.float32), **fields)
+    return RCNN(made, num_classes, **own)

@@ -20,6 +20,7 @@ class Variant(NamedTuple):
             wide, or a ValueError; None where there is only the paper's form.
         least_batch: images that it needs at once in training: 2 where a head pools the whole image,
             and normalises one value a channel of each.
+        background: of a detector, whether the background is one of the classes that it counts.
     """
 
     make: Callable[..., nn.Module]
@@ -28,3 +29,4 @@ class Variant(NamedTuple):
     converted: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     narrowed: Callable[[tuple[int, ...]], dict[str, Any]] | None = None
     least_batch: int = 1
+    background: bool = False

@@ -9,7 +9,11 @@ from train.experiment import decided
 from train.refusal import Refused, choose
 from train.trained import Trained
 
-SCRIPTS = {"classification": "experiments/classify.py", "segmentation": "experiments/segment.py"}
+SCRIPTS = {
+    "classification": "experiments/classify.py",
+    "segmentation": "experiments/segment.py",
+    "detection": "experiments/detect.py",
+}
 """Task -> what trains any of its networks."""
 
 

@@ -97,7 +97,7 @@ def normal(kind: str, options: Mapping[str, str], at: int) -> dict[str, Any]:
         stride = number(options, "stride", 1)
         size = number(options, "size", stride)
         padding = number(options, "padding", size - 1)
-        rest = {} if padding == size - 1 else {"padding": padding}
+        rest: dict[str, int] = {} if padding == size - 1 else {"padding": padding}
         return {"size": size, "stride": stride} | rest
     if kind == "upsample":
         return {"stride": number(options, "stride", 2)}

@@ -83,10 +83,16 @@ def picture(pixels: np.ndarray, alt: str) -> Markup:
     )
 
 
-def drawing(pixels: np.ndarray, alt: str) -> Markup:
-    """An `<img>` of (H, W, 3) uint8 in few colours: PNG, shrunk by leaving pixels out."""
+def drawing(pixels: np.ndarray, alt: str, *, longest: int = SHRUNK) -> Markup:
+    """An `<img>` of (H, W, 3) uint8 in few colours: PNG, shrunk by leaving pixels out.
+
+    Args:
+        pixels: the picture.
+        alt: what is said of it.
+        longest: its longest side in pixels, at most.
+    """
     image = Image.fromarray(pixels)
-    factor = SHRUNK / max(image.size)
+    factor = longest / max(image.size)
     if factor < 1:
         width, height = (max(round(n * factor), 1) for n in image.size)
         image = image.resize((width, height), Image.Resampling.NEAREST)

@@ -1,0 +1,277 @@
+r"""Object detection: YOLO on any set of images with boxes.
+
+python experiments/detect.py                          a small YOLO on digit_scenes, embedded
+python experiments/detect.py --model yolov3_small
+python experiments/detect.py --model yolov3_tiny --data voc:PATH --size 416
+python experiments/detect.py --model yolox_darknet53 --data coco:PATH --sizes 352,416,480
+python experiments/detect.py --workdir DIR            goes on with the run in DIR
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.stop import end_quietly
+
+    end_quietly()  # before the other imports, which take seconds
+
+import optax
+from jax import lax
+
+import models
+from models.layers.norm import BatchNorm, FrozenBatchNorm
+from train import cli, finetune, optim, trained
+from train.augment import brightness, chain, contrast, dark_ground, flip, scale, shift
+from train.augment.kinds import Stage
+from train.augment.tone import with_dark_ground
+from train.data.batch import Transform
+from train.data.host import Host, Letterbox
+from train.data.legend import entries
+from train.data.named import Splits
+from train.data.source import About
+from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
+from train.network import network_of, refuse_other_network
+from train.refusal import Refused
+from train.report.detection import detection_part
+from train.run import run
+from train.tasks.detection.losses import loss_of
+from train.tasks.detection.task import detection, first_variables
+from train.tasks.task import Summary
+from train.trained import FineTuned, Rule, descent
+
+NAME = f"experiments.{Path(__file__).stem}"
+SIZE = 416
+"""Height and width in pixels that pictures of many shapes come to, where no size is asked: a
+multiple of 32, as YOLOv3's (Redmon and Farhadi 2018)."""
+
+Optimizer = Literal["adamw", "muon", "sgd"]
+OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FineTuned):
+    """The recipe.
+
+    Attributes:
+        data: a set with boxes: "digit_scenes"; "coco:PATH"; "voc:PATH"; one of TFDS, such as "voc".
+        classes: of "voc:PATH", with commas, where they are not VOC's own.
+        model: a detector of `models.names()`.
+        channels: of each stage of a small backbone; none takes the model's own.
+        size: height and width in pixels to which images are brought, as large as fits, a border
+            around them; 0 leaves those of one shape as they are, others come to 416.
+        sizes: several such sizes, of which training takes one for ten steps at a time (multi-scale
+            training, Redmon and Farhadi 2016); each compiles once.
+        capacity: most boxes that an image may have in training.
+        optimizer: "adamw", "muon" or "sgd", see `train.optim`.
+        learning_rate: at its peak.
+        schedule: "cosine" takes the rate to 0; "steps" divides it by 10 after three quarters of the
+            steps, as the papers of R-CNN do.
+        momentum: of SGD, 0..1.
+        weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
+        zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
+        move: share of the image's size to either side.
+        colour: brightness and contrast change by up to this share.
+        dark_ground: whether images that are brighter than half on average are seen as their
+            negatives, in training and prediction alike.
+        init_from: trained weights to start from: a file of torchvision's weights, .safetensors or
+            .pth, for this model or for the classifier of its backbone, or the directory of a run.
+            Images are then normalised by ImageNet's statistics, or that run's.
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
+        backbone_rate: factor of the learning rate within the backbone.
+    """
+
+    WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze", "frozen_norm", "backbone_rate")
+
+    data: str = "digit_scenes"
+    classes: str = ""
+    model: str = "yolox_small"
+    channels: tuple[int, ...] = ()
+    size: int = 0
+    sizes: tuple[int, ...] = ()
+    capacity: int = 100
+    steps: int | None = 5_000
+    batch_size: int | None = 16
+    optimizer: Optimizer = "muon"
+    learning_rate: float = 8e-3
+    schedule: Literal["cosine", "steps"] = "cosine"
+    warmup_steps: int | None = 500
+    momentum: float = 0.9
+    weight_decay: float = 0.1
+    ema: float = 0.998
+    zoom: float = 1.0
+    move: float = 0.0
+    colour: float = 0.3
+    dark_ground: bool = True
+    frozen_norm: bool = False
+    backbone_rate: float = 1.0
+    evaluate_every: int | None = 1000
+
+    largest_batch: ClassVar[int] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        entries(self.classes)
+        refuse_other_network(self.model, "detection")
+        choice(self, "optimizer", (*OPTIMIZERS, "sgd"))
+        choice(self, "schedule", ("cosine", "steps"))
+        nonnegative(self, "size", "move", "colour", "backbone_rate")
+        positive(self, "capacity")
+        fraction(self, "momentum")
+        if not 1 <= self.zoom < math.inf:
+            raise Refused(f"zoom={self.zoom} must be finite and at least 1")
+        if any(size < 1 for size in self.sizes) or len(set(self.sizes)) < len(self.sizes):
+            raise Refused(f"sizes={self.sizes} must be above 0, each one once")
+
+    def known(self) -> dict[str, Sequence[str]]:
+        """All models."""
+        return {"model": models.names("detection")}
+
+    @property
+    def undecided(self) -> set[str]:
+        """Fields that `settled` may yet change."""
+        return super().undecided | (set() if self.size else {"size"})
+
+    def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
+        """As `FineTuned.settled`; images of many shapes come to a size."""
+        found = super().settled(about, length, slices)
+        if not self.size and (about.shape is None or self.sizes):
+            found["size"] = max(self.sizes, default=SIZE)
+        return found
+
+    def idle(self, about: About) -> dict[str, str]:
+        """Fields that have no effect, and why."""
+        found = super().idle(about)
+        if self.optimizer != "sgd":
+            found["momentum"] = f"{self.optimizer} has its own"
+        if finetune.BACKBONE in self.frozen:
+            found["backbone_rate"] = f"freeze={self.freeze!r} keeps the backbone as it is"
+        return found
+
+
+SCENES = Config(capacity=8)
+"""80,000 scenes of 96x96."""
+
+SCENES_OF: dict[str, dict[str, Any]] = {}
+"""By the model, what it wants otherwise on scenes."""
+
+OWN_PICTURES = Config(
+    steps=None,
+    epochs=60.0,
+    batch_size=None,
+    warmup_steps=None,
+    evaluate_every=None,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    weight_decay=5e-2,
+    zoom=1.5,
+    move=0.1,
+    dark_ground=False,
+)
+"""For pictures of somebody's own, and for all other sets. What is left open follows from how many
+train: batches of a quarter of them at most, up to 16."""
+
+FINE_TUNED = replace(OWN_PICTURES, epochs=30.0, learning_rate=OWN_PICTURES.learning_rate / 10)
+"""The same from trained weights."""
+
+
+def recipe(data: str = "auto", model: str = SCENES.model, init_from: str = "") -> Config:
+    """The recipe for a data set, a model, and random or trained weights."""
+    data = "digit_scenes" if data == "auto" else data
+    if data not in ("digit_scenes", "fashion_scenes"):
+        return replace(FINE_TUNED if init_from else OWN_PICTURES, data=data, model=model)
+    return replace(SCENES, data=data, model=model, **SCENES_OF.get(model, {}))
+
+
+def rule(config: Config) -> Rule:
+    """The optimiser, but for its rate."""
+    if config.optimizer == "sgd":
+        return partial(optim.sgd, momentum=config.momentum)
+    return OPTIMIZERS[config.optimizer]
+
+
+def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
+    """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
+    if not about.classes:
+        raise Refused(f"data={config.data!r} names no classes of its boxes")
+    mean, std = config.statistics(about)
+    network = network_of(
+        config,
+        len(about.classes) + models.variant(config.model).background,
+        conv=conv,
+        norm=FrozenBatchNorm if config.frozen_norm else norm,
+        channels=config.channels,
+    )
+    task = detection(
+        network,
+        loss=loss_of(network),
+        num_classes=len(about.classes),
+        mean=mean,
+        std=std,
+        preprocess=with_dark_ground if config.dark_ground else None,
+    )
+    total = decided(config.steps)
+    shape = optim.cosine(total) if config.schedule == "cosine" else optim.steps(total, (0.75,))
+    slower = {finetune.BACKBONE: config.backbone_rate}
+    return Parts(
+        network=network,
+        task=task,
+        transform=augmentation(config, about),
+        rank="map50",
+        report=[detection_part],
+        weights=config.start,
+        init=partial(first_variables, network),
+        host=brought(config, about),
+        capacity={"boxes": config.capacity},
+        **descent(
+            config,
+            rule(config),
+            shape,
+            scaled=lambda rate: (
+                rate if config.backbone_rate == 1 else optax.chain(finetune.rates(slower), rate)
+            ),
+        ),
+    )
+
+
+def brought(config: Config, about: About) -> tuple[Host, Host] | None:
+    """How the host brings images to their size, in training and to be tested."""
+    if not config.size and about.shape is not None:
+        return None
+    assert about.mean
+    stage = Letterbox(fill=(127.0,) * len(about.mean) if config.dark_ground else about.mean)
+    shapes = tuple((size, size) for size in config.sizes or (config.size,))
+    return Host(stage, shapes, every=10), Host(stage, ((config.size, config.size),))
+
+
+def augmentation(config: Config, about: About) -> Transform | None:
+    """What training images and their boxes go through."""
+    stages: list[Stage] = [
+        *([scale(1 / config.zoom, config.zoom)] if config.zoom > 1 else []),
+        *([shift(config.move)] if config.move else []),
+        *([flip()] if config.mirrors(about) else []),
+        # As in the task, but before a brightness is drawn that takes a bright ground below half.
+        *([dark_ground()] if config.dark_ground else []),
+        *([brightness(config.colour), contrast(config.colour)] if config.colour else []),
+    ]
+    return chain(*stages, fill=about.mean or 0.0) if stages else None
+
+
+def splits(config: Config) -> Splits:
+    """The set's."""
+    return trained.splits(config, "boxes", entries(config.classes))
+
+
+def main(config: Config) -> Summary:
+    """Train and report."""
+    return run(sys.modules[__name__], config)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command_line(NAME))

@@ -1,0 +1,30 @@
+"""Which loss a detector is trained by."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from models.detection.yolo_v1 import YOLOv1
+from models.detection.yolo_v3 import YOLOv3
+from models.detection.yolox import YOLOX
+from train.tasks.detection.task import DetectionLoss
+from train.tasks.detection.yolo_v1 import yolo_v1_loss
+from train.tasks.detection.yolo_v3 import yolo_v3_loss
+from train.tasks.detection.yolox import yolox_loss
+
+LOSSES: dict[type[nn.Module], Callable[[Any], DetectionLoss]] = {
+    YOLOv1: yolo_v1_loss,
+    YOLOv3: yolo_v3_loss,
+    YOLOX: yolox_loss,
+}
+"""Kind of network -> (network) -> its paper's loss."""
+
+
+def loss_of(network: nn.Module) -> DetectionLoss:
+    """The loss of a detector's paper.
+
+    Raises:
+        KeyError: there is none for networks of its kind.
+    """
+    return LOSSES[type(network)](network)

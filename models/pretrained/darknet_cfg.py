@@ -97,8 +97,8 @@ def normal(kind: str, options: Mapping[str, str], at: int) -> dict[str, Any]:
         stride = number(options, "stride", 1)
         size = number(options, "size", stride)
         padding = number(options, "padding", size - 1)
-        rest: dict[str, int] = {} if padding == size - 1 else {"padding": padding}
-        return {"size": size, "stride": stride} | rest
+        padded = {} if padding == size - 1 else {"padding": padding}
+        return {"size": size, "stride": stride} | padded
     if kind == "upsample":
         return {"stride": number(options, "stride", 2)}
     if kind in ("route", "shortcut"):
@@ -106,8 +106,9 @@ def normal(kind: str, options: Mapping[str, str], at: int) -> dict[str, Any]:
         if option not in options:
             raise ValueError(f"there is no {option}")
         sources = tuple(int(one) + (at if int(one) < 0 else 0) for one in listed(options[option]))
-        rest = {} if kind == "route" else {"activation": options.get("activation", "linear")}
-        return {"layers": sources} | rest
+        if kind == "route":
+            return {"layers": sources}
+        return {"layers": sources, "activation": options.get("activation", "linear")}
     if kind == "yolo":
         values = [float(one) for one in listed(options.get("anchors", ""))]
         pairs = list(zip(values[::2], values[1::2], strict=True))

@@ -245,7 +245,7 @@ def _pictures(one: Example, about: About, source: Source) -> Markup:
     found = {
         "boxes": one["boxes"] * factor,
         "box_label": one["labels"],
-        "box_score": one["scores"],
+        "scores": one["scores"],
     }
     two = {
         words: drawing(

@@ -22,9 +22,9 @@ def overlaid(example: Mapping[str, Any], about: About, *, scale: int = 1) -> Ima
 
     Args:
         example: `image` (H, W, C), uint8 or float 0..255, of one channel, or three or more, of
-            which the first three are colour; `mask` (H, W), `boxes` (N, 4) with `box_label` and,
-            where rows may be none, `box_valid`, as far as it has them; `box_score` (N,), which is
-            written behind the class.
+            which the first three are colour; `mask` (H, W), `boxes` (N, 4) with `box_label`,
+            `scores` where they were found and, where rows may be none, `box_valid`, as far as it
+            has them.
         about: names and colours of the classes.
         scale: pixels of the picture to one of the image.
     """
@@ -44,13 +44,12 @@ def overlaid(example: Mapping[str, Any], about: About, *, scale: int = 1) -> Ima
         boxes = np.asarray(example["boxes"])
         valid = np.asarray(example.get("box_valid", np.ones(len(boxes), bool)))
         labels = np.asarray(example.get("box_label", np.zeros(len(boxes), int)))
-        scores = example.get("box_score")
-        said = [""] * len(boxes) if scores is None else [f" {score:.2f}" for score in scores]
+        scores = example.get("scores")
         for row in np.flatnonzero(valid):
             label = labels[row]
             name = about.classes[label] if about.classes else ""
-            text = f"{name}{said[row]}".strip()
-            outline(picture, boxes[row] * scale, text, LINES[label % len(LINES)])
+            name = name if scores is None else f"{name} {scores[row]:.2f}"
+            outline(picture, boxes[row] * scale, name, LINES[label % len(LINES)])
     return picture
 
 

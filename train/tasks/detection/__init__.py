@@ -1,0 +1,1 @@
+"""What detectors are fitted to and measured by."""

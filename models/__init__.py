@@ -14,6 +14,7 @@ import flax.linen as nn
 
 from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
+from models.detection import fcos, retinanet
 from models.segmentation import deeplab, fcn, unet
 from models.variant import Variant
 
@@ -81,7 +82,20 @@ SEGMENTERS = {
     "deeplabv3plus_resnet50": v3plus(deeplab.deeplabv3plus_resnet50, classifier="resnet50"),
     "deeplabv3plus_resnet101": v3plus(deeplab.deeplabv3plus_resnet101, classifier="resnet101"),
 }
-TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS}
+DETECTORS = {
+    "retinanet_resnet18_fpn": Variant(retinanet.retinanet_resnet18_fpn, classifier="resnet18"),
+    "retinanet_resnet50_fpn": Variant(retinanet.retinanet_resnet50_fpn, classifier="resnet50"),
+    "retinanet_resnet50_fpn_v2": Variant(
+        retinanet.retinanet_resnet50_fpn_v2, classifier="resnet50"
+    ),
+    "fcos_resnet18_fpn": Variant(fcos.fcos_resnet18_fpn, classifier="resnet18"),
+    "fcos_resnet50_fpn": Variant(fcos.fcos_resnet50_fpn, classifier="resnet50"),
+}
+TASKS = {
+    "classification": CLASSIFIERS,
+    "segmentation": SEGMENTERS,
+    "detection": DETECTORS,
+}
 NETWORKS = {name: row for table in TASKS.values() for name, row in table.items()}
 
 

@@ -16,19 +16,16 @@ import numpy as np
 from jax import lax
 
 from models.classification.classifier import check_num_classes, fitting
-from models.detection.anchors import grid_anchors
+from models.detection.anchors import anchors_of
 from models.detection.boxes import clip
 from models.detection.detections import Detections, best
-from models.detection.fpn import Convolutions, Pyramid
+from models.detection.fpn import FPN, Convolutions, levels
 from models.layers.conv import at_least_one
 from models.layers.image import check_image
 from models.layers.norm import BatchNorm
 
 ModuleDef = Callable[..., Any]
 Maps = tuple[jax.Array, ...]
-
-PADDED = 32
-"""torchvision's detectors pad images to multiples of that."""
 
 # torch's epsilon; the variance in two passes, as everywhere here.
 GroupNorm = partial(nn.GroupNorm, num_groups=32, epsilon=1e-5, use_fast_variance=False)
@@ -61,9 +58,11 @@ class DenseDetector(nn.Module):
     """What dense detectors have in common; each adds its head, and says how to read it.
 
     Attributes:
-        backbone: `(x, *, train)` -> tuple of maps (B, h, w, c), as many channels each, with
-            `strides`: `models.detection.fpn.Pyramid`.
+        backbone: `(x, *, train)` -> tuple of maps (B, h, w, c), with `strides`.
         num_classes: of the logits; the background is none of them.
+        maps: which of the backbone's the pyramid stands on, finest first.
+        width: channels of pyramid and head.
+        extra: the pyramid's own levels (`models.detection.fpn`).
         depth: convolutions of each of the head's towers.
         head_norm: of the towers, without statistics that move; None for none.
         prior: the probability of every class at every place at first.
@@ -71,16 +70,20 @@ class DenseDetector(nn.Module):
         nms_threshold: of two boxes of a class whose IoU is above it the better one stays.
         candidates: of each level, pairs of a box and a class that are looked at.
         limit: detections of an image.
-        conv_general_dilated, dtype, param_dtype: of the head, as the backbone's.
+        conv_general_dilated, dtype, param_dtype: of pyramid and head, as the backbone's.
 
     Raises:
         TypeError: `num_classes` is no whole number.
-        ValueError: it, `depth`, `candidates` or `limit` is below 1; a threshold is not from 0 to 1;
-            `prior` is not between them; in a call, the image is none.
+        ValueError: it, `width`, `depth`, `candidates` or `limit` is below 1; `maps` do not ascend,
+            or are not among the backbone's; a threshold is not from 0 to 1; `prior` is not between
+            them; in a call, the image is none.
     """
 
     backbone: nn.Module
     num_classes: int
+    maps: tuple[int, ...] = (1, 2, 3)
+    width: int = 256
+    extra: ModuleDef = partial(Convolutions, source="pyramid")
     depth: int = 4
     head_norm: ModuleDef | None = None
     prior: float = 0.01
@@ -94,7 +97,12 @@ class DenseDetector(nn.Module):
 
     def __post_init__(self) -> None:
         check_num_classes(self.num_classes)
-        for name in ("depth", "candidates", "limit"):
+        count = len(self.backbone.strides)  # type: ignore[attr-defined]
+        if not self.maps or list(self.maps) != sorted({*self.maps} & {*range(count)}):
+            raise ValueError(
+                f"maps={self.maps} must ascend, at least one, of the backbone's 0 to {count - 1}"
+            )
+        for name in ("width", "depth", "candidates", "limit"):
             at_least_one(name, getattr(self, name))
         for name in ("score_threshold", "nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
@@ -103,11 +111,33 @@ class DenseDetector(nn.Module):
             raise ValueError(f"prior={self.prior} must be above 0 and below 1")
         super().__post_init__()
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one place of each level."""
+        own = self.backbone.strides  # type: ignore[attr-defined]
+        chosen = tuple(own[number] for number in self.maps)
+        more = range(1, levels(self.extra) + 1)
+        return (*chosen, *(chosen[-1] * 2**level for level in more))
+
+    @property
+    def smallest(self) -> int:
+        """The least height and width of an image."""
+        return getattr(self.backbone, "smallest", 1)
+
     @nn.nowrap
-    def maps(self, image: jax.Array, *, train: bool) -> Maps:
-        """The backbone's, of an image that is one."""
+    def pyramid(self, image: jax.Array, *, train: bool) -> Maps:
+        """(B, H, W, C) floats -> a map (B, h, w, width) a level, finest first."""
         check_image(image)
-        return self.backbone(image, train=train)  # type: ignore[operator]
+        maps = self.backbone(image, train=train)  # type: ignore[operator]
+        fpn = FPN(
+            self.width,
+            extra=self.extra,
+            conv_general_dilated=self.conv_general_dilated,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="fpn",
+        )
+        return fpn(tuple(maps[number] for number in self.maps), train=train)
 
     @nn.nowrap
     def layers(self, x: jax.Array) -> dict[str, Any]:
@@ -146,27 +176,18 @@ class DenseDetector(nn.Module):
         maps: Maps,
         sizes: Sequence[Sequence[float]],
         ratios: Sequence[float],
-    ) -> list[np.ndarray]:
-        """Of each level, (A, 4) float32, as torchvision has them on images that it has padded.
-
-        Neighbouring places are as far apart as the level's stride, but on a level that halves an
-        odd number of places: there it is floor(side / places), the sides padded as
-        torchvision pads its images.
+    ) -> tuple[jax.Array, tuple[int, ...]]:
+        """(A, 4) float32 of all levels, and how many each has: see `anchors_of`.
 
         Args:
             image: (B, H, W, C).
             maps: of each level.
             sizes: of each level.
-            ratios: of all levels.
+            ratios: height by width.
         """
-        strides = self.backbone.strides  # type: ignore[attr-defined]
-        height, width = (-(-side // PADDED) * PADDED for side in image.shape[1:3])
-        found: list[np.ndarray] = []
-        for x, stride, own in zip(maps, strides, sizes, strict=True):
-            rows, columns = x.shape[1:3]
-            whole = rows * min(stride, height // rows), columns * min(stride, width // columns)
-            found += grid_anchors(whole, [(rows, columns)], [own], [ratios])
-        return found
+        places = [x.shape[1:3] for x in maps]
+        levels = anchors_of(image.shape[1:3], places, self.strides, sizes, ratios)  # type: ignore[arg-type]
+        return jnp.asarray(np.concatenate(levels)), tuple(map(len, levels))
 
     @nn.nowrap
     def detections(
@@ -243,37 +264,30 @@ def dense_detector(
     backbone: Callable[..., nn.Module],
     *,
     num_classes: int,
-    extra: ModuleDef = partial(Convolutions, source="pyramid"),
     norm: ModuleDef = BatchNorm,
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
     **fields: Any,
 ) -> DenseDetector:
-    """A detector on a pyramid of the last three maps of a new backbone, and two more.
+    """A detector on a new backbone; `fields` are its own, or else the backbone's.
 
     Args:
         detector: `RetinaNet` or `FCOS`, with fields of its own bound if need be.
-        backbone: what the pyramid stands on; it has four maps, unless `maps` says which to take.
+        backbone: see `DenseDetector`.
         num_classes: of the logits.
-        extra: the pyramid's (`models.detection.fpn`).
         norm: of the backbone; `FrozenBatchNorm` where it is pretrained.
         conv_general_dilated, dtype, param_dtype: of all.
-        **fields: of the detector; `maps`, `width` and `fpn_norm` of the pyramid; any other is the
-            backbone's.
+        **fields: of the detector, or of the backbone.
     """
     shared = {
         "conv_general_dilated": conv_general_dilated,
         "dtype": dtype,
         "param_dtype": param_dtype,
     }
-    own = detector.func if isinstance(detector, partial) else detector
-    ours = taken(fields, {field.name for field in dataclasses.fields(own)})  # type: ignore[arg-type]
-    pyramids = {"maps": (1, 2, 3)} | taken(fields, {"maps", "width", "fpn_norm"})
-    made = backbone(**fitting(backbone, {"norm": norm} | shared | fields))
-    return detector(Pyramid(made, extra=extra, **shared, **pyramids), num_classes, **shared, **ours)
-
-
-def taken(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """Those of these names, which are then no longer among the fields."""
-    return {name: fields.pop(name) for name in names & fields.keys()}
+    own: Any = detector.func if isinstance(detector, partial) else detector
+    known = {field.name for field in dataclasses.fields(own)}
+    ours = {name: value for name, value in fields.items() if name in known}
+    others = {name: value for name, value in fields.items() if name not in known}
+    made = backbone(**fitting(backbone, {"norm": norm} | shared | others))
+    return detector(made, num_classes, **shared, **ours)

@@ -13,7 +13,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from models.classification.resnet import ResNet18, ResNet50
 from models.detection.dense import (
@@ -96,17 +95,10 @@ class FCOS(DenseDetector):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> FCOSOutput:
-        maps = self.maps(image, train=train)
-        strides = self.backbone.strides  # type: ignore[attr-defined]
-        anchors = self.anchors(image, maps, [(stride,) for stride in strides], (1.0,))
-        logits, distances, centreness = FCOSHead(**self.layers(maps[0]))(maps)
-        return FCOSOutput(
-            logits,
-            distances,
-            centreness,
-            jnp.asarray(np.concatenate(anchors)),
-            tuple(map(len, anchors)),
-        )
+        maps = self.pyramid(image, train=train)
+        outputs = FCOSHead(**self.layers(maps[0]))(maps)
+        sizes = [(stride,) for stride in self.strides]
+        return FCOSOutput(*outputs, *self.anchors(image, maps, sizes, ratios=(1.0,)))
 
     def detect(self, image: jax.Array, extent: jax.Array) -> Detections:
         """The objects in images: `detections` by the square root of class times centreness.

@@ -12,8 +12,6 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from models.classification.resnet import ResNet18, ResNet50
 from models.detection.boxes import decode
@@ -100,17 +98,13 @@ class RetinaNet(DenseDetector):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> RetinaNetOutput:
-        maps = self.maps(image, train=train)
+        maps = self.pyramid(image, train=train)
+        head = RetinaNetHead(anchors=3 * len(self.ratios), **self.layers(maps[0]))
         sizes = [
             [int(self.scale * stride * 2 ** (third / 3)) for third in range(3)]
-            for stride in self.backbone.strides  # type: ignore[attr-defined]
+            for stride in self.strides
         ]
-        anchors = self.anchors(image, maps, sizes, self.ratios)
-        head = RetinaNetHead(anchors=3 * len(self.ratios), **self.layers(maps[0]))
-        logits, deltas = head(maps)
-        return RetinaNetOutput(
-            logits, deltas, jnp.asarray(np.concatenate(anchors)), tuple(map(len, anchors))
-        )
+        return RetinaNetOutput(*head(maps), *self.anchors(image, maps, sizes, self.ratios))
 
     def detect(self, image: jax.Array, extent: jax.Array) -> Detections:
         """The objects in images, scored by the sigmoid of a class.
@@ -128,9 +122,9 @@ def boxes(output: RetinaNetOutput) -> jax.Array:
     return decode(output.deltas, output.anchors[None])
 
 
-V2 = partial(RetinaNet, head_norm=GroupNorm)
+# Levels 6 and 7 from the backbone's last map, as in the paper.
+V2 = partial(RetinaNet, head_norm=GroupNorm, extra=Convolutions)
 
 retinanet_resnet50_fpn = partial(dense_detector, RetinaNet, ResNet50)
 retinanet_resnet18_fpn = partial(dense_detector, RetinaNet, ResNet18)
-# P6 from the backbone's last map, as in the paper.
-retinanet_resnet50_fpn_v2 = partial(dense_detector, V2, ResNet50, extra=Convolutions)
+retinanet_resnet50_fpn_v2 = partial(dense_detector, V2, ResNet50)

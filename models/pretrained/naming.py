@@ -20,6 +20,10 @@ class Family(NamedTuple):
     """Whether the network begins with an input transform (`models.layers.input_transform`)."""
     pixels: bool = False
     """Whether each pixel has logits."""
+    boxes: bool = False
+    """Whether it is a detector."""
+    each: int = 1
+    """How often each class is among the outputs of the last layer: once an anchor."""
 
 
 def resnet(module: str, network: Any) -> str:
@@ -114,6 +118,56 @@ def deeplab(module: str, network: Any) -> str:
     return f"classifier.0.convs.{int(part.removeprefix('branch')) - 1}.{number}"
 
 
+def resnet_fpn(module: str, network: Any) -> str:
+    """A ResNet and the pyramid on it, as in all of torchvision's detectors."""
+    part, _, layer = module.partition("/")
+    if part == "backbone":
+        return f"backbone.body.{resnet(module, network)}"
+    if layer.startswith("extra/"):
+        return f"backbone.fpn.extra_blocks.{layer.removeprefix('extra/').replace('conv', 'p')}"
+    block, _, kind = layer.partition("_")
+    blocks = "inner_blocks" if block.startswith("lateral") else "layer_blocks"
+    (number,) = numbers(r"(?:lateral|output)(\d+)", block)
+    return f"backbone.fpn.{blocks}.{number - 1}.{int(kind == 'norm')}"
+
+
+def retinanet(module: str, network: Any) -> str:
+    """`torchvision.models.detection.retinanet`: each convolution of a tower and its norm a block."""
+    if not module.startswith("head/"):
+        return resnet_fpn(module, network)
+    return dense_head(module, lambda number, norm: f"{number}.{norm}")
+
+
+def fcos(module: str, network: Any) -> str:
+    """`torchvision.models.detection.fcos`: towers counted with their ReLUs."""
+    if not module.startswith("head/"):
+        return resnet_fpn(module, network)
+    return dense_head(module, lambda number, norm: str(3 * number + norm))
+
+
+def dense_head(module: str, layer: Callable[[int, int], str]) -> str:
+    """The head of a dense detector.
+
+    Args:
+        module: of ours: "head/class_tower/conv1".
+        layer: number of a convolution in its tower, from 0, and 1 for the norm behind it, 0 for
+            itself -> what torchvision calls it there.
+    """
+    names = {
+        "class_logits": "classification_head.cls_logits",
+        "box_deltas": "regression_head.bbox_reg",
+        "box_distances": "regression_head.bbox_reg",
+        "centreness": "regression_head.bbox_ctrness",
+        "class_tower": "classification_head.conv",
+        "box_tower": "regression_head.conv",
+    }
+    _, part, *inner = module.split("/")
+    if not inner:
+        return f"head.{names[part]}"
+    (number,) = numbers(r"(?:conv|norm)(\d+)", inner[0])
+    return f"head.{names[part]}.{layer(number - 1, int(inner[0].startswith('norm')))}"
+
+
 RESNET = Family(resnet, head="fc")
 ALEXNET = Family(alexnet, head="classifier.6", flattened={"classifier.1": (6, 6)})
 VGG = Family(vgg, head="classifier.6", flattened={"classifier.0": (7, 7)})
@@ -127,6 +181,9 @@ GOOGLENET = Family(
 INCEPTION = Family(inception, head="fc", auxiliary=("AuxLogits.",), transforms=True)
 FCN = Family(fcn, head="classifier.4", auxiliary=("aux_classifier.",), pixels=True)
 DEEPLAB = Family(deeplab, head="classifier.4", auxiliary=("aux_classifier.",), pixels=True)
+LOGITS = "head.classification_head.cls_logits"
+RETINANET = Family(retinanet, head=LOGITS, boxes=True, each=9)
+FCOS = Family(fcos, head=LOGITS, boxes=True)
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), RESNET),
     **dict.fromkeys(("resnext50_32x4d", "resnext101_32x8d"), RESNET),
@@ -138,6 +195,8 @@ FAMILIES: dict[str, Family] = {
     "inception_v3": INCEPTION,
     **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), FCN),
     **dict.fromkeys(("deeplabv3_resnet50", "deeplabv3_resnet101"), DEEPLAB),
+    **dict.fromkeys(("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"), RETINANET),
+    "fcos_resnet50_fpn": FCOS,
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import models
-from models.pretrained.torchvision import from_torchvision, tensors
+from models.pretrained.torchvision import from_torchvision
 
 OUTPUTS = {"logits": "cls_logits", "deltas": "bbox_regression", "distances": "bbox_regression"}
 NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")

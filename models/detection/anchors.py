@@ -64,9 +64,9 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
     for name, values in (("sizes", sizes), ("ratios", ratios)):
         if not len(values) or not all(0 < value < math.inf for value in values):
             raise ValueError(f"{name}={values} must be finite and above 0, and one at least")
-    heights = np.sqrt(np.float32(ratios))
+    heights = np.sqrt(np.asarray(ratios, np.float32))
     widths = np.float32(1) / heights
-    w, h = (np.outer(way, np.float32(sizes)).ravel() for way in (widths, heights))
+    w, h = (np.outer(way, np.asarray(sizes, np.float32)).ravel() for way in (widths, heights))
     return np.round(np.stack([-w, -h, w, h], axis=1) / np.float32(2))
 
 

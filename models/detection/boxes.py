@@ -17,8 +17,7 @@ CLIP = math.log(1000 / 16)
 
 def area(boxes: jax.Array) -> jax.Array:
     """(…, 4) -> (…): width times height, signed as they are."""
-    width, height = extents(boxes)
-    return width * height
+    return product(*extents(boxes))
 
 
 def iou(first: jax.Array, second: jax.Array) -> jax.Array:
@@ -56,7 +55,7 @@ def paired_giou(first: jax.Array, second: jax.Array) -> jax.Array:
         axis=-1,
     )
     width, height = extents(around)
-    whole = jnp.maximum(jnp.maximum(width, 0) * jnp.maximum(height, 0), 0)
+    whole = product(jnp.maximum(width, 0), jnp.maximum(height, 0))
     there = whole > 0
     return share - jnp.where(there, (whole - union) / jnp.where(there, whole, 1), 0)
 
@@ -204,9 +203,7 @@ def overlap(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
             axis=-1,
         )
     )
-    # The outer maximum changes no number. It keeps a compiler from contracting the product and the
-    # difference into one operation that rounds once, where torchvision rounds twice.
-    inner = jnp.maximum(jnp.maximum(width, 0) * jnp.maximum(height, 0), 0)
+    inner = product(jnp.maximum(width, 0), jnp.maximum(height, 0))
     union = area(first) + area(second) - inner
     there = inner > 0
     return jnp.where(there, inner / jnp.where(there, union, 1), 0), union
@@ -225,6 +222,16 @@ def side(
     unit = jnp.where(there, scale, 1)
     moved = jnp.where(there, move * (centre - other) / unit, 0)
     return moved, jnp.where(there, grow * jnp.log(jnp.where(there, size, 1) / unit), 0)
+
+
+def product(width: jax.Array, height: jax.Array) -> jax.Array:
+    """(…), (…) -> (…), rounded before anything is added to it.
+
+    The maximum changes no finite number. Without it a compiler contracts this and a sum into one
+    operation, which rounds once where torchvision rounds twice.
+    """
+    area = width * height
+    return jnp.maximum(area, jnp.finfo(area.dtype).min)
 
 
 def extents(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:

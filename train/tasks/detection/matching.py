@@ -9,8 +9,8 @@ import jax.numpy as jnp
 class Matches(NamedTuple):
     """What becomes of each of A anchors; one that is neither positive nor negative is ignored."""
 
-    index: jax.Array
-    """(…, A) int32: the object that it overlaps most, the first of equals; 0 where there is none."""
+    indices: jax.Array
+    """(…, A) int32: the object that it overlaps most, the first of equals; 0 if there is none."""
     positive: jax.Array
     """(…, A) bool: it is to find that object."""
     negative: jax.Array
@@ -50,5 +50,5 @@ def match(
         best = jnp.max(overlaps, axis=-1, keepdims=True)
         chosen = jnp.any((overlaps == best) & (best > 0), axis=-2)
         positive, negative = positive | chosen, negative & ~chosen
-    index = jnp.where(most >= 0, jnp.argmax(overlaps, axis=-2), 0)
-    return Matches(index.astype(jnp.int32), positive, negative)
+    indices = jnp.where(most >= 0, jnp.argmax(overlaps, axis=-2), 0)
+    return Matches(indices.astype(jnp.int32), positive, negative)

@@ -15,7 +15,9 @@ tensors are called, and how their axes lie, is the same everywhere:
 | scale, bias | weight, bias | |
 | mean, var | running_mean, running_var | |
 
-The pictures that published weights expect: `models.pretrained.preprocess`. To train on in the
+The pictures that published weights expect: `models.pretrained.preprocess`, for detectors
+`models.pretrained.detection_picture`; fields that some of them need:
+`models.pretrained.published`. To train on in the
 manner of torchvision, `BatchNorm` needs `unbiased=True`; its momentum 0.9 is torchvision's 0.1.
 """
 
@@ -111,7 +113,7 @@ def from_torchvision(
     """
     family = family_of(name)
     found = {
-        key: np.asarray(value)
+        family.earlier(key): np.asarray(value)
         for key, value in state_dict.items()
         if not (key.endswith(COUNTER) and key.removesuffix(COUNTER) + "running_mean" in state_dict)
     }

@@ -3,6 +3,8 @@
 network = models.create("resnet50", num_classes=10)
 variables = network.init(key, x, train=False)
 logits = network.apply(variables, x, train=False)      # (B, 10); (B, H, W, 10) of a segmenter
+
+A detector's classes are counted as its logits; what it finds, `network.apply(…, method="detect")`.
 """
 
 import difflib
@@ -14,7 +16,16 @@ import flax.linen as nn
 
 from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
-from models.detection import yolo_v1, yolo_v3, yolox
+from models.detection import (
+    fast_rcnn,
+    faster_rcnn,
+    fcos,
+    region_network,
+    retinanet,
+    yolo_v1,
+    yolo_v3,
+    yolox,
+)
 from models.segmentation import deeplab, fcn, unet
 from models.variant import Variant
 
@@ -82,7 +93,33 @@ SEGMENTERS = {
     "deeplabv3plus_resnet50": v3plus(deeplab.deeplabv3plus_resnet50, classifier="resnet50"),
     "deeplabv3plus_resnet101": v3plus(deeplab.deeplabv3plus_resnet101, classifier="resnet101"),
 }
+with_background = partial(Variant, background=True)
 DETECTORS = {
+    "fastrcnn_vgg16": with_background(
+        fast_rcnn.fastrcnn_vgg16, classifier="vgg16", converted=region_network.head_of_vgg
+    ),
+    "fastrcnn_resnet18": with_background(
+        fast_rcnn.fastrcnn_resnet18, classifier="resnet18", narrowed=region_network.on_one_level
+    ),
+    "fasterrcnn_vgg16": with_background(
+        faster_rcnn.fasterrcnn_vgg16, classifier="vgg16", converted=region_network.head_of_vgg
+    ),
+    "fasterrcnn_resnet18_fpn": with_background(
+        faster_rcnn.fasterrcnn_resnet18_fpn, classifier="resnet18", narrowed=faster_rcnn.narrowed
+    ),
+    "fasterrcnn_resnet50_fpn": with_background(
+        faster_rcnn.fasterrcnn_resnet50_fpn, classifier="resnet50"
+    ),
+    "fasterrcnn_resnet50_fpn_v2": with_background(
+        faster_rcnn.fasterrcnn_resnet50_fpn_v2, classifier="resnet50"
+    ),
+    "retinanet_resnet18_fpn": Variant(retinanet.retinanet_resnet18_fpn, classifier="resnet18"),
+    "retinanet_resnet50_fpn": Variant(retinanet.retinanet_resnet50_fpn, classifier="resnet50"),
+    "retinanet_resnet50_fpn_v2": Variant(
+        retinanet.retinanet_resnet50_fpn_v2, classifier="resnet50"
+    ),
+    "fcos_resnet18_fpn": Variant(fcos.fcos_resnet18_fpn, classifier="resnet18"),
+    "fcos_resnet50_fpn": Variant(fcos.fcos_resnet50_fpn, classifier="resnet50"),
     "yolov1": Variant(yolo_v1.yolov1),
     "yolov1_small": Variant(yolo_v1.yolov1_small),
     "yolov3": Variant(yolo_v3.yolov3),
@@ -91,11 +128,7 @@ DETECTORS = {
     "yolox_darknet53": Variant(yolox.yolox_darknet53),
     "yolox_small": Variant(yolox.yolox_small),
 }
-TASKS = {
-    "classification": CLASSIFIERS,
-    "segmentation": SEGMENTERS,
-    "detection": DETECTORS,
-}
+TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS, "detection": DETECTORS}
 NETWORKS = {name: row for table in TASKS.values() for name, row in table.items()}
 
 

@@ -18,6 +18,7 @@ class Variant(NamedTuple):
             name are the same in both.
         narrowed: channels of each level or stage, from the image's size down -> fields of a form so
             wide, or a ValueError; None where there is only the paper's form.
+        background: whether the first of its logits' classes is the background, in a detector.
         least_batch: images that it needs at once in training: 2 where a head pools the whole image,
             and normalises one value a channel of each.
         background: of a detector, whether the background is one of the classes that it counts.
@@ -28,5 +29,6 @@ class Variant(NamedTuple):
     classifier: str = ""
     converted: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     narrowed: Callable[[tuple[int, ...]], dict[str, Any]] | None = None
+    background: bool = False
     least_batch: int = 1
     background: bool = False

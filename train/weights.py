@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import models
 from models.pretrained import torchvision
 from models.pretrained.files import read
-from models.pretrained.naming import for_pixels, names
+from models.pretrained.naming import for_boxes, for_pixels, names
 from models.pretrained.preprocess import MEAN, STD
 from train import workdir
 from train.data.batch import IGNORE
@@ -56,7 +56,9 @@ def of_file(model: str, path: str) -> Weights:
     check_known(model, path)
     try:
         tensors = read(path)
-        own = model in names() and (model == classifier or for_pixels(tensors))
+        own = model in names() and (
+            model == classifier or for_pixels(tensors) or for_boxes(tensors)
+        )
         theirs = model if own else classifier
         found = torchvision.from_torchvision(theirs, tensors, whole=False)
     except (OSError, ValueError, ImportError) as error:

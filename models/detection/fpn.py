@@ -85,6 +85,7 @@ class FPN(nn.Module):
 
     Attributes:
         width: channels of all maps.
+        outputs: how many maps are made of the sums, the finest first; None for all of them.
         extra: `(width=, conv=, name=)` -> module, (the backbone's maps, the pyramid's) -> maps; its
             static `levels` says how many. None for none.
         norm: after each convolution, which then has no bias; None for none. torchvision's second
@@ -92,10 +93,12 @@ class FPN(nn.Module):
         conv_general_dilated, dtype, param_dtype: as in the backbones.
 
     Raises:
-        ValueError: `width` is no whole number above 0; in a call, there are no maps.
+        ValueError: `width` or `outputs` is no whole number above 0; in a call, there are no maps,
+            or fewer than `outputs`.
     """
 
     width: int = 256
+    outputs: int | None = None
     extra: ModuleDef | None = None
     norm: ModuleDef | None = None
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
@@ -104,12 +107,17 @@ class FPN(nn.Module):
 
     def __post_init__(self) -> None:
         at_least_one("width", self.width)
+        if self.outputs is not None:
+            at_least_one("outputs", self.outputs)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> Maps:
         if not maps:
             raise ValueError("maps=() are none: a pyramid needs at least one")
+        count = len(maps) if self.outputs is None else self.outputs
+        if count > len(maps):
+            raise ValueError(f"outputs={count} of {len(maps)} map(s)")
         conv = partial(
             nn.Conv,
             # Uniform within sqrt(3 / inputs), as torchvision and Detectron begin.
@@ -137,7 +145,7 @@ class FPN(nn.Module):
         for number in reversed(range(len(maps) - 1)):
             height, width = sums[number].shape[1:3]
             sums[number] += nearest(sums[number + 1], height, width)
-        pyramid = tuple(layer(x, 3, f"output{number}") for number, x in enumerate(sums, 1))
+        pyramid = tuple(layer(x, 3, f"output{number}") for number, x in enumerate(sums[:count], 1))
         if self.extra is None:
             return pyramid
         return (*pyramid, *self.extra(width=self.width, conv=conv, name="extra")(maps, pyramid))

@@ -20,6 +20,12 @@ class Family(NamedTuple):
     """Whether the network begins with an input transform (`models.layers.input_transform`)."""
     pixels: bool = False
     """Whether each pixel has logits."""
+    boxes: bool = False
+    """Whether it finds boxes: a detector."""
+    earlier: Callable[[str], str] = str
+    """torchvision's name of a tensor in files of an earlier form -> its name of today."""
+    each: int = 1
+    """How often each class is among the outputs of the last layer: once an anchor."""
 
 
 def resnet(module: str, network: Any) -> str:
@@ -114,6 +120,99 @@ def deeplab(module: str, network: Any) -> str:
     return f"classifier.0.convs.{int(part.removeprefix('branch')) - 1}.{number}"
 
 
+def pyramid(module: str, network: Any) -> str:
+    """What torchvision's detectors on a ResNet with a pyramid begin with: `BackboneWithFPN`.
+
+    A convolution of the pyramid is the first of a sequence, its BatchNorm, if any, the second.
+    """
+    part, _, layer = module.partition("/")
+    if part == "backbone":
+        return f"backbone.body.{resnet(module, network)}"
+    assert part == "fpn", module
+    if layer.startswith("extra/"):
+        return f"backbone.fpn.extra_blocks.p{layer.removeprefix('extra/conv')}"
+    kind, number, sort = groups(r"(lateral|output)(\d+)_(conv|norm)", layer)
+    blocks = {"lateral": "inner_blocks", "output": "layer_blocks"}[kind]
+    return f"backbone.fpn.{blocks}.{int(number) - 1}.{int(sort == 'norm')}"
+
+
+def earlier_pyramid(name: str) -> str:
+    """A pyramid's convolution in a sequence of its own, which it was not before version 0.14."""
+    return re.sub(r"((?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", name)
+
+
+def fasterrcnn(module: str, network: Any) -> str:
+    """`torchvision.models.detection.faster_rcnn`."""
+    part, _, layer = module.partition("/")
+    if part not in ("rpn_head", "roi_head"):
+        return pyramid(module, network)
+    last = {"objectness": "cls_logits", "logits": "cls_score", "deltas": "bbox_pred"}
+    if part == "rpn_head":
+        if layer in last:
+            return f"rpn.head.{last[layer]}"
+        return f"rpn.head.conv.{int(layer.removeprefix('conv')) - 1}.0"
+    if layer in last:
+        return f"roi_heads.box_predictor.{last[layer]}"
+    sort, number = groups(r"(conv|norm|hidden)(\d+)", layer)
+    place = int(number)
+    if not network.convs:
+        return f"roi_heads.box_head.fc{place + 5}"
+    if sort != "hidden":  # a sequence of a convolution and its BatchNorm each
+        return f"roi_heads.box_head.{place - 1}.{int(sort == 'norm')}"
+    # Behind them the flattening, and ReLU behind each dense layer.
+    return f"roi_heads.box_head.{len(network.convs) + 2 * place - 1}"
+
+
+def earlier_fasterrcnn(name: str) -> str:
+    """As `earlier_pyramid`; so was the region proposal network's convolution."""
+    return re.sub(r"(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2", earlier_pyramid(name))
+
+
+def retinanet(module: str, network: Any) -> str:
+    """`torchvision.models.detection.retinanet`: a convolution and its norm are a sequence each."""
+    if not module.startswith("head/"):
+        return pyramid(module, network)
+    return dense_head(module, lambda number, norm: f"{number}.{norm}")
+
+
+def earlier_retinanet(name: str) -> str:
+    """As `earlier_pyramid`; a tower was one sequence, counted with its ReLUs."""
+    tower = re.fullmatch(r"(.*head\.conv)\.(\d+)\.(weight|bias)", name)
+    if tower is None:
+        return earlier_pyramid(name)
+    return f"{tower[1]}.{int(tower[2]) // 2}.0.{tower[3]}"
+
+
+def fcos(module: str, network: Any) -> str:
+    """`torchvision.models.detection.fcos`: towers counted with their ReLUs."""
+    if not module.startswith("head/"):
+        return pyramid(module, network)
+    return dense_head(module, lambda number, norm: str(3 * number + norm))
+
+
+def dense_head(module: str, layer: Callable[[int, int], str]) -> str:
+    """The head of a dense detector.
+
+    Args:
+        module: of ours: "head/class_tower/conv1".
+        layer: number of a convolution in its tower, from 0, and 1 for the norm behind it, 0 for
+            itself -> what torchvision calls it there.
+    """
+    names = {
+        "class_logits": "classification_head.cls_logits",
+        "box_deltas": "regression_head.bbox_reg",
+        "box_distances": "regression_head.bbox_reg",
+        "centreness": "regression_head.bbox_ctrness",
+        "class_tower": "classification_head.conv",
+        "box_tower": "regression_head.conv",
+    }
+    _, part, *inner = module.split("/")
+    if not inner:
+        return f"head.{names[part]}"
+    (number,) = numbers(r"(?:conv|norm)(\d+)", inner[0])
+    return f"head.{names[part]}.{layer(number - 1, int(inner[0].startswith('norm')))}"
+
+
 RESNET = Family(resnet, head="fc")
 ALEXNET = Family(alexnet, head="classifier.6", flattened={"classifier.1": (6, 6)})
 VGG = Family(vgg, head="classifier.6", flattened={"classifier.0": (7, 7)})
@@ -127,6 +226,16 @@ GOOGLENET = Family(
 INCEPTION = Family(inception, head="fc", auxiliary=("AuxLogits.",), transforms=True)
 FCN = Family(fcn, head="classifier.4", auxiliary=("aux_classifier.",), pixels=True)
 DEEPLAB = Family(deeplab, head="classifier.4", auxiliary=("aux_classifier.",), pixels=True)
+FASTERRCNN = Family(
+    fasterrcnn,
+    head="roi_heads.box_predictor.cls_score",
+    flattened={"roi_heads.box_head.fc6": (7, 7), "roi_heads.box_head.5": (7, 7)},
+    boxes=True,
+    earlier=earlier_fasterrcnn,
+)
+LOGITS = "head.classification_head.cls_logits"
+RETINANET = Family(retinanet, head=LOGITS, boxes=True, each=9, earlier=earlier_retinanet)
+FCOS = Family(fcos, head=LOGITS, boxes=True, earlier=earlier_pyramid)
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), RESNET),
     **dict.fromkeys(("resnext50_32x4d", "resnext101_32x8d"), RESNET),
@@ -138,6 +247,9 @@ FAMILIES: dict[str, Family] = {
     "inception_v3": INCEPTION,
     **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), FCN),
     **dict.fromkeys(("deeplabv3_resnet50", "deeplabv3_resnet101"), DEEPLAB),
+    **dict.fromkeys(("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"), FASTERRCNN),
+    **dict.fromkeys(("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"), RETINANET),
+    "fcos_resnet50_fpn": FCOS,
 }
 
 
@@ -149,6 +261,11 @@ def names() -> tuple[str, ...]:
 def for_pixels(tensors: Iterable[str]) -> bool:
     """Whether torchvision's tensors of these names, wrapped or not, are of `fcn` or `deeplab`."""
     return any(re.search(r"(^|\.)(aux_)?classifier\.\d+\.", tensor) for tensor in tensors)
+
+
+def for_boxes(tensors: Iterable[str]) -> bool:
+    """Whether torchvision's tensors of these names, wrapped or not, are of a detector."""
+    return any(re.search(r"(^|\.)backbone\.(body|fpn)\.", tensor) for tensor in tensors)
 
 
 def family_of(name: str) -> Family:
@@ -164,6 +281,11 @@ def family_of(name: str) -> Family:
 
 def numbers(form: str, text: str) -> tuple[int, ...]:
     """What the groups of a pattern match, all of the text matching it."""
+    return tuple(map(int, groups(form, text)))
+
+
+def groups(form: str, text: str) -> tuple[str, ...]:
+    """As `numbers`, in words."""
     match = re.fullmatch(form, text)
     assert match, text
-    return tuple(map(int, match.groups()))
+    return match.groups()

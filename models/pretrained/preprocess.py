@@ -56,9 +56,12 @@ def sizes(name: str, weights: str = "IMAGENET1K_V1") -> Sizes:
         weights: torchvision's name for them.
 
     Raises:
-        ValueError: torchvision has no such network, or no such weights of it.
+        ValueError: torchvision has no such network, or no such weights of it; it is a detector,
+            whose pictures `models.pretrained.detection_picture` makes.
     """
     known = {"IMAGENET1K_V1": Sizes(342, 299) if name == "inception_v3" else Sizes()}
+    if family_of(name).boxes:
+        raise ValueError(f"name={name!r} is a detector: see models.pretrained.detection_picture")
     if family_of(name).pixels:
         known = {"COCO_WITH_VOC_LABELS_V1": Sizes(520, None)}
     if name in TRAINED_ANEW:

@@ -15,7 +15,9 @@ tensors are called, and how their axes lie, is the same everywhere:
 | scale, bias | weight, bias | |
 | mean, var | running_mean, running_var | |
 
-The pictures that published weights expect: `models.pretrained.preprocess`. To train on in the
+The pictures that published weights expect: `models.pretrained.preprocess`, for detectors
+`models.pretrained.detection_picture`; fields that some of them need:
+`models.pretrained.published`. To train on in the
 manner of torchvision, `BatchNorm` needs `unbiased=True`; its momentum 0.9 is torchvision's 0.1.
 """
 
@@ -111,7 +113,7 @@ def from_torchvision(
     """
     family = family_of(name)
     found = {
-        key: np.asarray(value)
+        family.earlier(key): np.asarray(value)
         for key, value in state_dict.items()
         if not (key.endswith(COUNTER) and key.removesuffix(COUNTER) + "running_mean" in state_dict)
     }
@@ -241,8 +243,9 @@ def check(name: str, found: Mapping[str, np.ndarray], wanted: Iterable[Tensor]) 
 def count_classes(found: Mapping[str, np.ndarray], family: Family) -> int:
     """As the head has them; ImageNet's 1000 where it is missing or misshapen, said by `check`.
 
-    It is a dense layer, (classes, c), or a convolution, (classes, c, 1, 1).
+    It is a dense layer, (classes, c), or a convolution, (classes, c, h, w), with `each` class so
+    often as there are anchors.
     """
     head = found.get(f"{family.head}.weight")
     shape = () if head is None else head.shape
-    return shape[0] if len(shape) in (2, 4) and shape[0] > 0 else 1000
+    return shape[0] // family.each if len(shape) in (2, 4) and shape[0] >= family.each else 1000

@@ -1,4 +1,4 @@
-r"""Object detection: YOLO on any set of images with boxes.
+r"""Object detection: YOLO, RetinaNet or FCOS on any set of images with boxes.
 
 python experiments/detect.py                          a small YOLO on digit_scenes, embedded
 python experiments/detect.py --model yolov3_small
@@ -208,9 +208,13 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         norm=FrozenBatchNorm if config.frozen_norm else norm,
         channels=config.channels,
     )
+    try:
+        loss = loss_of(network)
+    except ValueError as error:
+        raise Refused(f"model={config.model!r}: {error}") from error
     task = detection(
         network,
-        loss=loss_of(network),
+        loss=loss,
         num_classes=len(about.classes),
         mean=mean,
         std=std,

@@ -21,7 +21,6 @@ class Variant(NamedTuple):
         background: whether the first of its logits' classes is the background, in a detector.
         least_batch: images that it needs at once in training: 2 where a head pools the whole image,
             and normalises one value a channel of each.
-        background: of a detector, whether the background is one of the classes that it counts.
     """
 
     make: Callable[..., nn.Module]
@@ -31,4 +30,3 @@ class Variant(NamedTuple):
     narrowed: Callable[[tuple[int, ...]], dict[str, Any]] | None = None
     background: bool = False
     least_batch: int = 1
-    background: bool = False

@@ -3,7 +3,7 @@
     python experiments/evaluate.py RUN                        its test split, as it was judged
     python experiments/evaluate.py RUN --split validation
     python experiments/evaluate.py RUN --data folder:OTHER    or where the data of RUN have moved to
-    python experiments/evaluate.py RUN --coco-json found.json what a detector found, for COCO's tools
+    python experiments/evaluate.py RUN --coco-json found.json     for COCO's tools
 
 Classes are matched by name. The page, `summary.json` and `predictions.csv` go to
 RUN/evaluations/<data>-<split>/; what the run has left stays as it is.

@@ -41,7 +41,7 @@ def boxes(rows: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def solid(kept: np.ndarray) -> np.ndarray:
     """(n, 4) -> (n,) bool: the boxes of some area. Others are no objects: a source drops them."""
-    return (kept[:, 2:] > kept[:, :2]).all(1)
+    return np.all(kept[:, 2:] > kept[:, :2], axis=1)
 
 
 def leaving(rows: np.ndarray, height: int, width: int) -> int:

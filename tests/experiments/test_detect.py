@@ -1,0 +1,179 @@
+"""The experiment on detection, trained for some steps on files that the tests make."""
+
+import dataclasses
+import json
+
+import image_files
+import jax
+import numpy as np
+import pytest
+
+import models
+from experiments import detect
+from experiments.detect import Config, build, recipe
+from models.layers.norm import FrozenBatchNorm
+from train.data.source import About
+from train.data.voc import CLASSES
+from train.experiment import refuse_idle
+from train.opened import opened
+from train.refusal import Refused
+from train.tasks.detection.losses import LOSSES
+
+ABOUT = About(
+    "pets",
+    "train",
+    ("cat", "dog"),
+    mirror=True,
+    shape=(32, 32, 3),
+    mean=(100.0, 110.0, 120.0),
+    std=(50.0, 50.0, 60.0),
+)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A VOC folder of pictures of two sizes: with two objects, with one, and with none."""
+    cat, dog = ("cat", (3, 4, 14, 15), False), ("dog", (9, 9, 20, 24), True)
+    for split, names in {"train": "abcdef", "val": "ghij"}.items():
+        for i, name in enumerate(names):
+            some = [(cat, dog), (cat,), ()][i % 3]
+            size = (24, 36) if i % 2 else (30, 20)
+            image_files.voc(tmp_path / "VOC2012", [name], some, size=size, split=split)
+        listed = tmp_path / "VOC2012" / "ImageSets" / "Main" / f"{split}.txt"
+        listed.write_text("\n".join(names))
+    return tmp_path / "VOC2012"
+
+
+def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
+    fields = {"size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 2, "capacity": 2}
+    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 1, "optimizer": "adamw"}
+    path = tmp_path / "run"
+    config = Config(data=f"voc:{pictures}", model="yolov3_small", workdir=path, **fields)
+    summary = detect.main(config)
+    assert summary.scalars["count"] == 4
+    assert 0 <= summary.scalars["map50"] <= 1
+    # Of the objects that count: the difficult one is none.
+    assert sum(curve.positives for curve in summary.tables["curves"]) == 3
+    kept = summary.tables["detections"]
+    assert [one["size"].tolist() for one in kept] == [[30, 20], [24, 36]] * 2
+    for one in kept:
+        height, width = one["size"]
+        assert (one["boxes"] >= 0).all()
+        assert (one["boxes"] <= [width, height, width, height]).all()
+    found = json.loads((path / "summary.json").read_text())
+    assert found["test/map50"] == pytest.approx(summary.scalars["map50"])
+    assert all(name in (path / "report.html").read_text() for name in CLASSES)
+    header, *rows = (path / "predictions.csv").read_text().splitlines()
+    assert header.endswith("class,score,x0,y0,x1,y1")
+    assert len(rows) == sum(len(one["scores"]) for one in kept)
+    # What trained reads the run's directory alone.
+    (again,) = opened(path).predict([np.zeros((30, 20, 3), np.uint8)])
+    assert again.size == (30, 20)
+    assert again.boxes.shape == (len(again.scores), 4)
+
+
+@pytest.mark.parametrize("data", ["digit_scenes", "voc:PATH"])
+@pytest.mark.parametrize("model", models.names("detection"))
+def test_every_model_has_a_recipe_and_a_loss_or_is_refused(model, data):
+    config = dataclasses.replace(
+        recipe(data, model), steps=10, epochs=None, batch_size=4, warmup_steps=1
+    )
+    about = dataclasses.replace(ABOUT, shape=None) if config.size else ABOUT
+    network = models.create(
+        model, num_classes=len(ABOUT.classes) + models.variant(model).background
+    )
+    if type(network) not in LOSSES:
+        with pytest.raises(Refused, match=f"model='{model}': there is no loss"):
+            build(config, about)
+        return
+    parts = build(config, about)
+    assert parts.rank == "map50"
+    assert parts.network.num_classes == network.num_classes
+
+
+def test_sizes_of_training_each_have_their_turn():
+    about = dataclasses.replace(ABOUT, shape=None)
+    config = Config(data="voc:PATH", sizes=(32, 64), steps=4, batch_size=2, warmup_steps=1)
+    config = dataclasses.replace(config, **config.settled(about, 8, 1))
+    assert config.size == 64
+    training, testing = build(config, about).host
+    assert {training.shape(step) for step in range(20)} == {(32, 32), (64, 64)}
+    assert len({training.shape(step) for step in range(10)}) == 1
+    assert testing.shapes == ((64, 64),)
+
+
+def test_pictures_of_many_shapes_come_to_a_size():
+    about = dataclasses.replace(ABOUT, shape=None)
+    assert recipe("voc:PATH").settled(about, 100, 1)["size"] == detect.SIZE
+    assert "size" not in recipe("voc:PATH").settled(ABOUT, 100, 1)
+
+
+def test_a_slower_backbone_and_steps():
+    config = Config(steps=8, batch_size=2, warmup_steps=0, optimizer="sgd", schedule="steps")
+    slow = dataclasses.replace(config, backbone_rate=0.5)
+    params = {"backbone": {"kernel": np.ones((1, 1))}, "head": {"kernel": np.ones((1, 1))}}
+    moved = {}
+    for name, each in {"all": config, "slow": slow}.items():
+        parts = build(each, ABOUT)
+        optimizer = parts.optimizer(parts.hyper)
+        state, lengths = optimizer.init(params), []
+        gradients = jax.tree.map(np.ones_like, params)
+        for _ in range(8):
+            updates, state = optimizer.update(gradients, state, params)
+            lengths.append({k: float(v["kernel"][0, 0]) for k, v in updates.items()})
+        moved[name] = lengths
+    assert moved["slow"][0]["backbone"] == pytest.approx(moved["all"][0]["backbone"] / 2)
+    assert moved["slow"][0]["head"] == moved["all"][0]["head"]
+    assert moved["all"][6]["head"] > moved["all"][5]["head"]  # a tenth, although momentum grows
+
+
+def test_frozen_norms_are_built():
+    parts = build(Config(steps=4, batch_size=2, warmup_steps=0, frozen_norm=True), ABOUT)
+    assert parts.network.norm is FrozenBatchNorm
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model": "resnet18"}, "experiments/classify.py trains it"),
+        ({"model": "yolo"}, "model='yolo'"),
+        ({"zoom": 0.5}, "zoom=0.5"),
+        ({"sizes": (32, 32)}, "sizes="),
+        ({"capacity": 0}, "capacity=0"),
+        ({"optimizer": "adam"}, "optimizer='adam'"),
+        ({"schedule": "line"}, "schedule='line'"),
+    ],
+)
+def test_refusals(fields, said):
+    with pytest.raises(Refused, match=said.replace("(", "\\(")):
+        Config(**fields)
+
+
+def test_what_has_no_effect_is_refused():
+    config = dataclasses.replace(recipe(), momentum=0.5)
+    with pytest.raises(Refused, match=r"momentum=0\.5 has no effect: muon has its own"):
+        refuse_idle(detect, config, ABOUT)
+
+
+def test_data_without_classes_are_refused():
+    with pytest.raises(Refused, match="names no classes"):
+        build(Config(), dataclasses.replace(ABOUT, classes=()))
+
+
+def test_boxes_move_with_the_image():
+    config = Config(move=0.25, zoom=1.5, colour=0.0, dark_ground=False, mirror="yes")
+    transform = build(config, ABOUT).transform
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    image[0, 10:20, 12:24] = 255
+    batch = {
+        "image": image,
+        "boxes": np.array([[[12, 10, 24, 20]]], np.float32),
+        "box_valid": np.ones((1, 1), bool),
+        "box_label": np.zeros((1, 1), np.int32),
+        "matrix": np.eye(3, dtype=np.float32)[None],
+    }
+    for seed in range(3):
+        out = transform(jax.random.key(seed), batch)
+        y, x = np.nonzero(np.asarray(out["image"])[0, ..., 0] > 180)
+        x0, y0, x1, y1 = np.asarray(out["boxes"])[0, 0]
+        assert np.abs([x0 - x.min(), y0 - y.min(), x1 - x.max() - 1, y1 - y.max() - 1]).max() < 1.5

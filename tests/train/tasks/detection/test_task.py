@@ -322,3 +322,14 @@ def test_cocos_file_of_results(tmp_path):
         write_coco_json(tmp_path / "found.json", summary, scenes())
     with pytest.raises(Refused, match=r"found\.json': what the run predicts are no detections"):
         write_coco_json(tmp_path / "found.json", Summary({}, {}), source)
+
+
+def test_a_set_of_one_class():
+    of = detection(Whole(), loss=loss, num_classes=1, mean=[0.0], std=[1.0])
+    there = {"boxes": np.float32([[0, 0, 6, 4]]), "box_label": np.int32([0])}
+    one = record(
+        matrix=IDENTITY, labels=np.zeros(5, np.int32), boxes=np.float32([[0, 0, 6, 4]] * 5)
+    )
+    _, kept = of.score(one, there)
+    scalars = of.summarise({"count": 1}, [kept]).scalars
+    assert scalars["map50"] == scalars["ap"] == 1

@@ -54,6 +54,8 @@ QUANTITIES: dict[str, Quantity] = {
         miou="mean IoU",
         iou="IoU",
         map="mAP",
+        map50="mAP at IoU 0.5",
+        map50_11="mAP at IoU 0.5, 11 points",
         ap="AP",
         ap50="AP50",
         ap75="AP75",
@@ -61,6 +63,9 @@ QUANTITIES: dict[str, Quantity] = {
         ap_medium="AP, medium",
         ap_large="AP, large",
         ar="AR",
+        ar1="AR, 1 detection",
+        ar10="AR, 10 detections",
+        ar100="AR, 100 detections",
     ),
     **_rows(30, "", -1, mase="MASE", rmse=("RMSE", "RMSE"), mae=("MAE", "MAE"), mse="MSE"),
     **_rows(40, "", 1, r2="R²"),
@@ -84,6 +89,7 @@ QUANTITIES: dict[str, Quantity] = {
     **_rows(210, RATE, 1, examples_per_second=("examples / s", "ex/s")),
     **_rows(900, COUNT, 0, count="examples"),
     **_rows(901, COUNT, -1, unreadable="unreadable"),
+    **_rows(902, COUNT, 0, at_cap="images with as many detections as there may be"),
 }
 
 

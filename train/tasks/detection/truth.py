@@ -1,4 +1,4 @@
-"""Truth: of a batch's boxes, which are objects to be learnt, and which are neither object nor not."""
+"""Truth: which of a batch's boxes are objects to be learnt, and which count for nothing."""
 
 from typing import NamedTuple
 

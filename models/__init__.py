@@ -16,7 +16,16 @@ import flax.linen as nn
 
 from models.classification import alexnet, googlenet, inception, lenet, mlp, plain, resnet, vgg
 from models.classification.classifier import classifier
-from models.detection import fast_rcnn, faster_rcnn, region_network
+from models.detection import (
+    fast_rcnn,
+    faster_rcnn,
+    fcos,
+    region_network,
+    retinanet,
+    yolo_v1,
+    yolo_v3,
+    yolox,
+)
 from models.segmentation import deeplab, fcn, unet
 from models.variant import Variant
 
@@ -104,6 +113,20 @@ DETECTORS = {
     "fasterrcnn_resnet50_fpn_v2": with_background(
         faster_rcnn.fasterrcnn_resnet50_fpn_v2, classifier="resnet50"
     ),
+    "retinanet_resnet18_fpn": Variant(retinanet.retinanet_resnet18_fpn, classifier="resnet18"),
+    "retinanet_resnet50_fpn": Variant(retinanet.retinanet_resnet50_fpn, classifier="resnet50"),
+    "retinanet_resnet50_fpn_v2": Variant(
+        retinanet.retinanet_resnet50_fpn_v2, classifier="resnet50"
+    ),
+    "fcos_resnet18_fpn": Variant(fcos.fcos_resnet18_fpn, classifier="resnet18"),
+    "fcos_resnet50_fpn": Variant(fcos.fcos_resnet50_fpn, classifier="resnet50"),
+    "yolov1": Variant(yolo_v1.yolov1),
+    "yolov1_small": Variant(yolo_v1.yolov1_small),
+    "yolov3": Variant(yolo_v3.yolov3),
+    "yolov3_tiny": Variant(yolo_v3.yolov3_tiny),
+    "yolov3_small": Variant(yolo_v3.yolov3_small),
+    "yolox_darknet53": Variant(yolox.yolox_darknet53),
+    "yolox_small": Variant(yolox.yolox_small),
 }
 TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS, "detection": DETECTORS}
 NETWORKS = {name: row for table in TASKS.values() for name, row in table.items()}

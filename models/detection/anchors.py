@@ -11,6 +11,8 @@ import numpy as np
 
 Size = tuple[int, int]
 """Height and width."""
+PADDED = 32
+"""torchvision's detectors pad the sides of images to multiples of that."""
 
 
 def grid_anchors(
@@ -45,6 +47,34 @@ def grid_anchors(
         corners = centres(size, strides(image, size), offset=0)
         moved = np.tile(corners, 2)[:, None] + base_anchors(scales, shapes)
         levels.append(moved.reshape(-1, 4))
+    return tuple(levels)
+
+
+def anchors_of(
+    image: Size,
+    maps: Sequence[Size],
+    strides: Sequence[int],
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+) -> tuple[np.ndarray, ...]:
+    """`grid_anchors` of a pyramid on an image that need not be padded as torchvision's are.
+
+    Places are a level's stride apart, but on a level that halves an odd number of them: there
+    torchvision, whose images come padded to multiples of 32, has floor(side / places). Sides of
+    other images count as if they were padded.
+
+    Args:
+        image: its height and width, padding included.
+        maps: of each level.
+        strides: of each level.
+        sizes: of each level, as in `grid_anchors`.
+        ratios: height by width, of each size.
+    """
+    height, width = (-(-side // PADDED) * PADDED for side in image)
+    levels: list[np.ndarray] = []
+    for (rows, columns), stride, own in zip(maps, strides, sizes, strict=True):
+        whole = rows * min(stride, height // rows), columns * min(stride, width // columns)
+        levels += grid_anchors(whole, [(rows, columns)], [own], [ratios])
     return tuple(levels)
 
 

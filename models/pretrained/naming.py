@@ -24,6 +24,8 @@ class Family(NamedTuple):
     """Whether it finds boxes: a detector."""
     earlier: Callable[[str], str] = str
     """torchvision's name of a tensor in files of an earlier form -> its name of today."""
+    each: int = 1
+    """How often each class is among the outputs of the last layer: once an anchor."""
 
 
 def resnet(module: str, network: Any) -> str:
@@ -166,6 +168,51 @@ def earlier_fasterrcnn(name: str) -> str:
     return re.sub(r"(rpn\.head\.conv)\.(weight|bias)$", r"\1.0.0.\2", earlier_pyramid(name))
 
 
+def retinanet(module: str, network: Any) -> str:
+    """`torchvision.models.detection.retinanet`: a convolution and its norm are a sequence each."""
+    if not module.startswith("head/"):
+        return pyramid(module, network)
+    return dense_head(module, lambda number, norm: f"{number}.{norm}")
+
+
+def earlier_retinanet(name: str) -> str:
+    """As `earlier_pyramid`; a tower was one sequence, counted with its ReLUs."""
+    tower = re.fullmatch(r"(.*head\.conv)\.(\d+)\.(weight|bias)", name)
+    if tower is None:
+        return earlier_pyramid(name)
+    return f"{tower[1]}.{int(tower[2]) // 2}.0.{tower[3]}"
+
+
+def fcos(module: str, network: Any) -> str:
+    """`torchvision.models.detection.fcos`: towers counted with their ReLUs."""
+    if not module.startswith("head/"):
+        return pyramid(module, network)
+    return dense_head(module, lambda number, norm: str(3 * number + norm))
+
+
+def dense_head(module: str, layer: Callable[[int, int], str]) -> str:
+    """The head of a dense detector.
+
+    Args:
+        module: of ours: "head/class_tower/conv1".
+        layer: number of a convolution in its tower, from 0, and 1 for the norm behind it, 0 for
+            itself -> what torchvision calls it there.
+    """
+    names = {
+        "class_logits": "classification_head.cls_logits",
+        "box_deltas": "regression_head.bbox_reg",
+        "box_distances": "regression_head.bbox_reg",
+        "centreness": "regression_head.bbox_ctrness",
+        "class_tower": "classification_head.conv",
+        "box_tower": "regression_head.conv",
+    }
+    _, part, *inner = module.split("/")
+    if not inner:
+        return f"head.{names[part]}"
+    (number,) = numbers(r"(?:conv|norm)(\d+)", inner[0])
+    return f"head.{names[part]}.{layer(number - 1, int(inner[0].startswith('norm')))}"
+
+
 RESNET = Family(resnet, head="fc")
 ALEXNET = Family(alexnet, head="classifier.6", flattened={"classifier.1": (6, 6)})
 VGG = Family(vgg, head="classifier.6", flattened={"classifier.0": (7, 7)})
@@ -186,6 +233,9 @@ FASTERRCNN = Family(
     boxes=True,
     earlier=earlier_fasterrcnn,
 )
+LOGITS = "head.classification_head.cls_logits"
+RETINANET = Family(retinanet, head=LOGITS, boxes=True, each=9, earlier=earlier_retinanet)
+FCOS = Family(fcos, head=LOGITS, boxes=True, earlier=earlier_pyramid)
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), RESNET),
     **dict.fromkeys(("resnext50_32x4d", "resnext101_32x8d"), RESNET),
@@ -198,6 +248,8 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), FCN),
     **dict.fromkeys(("deeplabv3_resnet50", "deeplabv3_resnet101"), DEEPLAB),
     **dict.fromkeys(("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"), FASTERRCNN),
+    **dict.fromkeys(("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"), RETINANET),
+    "fcos_resnet50_fpn": FCOS,
 }
 
 

@@ -243,8 +243,9 @@ def check(name: str, found: Mapping[str, np.ndarray], wanted: Iterable[Tensor]) 
 def count_classes(found: Mapping[str, np.ndarray], family: Family) -> int:
     """As the head has them; ImageNet's 1000 where it is missing or misshapen, said by `check`.
 
-    It is a dense layer, (classes, c), or a convolution, (classes, c, 1, 1).
+    It is a dense layer, (classes, c), or a convolution, (classes, c, h, w), with `each` class so
+    often as there are anchors.
     """
     head = found.get(f"{family.head}.weight")
     shape = () if head is None else head.shape
-    return shape[0] if len(shape) in (2, 4) and shape[0] > 0 else 1000
+    return shape[0] // family.each if len(shape) in (2, 4) and shape[0] >= family.each else 1000

@@ -78,6 +78,16 @@ SEGMENTERS = {
     "deeplabv3plus_resnet50": RESNET50 + aspp(2048) + PLUS,
     "deeplabv3plus_resnet101": RESNET101 + aspp(2048) + PLUS,
 }
+# The side of an image, the classes and the parameters.
+DETECTORS = {
+    "yolov1": (448, 20, 271_703_550),
+    "yolov1_small": (96, 10, 5_747_184),
+    "yolov3": (64, 80, 61_949_149),
+    "yolov3_tiny": (64, 80, 8_852_366),
+    "yolov3_small": (64, 10, 376_285),
+    "yolox_darknet53": (64, 80, 63_724_767),
+    "yolox_small": (64, 10, 449_663),
+}
 WITHOUT_AUX = {
     "fcn_resnet50": 32_957_013,
     "fcn_resnet101": 51_949_141,
@@ -90,7 +100,8 @@ def test_every_variant_has_a_row_here():
     known = CIFAR.keys() | IMAGENET.keys() | GREY.keys()
     assert set(models.names("classification")) == known
     assert set(models.names("segmentation")) == SEGMENTERS.keys() | {"unet_2015"}
-    assert models.names() == models.names("classification") + models.names("segmentation")
+    assert set(models.names("detection")) == DETECTORS.keys()
+    assert models.names() == sum(map(models.names, models.TASKS), ())
     with pytest.raises(KeyError):
         models.names("cooking")
 
@@ -101,6 +112,7 @@ ROWS = [
     *((name, 10, (side, side, 1), parameters) for name, (side, parameters) in GREY.items()),
     *((name, 21, (64, 64, 3), parameters) for name, parameters in SEGMENTERS.items()),
     ("unet_2015", 2, (572, 572, 1), 31_030_658),
+    *((name, k, (side, side, 3), parameters) for name, (side, k, parameters) in DETECTORS.items()),
 ]
 
 

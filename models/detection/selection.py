@@ -1,0 +1,52 @@
+"""From scores of every class of every box to the detections of an image."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from models.detection.boxes import clip, large_enough
+from models.detection.detections import Detections, best
+
+LEAST = 0.01
+"""Pixels: a box with a shorter side is none, as torchvision's."""
+
+
+def select(
+    boxes: jax.Array,
+    scores: jax.Array,
+    extent: jax.Array,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    candidates: int,
+    limit: int,
+) -> Detections:
+    """The best pairs of a box and a class, after non-maximum suppression within each class.
+
+    Args:
+        boxes: (B, N, 4) x0 y0 x1 y1.
+        scores: (B, N, C) of each class.
+        extent: (B, 4): boxes are clipped to it, and what is then thinner than `LEAST` is dropped.
+        score_threshold: scores are above it.
+        nms_threshold: largest IoU of two detections of a class.
+        candidates: most pairs of an image that suppression sees: those of the highest scores.
+        limit: most detections of an image.
+
+    Raises:
+        ValueError: `candidates` is below 1; or as `best`.
+    """
+    if candidates < 1:
+        raise ValueError(f"candidates={candidates} must be at least 1")
+    batch, _, classes = scores.shape
+    boxes = clip(boxes, extent)
+    scores = jnp.where(large_enough(boxes, LEAST)[..., None], scores, -jnp.inf)
+    flat = scores.reshape(batch, -1)
+    top, at = lax.top_k(flat, min(candidates, flat.shape[1]))
+    return best(
+        jnp.take_along_axis(boxes, (at // classes)[..., None], axis=1),
+        top,
+        at % classes,
+        top > score_threshold,
+        threshold=nms_threshold,
+        limit=limit,
+    )

@@ -1,7 +1,7 @@
-r"""Object detection: YOLO, RetinaNet or FCOS on any set of images with boxes.
+r"""Object detection: YOLO, Faster R-CNN, RetinaNet or FCOS on any set of images with boxes.
 
 python experiments/detect.py                          a small YOLO on digit_scenes, embedded
-python experiments/detect.py --model yolov3_small
+python experiments/detect.py --model fasterrcnn_resnet18_fpn
 python experiments/detect.py --model yolov3_tiny --data voc:PATH --size 416
 python experiments/detect.py --model yolox_darknet53 --data coco:PATH --sizes 352,416,480
 python experiments/detect.py --workdir DIR            goes on with the run in DIR

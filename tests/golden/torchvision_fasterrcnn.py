@@ -260,7 +260,10 @@ def parts():
             logits.flatten(0, 1), box_deltas.flatten(0, 1).flatten(1), [*regions], EXTENTS
         )
     detections = joined(
-        [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)]
+        [
+            dict(zip(("boxes", "scores", "labels"), one, strict=True))
+            for one in zip(*found, strict=True)
+        ]
     )
     print(detections["counts"], margin)
     assert np.min(margin) > 2e-6
@@ -307,7 +310,9 @@ def drawn_regions(count):
 
 def write(name, arrays):
     small = {"f": np.float32, "i": np.int32}
-    arrays = {key: value.astype(small.get(value.dtype.kind, value.dtype)) for key, value in arrays.items()}
+    arrays = {
+        key: value.astype(small.get(value.dtype.kind, value.dtype)) for key, value in arrays.items()
+    }
     file = pathlib.Path(__file__).with_name(f"torchvision_{name}.npz")
     np.savez_compressed(file, **arrays)
     print(file.name, file.stat().st_size)

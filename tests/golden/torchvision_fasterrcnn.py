@@ -79,7 +79,7 @@ def load(network, state):
 
 
 def margins(boxes, scores, labels, nms, threshold):
-    """How far apart scores, a score and its threshold, and an IoU and its threshold are at least."""
+    """How far apart at least scores, a score and its threshold, an IoU and its threshold are."""
     order = scores.sort(descending=True).values
     gap = (order[:-1] - order[1:]).min().item() if len(order) > 1 else 1.0
     iou = torchvision.ops.box_iou(boxes, boxes)
@@ -159,7 +159,8 @@ def network_golden(name):
     print(name, detections["counts"], arrays["proposals/counts"])
     print(*margin, sep="\n")
     print(np.round(detections["scores"], 3).tolist())
-    assert min(edges) > 1e-3 and np.min(margin) > 2e-5
+    assert min(edges) > 1e-3
+    assert np.min(margin) > 2e-5
     arrays |= detections
     if name == "fasterrcnn_resnet50_fpn":
         arrays |= epsilons(name, state)
@@ -260,7 +261,10 @@ def parts():
             logits.flatten(0, 1), box_deltas.flatten(0, 1).flatten(1), [*regions], EXTENTS
         )
     detections = joined(
-        [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)]
+        [
+            dict(zip(("boxes", "scores", "labels"), one, strict=True))
+            for one in zip(*found, strict=True)
+        ]
     )
     print(detections["counts"], margin)
     assert np.min(margin) > 2e-6
@@ -307,7 +311,9 @@ def drawn_regions(count):
 
 def write(name, arrays):
     small = {"f": np.float32, "i": np.int32}
-    arrays = {key: value.astype(small.get(value.dtype.kind, value.dtype)) for key, value in arrays.items()}
+    arrays = {
+        key: value.astype(small.get(value.dtype.kind, value.dtype)) for key, value in arrays.items()
+    }
     file = pathlib.Path(__file__).with_name(f"torchvision_{name}.npz")
     np.savez_compressed(file, **arrays)
     print(file.name, file.stat().st_size)

@@ -67,9 +67,7 @@ def test_every_part_is_torchvisions(golden, inputs, name):
     close(inputs, "box_deltas", boxes.deltas, expected)
     assert proposals.valid.sum(1).tolist() == expected["proposals/counts"].tolist()
     valid = np.asarray(proposals.valid)
-    np.testing.assert_allclose(
-        np.asarray(proposals.boxes)[valid], expected["proposals"], atol=2e-3
-    )
+    np.testing.assert_allclose(np.asarray(proposals.boxes)[valid], expected["proposals"], atol=2e-3)
     valid = np.asarray(found.valid)
     assert valid.sum(1).tolist() == expected["counts"].tolist()
     assert (np.asarray(found.labels)[valid] + 1).tolist() == expected["labels"].tolist()

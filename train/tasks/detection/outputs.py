@@ -16,7 +16,9 @@ def outputs_of(network: nn.Module, variables: dict, image: jax.Array, key: jax.A
 
 
 def taken(values: jax.Array, rows: jax.Array) -> jax.Array:
-    """Of each example the rows: (B, N, …), (B, A) -> (B, A, …)."""
+    """Of each example the rows: (B, N, …), (B, A) -> (B, A, …); 0 where N is 0."""
+    if not values.shape[1]:
+        return jnp.zeros((*rows.shape, *values.shape[2:]), values.dtype)
     return jax.vmap(lambda v, i: v[i])(values, rows)
 
 

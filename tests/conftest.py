@@ -1,10 +1,15 @@
-"""What every test runs under: four CPU devices, rank promotion raises, warnings are errors."""
+"""What every test runs under: four CPU devices, rank promotion raises, warnings are errors.
 
+And what many are held against: what torchvision computed.
+"""
+
+import importlib.util
 import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "jax"
+GOLDEN = ROOT / "tests" / "golden"
 # Before JAX is imported, and inherited by every process that a test starts.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
@@ -14,6 +19,7 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("SVERTKA_CACHE", str(ROOT / ".cache" / "svertka"))
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -31,3 +37,23 @@ def x64():
     """float64 inside one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def inputs():
+    """The module tests/golden/torchvision_inputs.py."""
+    spec = importlib.util.spec_from_file_location("inputs", GOLDEN / "torchvision_inputs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Reads a golden file: what was computed by torchvision."""
+
+    def read(name):
+        with np.load(GOLDEN / f"torchvision_{name}.npz") as file:
+            return {key: file[key] for key in file.files}
+
+    return read

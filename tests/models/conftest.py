@@ -1,13 +1,9 @@
-"""What layers and networks are held against: convolution's definition, torchvision's results."""
+"""The definition of convolution, which layers and networks are held against."""
 
-import importlib.util
 import itertools
-import pathlib
 
 import numpy as np
 import pytest
-
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 def convolve(x, kernel, stride, pads, dilation, groups, mode="constant"):
@@ -37,23 +33,3 @@ def convolve(x, kernel, stride, pads, dilation, groups, mode="constant"):
 @pytest.fixture(scope="session")
 def definition():
     return convolve
-
-
-@pytest.fixture(scope="session")
-def inputs():
-    """The module tests/golden/torchvision_inputs.py."""
-    spec = importlib.util.spec_from_file_location("inputs", GOLDEN / "torchvision_inputs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """Reads a golden file: what was computed by torchvision."""
-
-    def read(name):
-        with np.load(GOLDEN / f"torchvision_{name}.npz") as file:
-            return {key: file[key] for key in file.files}
-
-    return read

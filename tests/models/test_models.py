@@ -87,6 +87,11 @@ DETECTORS = {
     "yolov3_small": (64, 10, 376_285),
     "yolox_darknet53": (64, 80, 63_724_767),
     "yolox_small": (64, 10, 449_663),
+    "retinanet_resnet18_fpn": (64, 91, 21_048_471),
+    "retinanet_resnet50_fpn": (64, 91, 34_068_119),
+    "retinanet_resnet50_fpn_v2": (64, 91, 38_198_935),
+    "fcos_resnet18_fpn": (64, 91, 19_303_072),
+    "fcos_resnet50_fpn": (64, 91, 32_322_720),
 }
 WITHOUT_AUX = {
     "fcn_resnet50": 32_957_013,

@@ -3,6 +3,7 @@
     python experiments/evaluate.py RUN                        its test split, as it was judged
     python experiments/evaluate.py RUN --split validation
     python experiments/evaluate.py RUN --data folder:OTHER    or where the data of RUN have moved to
+    python experiments/evaluate.py RUN --coco-json found.json     for COCO's tools
 
 Classes are matched by name. The page, `summary.json` and `predictions.csv` go to
 RUN/evaluations/<data>-<split>/; what the run has left stays as it is.
@@ -28,14 +29,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from train import cli, workdir
 from train.assess import finite
 from train.cli import at_home
-from train.data.source import notes
+from train.data.source import Source, notes
 from train.experiment import positive
 from train.legible import legible
 from train.opened import opened
 from train.refusal import Refused
 from train.remeasure import measure, remeasured
+from train.report.coco_json import refuse_no_coco, write_coco_json
 from train.report.page import write_report
 from train.report.predictions import write_predictions
+from train.results import folder
 from train.stop import Interrupted, Stop, Stopped
 from train.tasks.task import Summary
 from train.terminal import Terminal
@@ -53,6 +56,8 @@ class Config:
         split: of the set. The validation split is the run's own cut where the set has none.
         step: whose checkpoint; by default the one that the run's test split was judged by.
         out: where the page and the summary go; by default below the run.
+        coco_json: a file for what a detector found in a set in COCO's format, as COCO's tools read
+            it, with the ids of the set's images and categories.
         devices: how many to use; as many as the run by default.
         backend: who computes convolutions and batch normalisation; the run's own by default.
     """
@@ -62,6 +67,7 @@ class Config:
     split: Literal["test", "validation", "train"] = "test"
     step: int | None = None
     out: Path | None = None
+    coco_json: Path | None = None
     devices: int | None = None
     backend: Literal["", "auto", "onednn", "jax", "xla"] = ""
 
@@ -90,6 +96,23 @@ def place(config: Config, data: str, step: int) -> Path:
     return found
 
 
+def refuse_no_detections(source: Source, path: Path) -> None:
+    """Refuse COCO's file before anything is measured.
+
+    Raises:
+        Refused: the run is no detector's, the set's images have no ids, or the file's folder can't
+            be made.
+    """
+    try:
+        annotated: tuple[str, ...] = tuple(source.truth(0))
+    except Refused:  # an example that can't be read
+        annotated = ("boxes",)
+    if "boxes" not in annotated:
+        raise Refused(f"coco_json={str(path)!r}: what the run predicts are no detections")
+    refuse_no_coco(source)
+    folder(at_home(path).parent, "coco_json")
+
+
 def main(config: Config) -> Summary:
     """Measure, and leave a page and a summary.
 
@@ -103,6 +126,8 @@ def main(config: Config) -> Summary:
     terminal.say(f"{run.config.model} on {run.config.data}, step {run.step}: {path}")
     what = remeasured(run, config.data, config.split)
     recipe, source = what.recipe, what.source
+    if config.coco_json is not None:
+        refuse_no_detections(source, config.coco_json)
     part = f"The {config.split} split" if source.about.split != "whole" else "All examples"
     lead = f"{part} of {recipe.data}, by the weights of step {run.step}."
     began = ((workdir.read(path, workdir.PROVENANCE) or {}).get("data") or {}).get(config.split)
@@ -142,6 +167,8 @@ def main(config: Config) -> Summary:
     }
     workdir.write(out / workdir.SUMMARY, found)
     write_predictions(out, summary, source)
+    if config.coco_json is not None:
+        write_coco_json(at_home(config.coco_json), summary, source)
     page = write_report(
         path,
         f"{recipe.model} on {recipe.data}",
@@ -155,6 +182,8 @@ def main(config: Config) -> Summary:
     )
     terminal.evaluation(run.step, config.split, summary.scalars)
     terminal.say(f"  {page}")
+    if config.coco_json is not None:
+        terminal.say(f"  {at_home(config.coco_json)}")
     return summary
 
 

@@ -1,11 +1,12 @@
-"""What trained networks say of pictures: classes with their scores, or masks over the pictures.
+"""What trained networks say of pictures: classes with scores, masks, or boxes around objects.
 
     python experiments/predict.py RUN photo.jpg photos/ "more/*.png"
     python experiments/predict.py RUN photos/ --out predictions.csv --top 1
     python experiments/predict.py RUN photos/ --pictures painted/ --masks masks/
     python experiments/predict.py RUN RUN RUN photos/                     their average
 
-RUN is the directory of a run, or one with a run for each of several seeds, which are averaged.
+RUN is the directory of a run, or one with a run for each of several seeds, which are averaged;
+detections are those of one run.
 Every picture is brought to what the run's evaluation saw. A file that can't be read is named, the
 others are told, and the exit code is then 1.
 """
@@ -51,10 +52,11 @@ class Config:
 
     Attributes:
         paths: one or more runs, then pictures, folders with all that is below them, or patterns.
-        out: a file with a line a picture, .csv or .jsonl.
-        pictures: a folder for PNGs: the mask over the picture, or the picture with its class.
+        out: a file with a line a picture, .csv or .jsonl; of a detector, a line a detection in CSV.
+        pictures: a folder for PNGs: the mask or the boxes over the picture, or the picture with its
+            class.
         masks: a folder for masks alone, PNGs of the picture's size with the classes in a palette.
-        top: classes that a line on the terminal names.
+        top: classes, or detections, that a line on the terminal names.
         batch_size: pictures at a time; 0 takes as many as the run did.
         backend: who computes convolutions and batch normalisation, see `models.backends`.
     """
@@ -144,7 +146,7 @@ def main(config: Config) -> None:
     files, others = find(inputs, apart)
     runs = [opened(path, backend=config.backend) for path in paths]
     refuse_different(runs)
-    kind, about = kind_of(runs[0]), runs[0].about
+    kind, about = kind_of(*runs), runs[0].about
     pngs, most = outputs(config, files, kind), min(run.config.max_pixels for run in runs)
     console = Console()
     # Its bar must not stand among what is piped on.
@@ -169,7 +171,10 @@ def main(config: Config) -> None:
                 continue
             say(f"{legible(str(file))}  {legible(kind.words(found, about, config.top))}")
             if lines is not None:
-                lines.add({"file": str(file), **kind.row(found, about)})
+                split = kind.cells if lines.csv else None
+                rows = [kind.row(found, about)] if split is None else split(found, about)
+                for row in rows:
+                    lines.add({"file": str(file), **row})
             if "pictures" in pngs:
                 with at_most(most):
                     image = kind.drawn(picture(file, one.at), found, about)

@@ -32,7 +32,7 @@ from train import augment
 from train.augment.kinds import Stage
 from train.cli import at_home
 from train.data.batch import Batch, Transform
-from train.data.boxes import clipped_said
+from train.data.boxes import clipped_said, empty_said
 from train.data.decode import PIXELS
 from train.data.host import Letterbox
 from train.data.legend import entries
@@ -241,7 +241,7 @@ def main(config: Config) -> Image.Image:
     out = at_home(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(out)
-    if said := clipped_said(source):
+    for said in filter(None, (clipped_said(source), empty_said(source))):
         print(said)
     print(legible(f"{len(indices)} examples of {config.data}/{config.split}: {out}"))
     return drawn

@@ -50,13 +50,13 @@ class Prediction(NamedTuple):
 
     Attributes:
         at: its place.
-        found: (classes,) float64 that add up to 1, or (H, W) uint8 in the picture's own pixels;
-            None where it can't be read.
+        found: (classes,) float64 that add up to 1; (H, W) uint8, or a `train.shown.Found`, in the
+            picture's own pixels; None where it can't be read.
         why: name and reason where it can't be read.
     """
 
     at: int
-    found: np.ndarray | None
+    found: Any
     why: str = ""
 
 
@@ -71,10 +71,11 @@ def predictions(
         batch_size: pictures at a time; that of each run by default.
 
     Raises:
-        Refused: the runs differ in their classes, or a run is not of pictures.
+        Refused: the runs differ in their classes, or what they predict can't be averaged, or a run
+            is not of pictures.
     """
     refuse_different(runs)
-    kind = kind_of(runs[0])
+    kind = kind_of(*runs)
     streams = [_kept(run, pictures, batch_size, alone=len(runs) == 1) for run in runs]
     for index, found in enumerate(zip(*streams, strict=True)):
         why = next((one for one in found if isinstance(one, str)), "")
@@ -101,22 +102,31 @@ def refuse_different(runs: Sequence[Trained]) -> None:
             raise Refused(f"run={there!r} has other classes than {here!r}: {apart}")
 
 
-def kind_of(run: Trained) -> Shown:
-    """How what the run predicts is shown.
+def kind_of(run: Trained, *others: Trained) -> Shown:
+    """How what runs of one task predict is shown.
 
     Raises:
-        Refused: it is not shown yet, or the run is not of pictures.
+        Refused: it is not shown yet, the run is not of pictures, it reads more than a picture, or
+            what several predict can't be averaged.
     """
     height, width = host_of(run).shapes[0]
-    image = jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8)
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8),
+        "matrix": jax.ShapeDtypeStruct((1, 3, 3), np.float32),
+        "size": jax.ShapeDtypeStruct((1, 2), np.int32),
+    }
     task = run.parts.task
-    return shown(
-        jax.eval_shape(
-            lambda variables, batch: task.predict(variables, task.inputs(batch)),
-            run.variables,
-            {"image": image},
-        )
-    )
+    try:
+        inputs = jax.eval_shape(task.inputs, batch)
+    except KeyError as error:
+        raise Refused(
+            f"run={str(run.config.workdir)!r} reads {error}, which a picture does not have"
+        ) from None
+    found = shown(jax.eval_shape(task.predict, run.variables, inputs))
+    if others and not found.averages:
+        names = ", ".join(str(one.config.workdir) for one in (run, *others))
+        raise Refused(f"detections of several runs can't be averaged; name one of {names}")
+    return found
 
 
 def host_of(run: Trained) -> Host:

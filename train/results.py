@@ -37,7 +37,7 @@ class Lines:
         choose("out ending", path.suffix.lower(), ENDINGS)
         folder(path.parent, "out")
         write(path, "")
-        self._csv = path.suffix.lower() == ".csv"
+        self.csv = path.suffix.lower() == ".csv"
         self._head = False
         self._file = Growing(path)
 
@@ -47,7 +47,7 @@ class Lines:
         Raises:
             WriteFailed: it can't be written.
         """
-        if self._csv:
+        if self.csv:
             flat = {legible(name): _cell(value) for name, value in _flat(row)}
             text = io.StringIO()
             table = csv.DictWriter(text, flat, lineterminator="\n")

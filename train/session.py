@@ -13,7 +13,7 @@ from rich.console import Console
 
 from train import workdir
 from train.checkpoints import Checkpoints
-from train.data.boxes import clipped_said
+from train.data.boxes import clipped_said, empty_said
 from train.data.masks import missing
 from train.data.named import Splits, may_be
 from train.data.source import Source, classes_said, earlier_fingerprint, notes
@@ -135,8 +135,9 @@ def session(
     ):
         if line:
             say(line)
-    if clipped := clipped_said(prepared.data.train):
-        say(clipped)
+    for line in (clipped_said(prepared.data.train), empty_said(prepared.data.train)):
+        if line:
+            say(line)
 
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []

@@ -15,6 +15,7 @@ from train.refusal import Refused
 from train.report.overlay import overlaid
 from train.report.segmentation import table
 from train.report.text import draw_text, extent
+from train.tasks.detection import source_pixels
 from train.tasks.segmentation import to_source
 
 Kept = dict[str, Any]
@@ -23,6 +24,8 @@ SCORES = "scores"
 """(B, classes): predictions that are one array."""
 STRIP = 2**24
 """Numbers of a mean over runs that are worked on at once."""
+DRAWN = 0.3
+"""Score from which a detection is drawn and said; files have them all."""
 WORDS = 18
 """Pixels of the line under a picture."""
 
@@ -37,14 +40,31 @@ class Shown(NamedTuple):
         words: (prediction, about, how many classes) -> a line for people.
         drawn: (image, prediction, about) -> a picture of the image's size or a little higher.
         mask: (prediction, about) -> a palette's picture; None where it has none.
+        averages: whether `joined` takes several runs.
+        cells: (prediction, about) -> the lines of a CSV file; None where `row` is its one line.
     """
 
     kept: Callable[[Any, bool], Kept]
-    joined: Callable[[Sequence[Kept]], np.ndarray]
-    row: Callable[[np.ndarray, About], dict[str, Any]]
-    words: Callable[[np.ndarray, About, int], str]
-    drawn: Callable[[np.ndarray, np.ndarray, About], Image.Image]
-    mask: Callable[[np.ndarray, About], Image.Image] | None = None
+    joined: Callable[[Sequence[Kept]], Any]
+    row: Callable[[Any, About], dict[str, Any]]
+    words: Callable[[Any, About, int], str]
+    drawn: Callable[[np.ndarray, Any, About], Image.Image]
+    mask: Callable[[Any, About], Image.Image] | None = None
+    averages: bool = True
+    cells: Callable[[Any, About], list[dict[str, Any]]] | None = None
+
+
+class Found(NamedTuple):
+    """The detections of one picture, in its own pixels, the best first."""
+
+    boxes: np.ndarray
+    """(k, 4) float32: x0 y0 x1 y1."""
+    scores: np.ndarray
+    """(k,) float32."""
+    labels: np.ndarray
+    """(k,) int32."""
+    size: tuple[int, int]
+    """Height and width of the picture."""
 
 
 def shown(predictions: Any) -> Shown:
@@ -144,6 +164,61 @@ def _indexed(mask: np.ndarray, about: About) -> Image.Image:
     return picture
 
 
+def _kept_boxes(predictions: Mapping[str, jax.Array], alone: bool) -> Kept:
+    del alone
+    return {name: predictions[name] for name in ("boxes", "scores", "labels", "valid")}
+
+
+def _found(kept: Sequence[Kept]) -> Found:
+    (one,) = kept
+    good = one["valid"] & np.isfinite(one["boxes"]).all(-1) & np.isfinite(one["scores"])
+    rows = np.flatnonzero(good)
+    rows = rows[np.argsort(-one["scores"][rows], kind="stable")]
+    boxes = source_pixels.to_source(one["boxes"][rows], one["matrix"], one["size"])
+    height, width = (int(n) for n in one["size"])
+    return Found(boxes, one["scores"][rows], one["labels"][rows], (height, width))
+
+
+def _row_of_boxes(found: Found, about: About) -> dict[str, Any]:
+    rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+    detections = [
+        {"class": about.classes[label], "score": score, "box": box} for label, score, box in rows
+    ]
+    return {"height": found.size[0], "width": found.size[1], "detections": detections}
+
+
+def _cells_of_boxes(found: Found, about: About) -> list[dict[str, Any]]:
+    """A line a detection; one of empty cells where there is none."""
+    corners = ("x0", "y0", "x1", "y1")
+    rows = [
+        {
+            "class": one["class"],
+            "score": one["score"],
+            **dict(zip(corners, one["box"], strict=True)),
+        }
+        for one in _row_of_boxes(found, about)["detections"]
+    ]
+    return rows or [dict.fromkeys(("class", "score", *corners), "")]
+
+
+def _words_of_boxes(found: Found, about: About, top: int) -> str:
+    count = int((found.scores >= DRAWN).sum())
+    some = [
+        f"{about.classes[label]} {score:.2f}"
+        for label, score in zip(found.labels[:count], found.scores[:count], strict=True)
+    ]
+    more = [f"and {count - top} more"] if count > top else []
+    return "  ".join(some[:top] + more) or "nothing"
+
+
+def _outlined(image: np.ndarray, found: Found, about: About) -> Image.Image:
+    # The best last, so that no other one lies over it.
+    rows = np.flatnonzero(found.scores >= DRAWN)[::-1]
+    boxes, scores, labels = (part[rows] for part in found[:3])
+    example = {"image": image, "boxes": boxes, "box_label": labels, "scores": scores}
+    return overlaid(example, about)
+
+
 CLASSES = Shown(
     kept=lambda predictions, alone: {SCORES: predictions},
     joined=_mean_scores,
@@ -159,5 +234,14 @@ MASKS = Shown(
     drawn=_painted,
     mask=_indexed,
 )
-KINDS: dict[str, Shown] = {"mask": MASKS}
+BOXES = Shown(
+    kept=_kept_boxes,
+    joined=_found,
+    row=_row_of_boxes,
+    words=_words_of_boxes,
+    drawn=_outlined,
+    averages=False,
+    cells=_cells_of_boxes,
+)
+KINDS: dict[str, Shown] = {"mask": MASKS, "labels": BOXES}
 """A key of predictions that are several arrays -> how they are shown; the first counts."""

@@ -48,7 +48,7 @@ class RegionNetwork(nn.Module):
 
     Raises:
         TypeError: `num_classes` is no whole number.
-        ValueError: it is below 2; `maps` do not ascend, or are not among the backbone's; a field
+        ValueError: it is below 1; `maps` do not ascend, or are not among the backbone's; a field
             is of no sense; in a call, the image is none.
     """
 
@@ -71,8 +71,6 @@ class RegionNetwork(nn.Module):
 
     def __post_init__(self) -> None:
         check_num_classes(self.num_classes)
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes={self.num_classes}: the background is one of them")
         count = len(self.backbone.strides)  # type: ignore[attr-defined]
         if not self.maps or list(self.maps) != sorted({*self.maps} & {*range(count)}):
             raise ValueError(

@@ -1,7 +1,7 @@
 """Writes torchvision_detection_names.npz: `python torchvision_detection_names.py`
 
-Needs torchvision, which no test does. What torchvision_names.py writes, of the detectors with COCO's
-91 classes.
+Needs torchvision, which no test does. What torchvision_names.py writes, of the detectors with
+COCO's 91 classes.
 """
 
 import json

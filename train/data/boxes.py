@@ -18,11 +18,11 @@ def boxes(rows: np.ndarray, height: int, width: int) -> np.ndarray:
         height, width: of the image.
 
     Returns:
-        (n, 4) float32.
+        (n, 4) float32; those without an area too, see `solid`.
 
     Raises:
-        ValueError: a box is not finite, leaves the image by more than `SLOP` and `SHARE`, or has
-            no area; names its row and the box.
+        ValueError: a box is not finite, leaves the image by more than `SLOP` and `SHARE`, or ends
+            before it begins; names its row and the box.
     """
     given = np.asarray(rows, np.float64).reshape(-1, 4)
     kept = _clipped(given, height, width)
@@ -30,13 +30,18 @@ def boxes(rows: np.ndarray, height: int, width: int) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         outside = ~(np.abs(given - kept) <= beyond).all(1)
     kept = kept.astype(np.float32)
-    empty = ~((given[:, 2:] > given[:, :2]) & (kept[:, 2:] > kept[:, :2])).all(1)
-    for fault, said in ((outside, "lies outside its image"), (empty, "has no area")):
+    turned = (given[:, 2:] < given[:, :2]).any(1)
+    for fault, said in ((outside, "lies outside its image"), (turned, "has no area")):
         if fault.any():
             row = int(np.argmax(fault))
             corners = ", ".join(f"{value:g}" for value in given[row])
             raise ValueError(f"box {row}, x0 y0 x1 y1 = {corners}, {said} (image {width}x{height})")
     return kept
+
+
+def solid(kept: np.ndarray) -> np.ndarray:
+    """(n, 4) -> (n,) bool: the boxes of some area. Others are no objects: a source drops them."""
+    return np.all(kept[:, 2:] > kept[:, :2], axis=1)
 
 
 def leaving(rows: np.ndarray, height: int, width: int) -> int:
@@ -55,16 +60,30 @@ def clipped_said(source: Any) -> str:
     Args:
         source: where it counts them, `clipped` says of an example's index how many of its boxes.
     """
-    counts = dict(getattr(source, "clipped", {}))  # others may read on
+    beyond = f"beyond the image by at most {SLOP:g} pixel or {100 * SHARE:g} % of its side"
+    return _said(source, "clipped", beyond)
+
+
+def empty_said(source: Any) -> str:
+    """How many boxes were dropped, as `clipped_said`.
+
+    Args:
+        source: where it counts them, `empty` says of an example's index how many of its boxes had
+            no area.
+    """
+    return _said(source, "empty", "which have no area and are dropped")
+
+
+def _said(source: Any, counted: str, what: str) -> str:
+    counts = dict(getattr(source, counted, {}))  # others may read on
     if not counts:
         return ""
     count, first = sum(counts.values()), min(counts)
     known = getattr(source, "name", None)
     where = f" ({known(first)})" if known is not None and known(first) else ""
     return (
-        f"Clipped: {count} {'box' if count == 1 else 'boxes'} in {len(counts)} of the examples "
-        f"read, beyond the image by at most {SLOP:g} pixel or {100 * SHARE:g} % of its side; the "
-        f"first is in example {first}{where}."
+        f"{counted.capitalize()}: {count} {'box' if count == 1 else 'boxes'} in {len(counts)} of "
+        f"the examples read, {what}; the first is in example {first}{where}."
     )
 
 

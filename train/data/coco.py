@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.boxes import boxes, leaving
+from train.data.boxes import boxes, leaving, solid
 from train.data.decode import Unreadable, length, picture
 from train.data.endings import ENDINGS
 from train.data.listing import subfolders
@@ -18,6 +18,7 @@ from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.data.split_names import roles
+from train.metrics.coco_figures import results
 from train.refusal import Refused
 
 ALONE = ("annotations.json", "instances.json", "_annotations.coco.json")
@@ -132,10 +133,11 @@ class Coco:
     """Images and boxes.
 
     An example is `Unreadable` when it is read, `truth` included, if a box of it leaves the image
-    by more than `train.data.boxes.SLOP` and `SHARE` or has no area; when its image is read, also
-    if the file is missing, cannot be decoded, or is not of the size that the JSON file gives.
+    by more than `train.data.boxes.SLOP` and `SHARE` or has a negative side; when its image is read,
+    also if the file is missing, cannot be decoded, or is not of the size that the JSON file gives.
 
-    `clipped`: index -> how many boxes left the image by less, of the examples that were read.
+    `clipped`: index -> how many boxes left the image by less, of the examples that were read;
+    `empty`: how many had no area, and are left out.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class Coco:
             ids=tuple(ids),
         )
         self.clipped: dict[int, int] = {}
+        self.empty: dict[int, int] = {}
         self._path, self._images, self._digest = str(path), images, digest
         self._lookup = Lookup(images, ENDINGS)
         _once(path, "category", (one["id"] for one in given["categories"]))
@@ -186,6 +189,10 @@ class Coco:
         self._rows = np.array([one["bbox"] for one in rows], np.float64).reshape(len(rows), 4)
         self._labels = np.array([label[one["category_id"]] for one in rows], np.int32)
         self._crowd = np.array([bool(one.get("iscrowd", 0)) for one in rows], np.bool_)
+        # By size COCO's figures go by the areas of outlines, which its own files give.
+        self._areas = np.array(
+            [one.get("area", one["bbox"][2] * one["bbox"][3]) for one in rows], np.float64
+        )
         self._numbers = [one["id"] for one in rows]
 
     def __len__(self) -> int:
@@ -193,6 +200,7 @@ class Coco:
 
     def __getitem__(self, i: int) -> Example:
         truth = self.truth(i)
+        del truth["box_area"]  # no network learns it
         file = pathlib.Path(self.name(i))
         image = picture(file, i)
         height, width = self._sizes[i]
@@ -206,7 +214,9 @@ class Coco:
         return {"image": image, **truth}
 
     def truth(self, i: int) -> dict[str, Any]:
-        """The boxes of example i; its file is not opened."""
+        """The boxes of example i, and `box_area`, what the JSON file gives as their area or their
+        own; its image is not opened.
+        """
         file = self.name(i)
         rows = slice(self._starts[i], self._starts[i + 1])
         corners = self._rows[rows].copy()
@@ -217,9 +227,21 @@ class Coco:
         except ValueError as error:
             numbers = self._numbers[rows]
             raise Unreadable(file, i, f"{error} (annotations {numbers})") from error
-        if count := leaving(corners, height, width):
+        there = solid(kept)
+        if count := leaving(corners[there], height, width):
             self.clipped[i] = count
-        return {"boxes": kept, "box_label": self._labels[rows], "box_crowd": self._crowd[rows]}
+        if not there.all():
+            self.empty[i] = int((~there).sum())
+        return {
+            "boxes": kept[there],
+            "box_label": self._labels[rows][there],
+            "box_crowd": self._crowd[rows][there],
+            "box_area": self._areas[rows][there].astype(np.float32),
+        }
+
+    def image_id(self, i: int) -> Any:
+        """What the JSON file calls the image of example i."""
+        return self._image_ids[i]
 
     def results(
         self, i: int, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray
@@ -235,17 +257,8 @@ class Coco:
         Returns:
             {"image_id", "category_id", "bbox": x y width height, "score"} of each, for JSON.
         """
-        return [
-            {
-                "image_id": self._image_ids[i],
-                "category_id": self.about.ids[label],
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "score": score,
-            }
-            for (x0, y0, x1, y1), label, score in zip(
-                np.asarray(boxes).tolist(), labels, np.asarray(scores).tolist(), strict=True
-            )
-        ]
+        categories = [self.about.ids[label] for label in labels]
+        return results(self.image_id(i), boxes, categories, scores)
 
     def name(self, i: int) -> str:
         """The image file of example i."""

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from train.data import masks
 from train.data.annotations import check_labels
-from train.data.boxes import boxes, leaving
+from train.data.boxes import boxes, leaving, solid
 from train.data.decode import size
 from train.data.judged import MASKS, ONE_BASED, mirror
 from train.data.legend import colours
@@ -133,6 +133,8 @@ class Boxes(_Image):
         self._classes = _names(rows.feature["label"])
         self.clipped: dict[int, int] = {}
         """Index -> how many boxes were clipped, of the examples that were read."""
+        self.empty: dict[int, int] = {}
+        """Likewise how many had no area, and are left out."""
         self._flags = {
             f"box_{flag}": f"{self._objects}/is_{flag}"
             for flag in ("crowd", "difficult")
@@ -159,9 +161,13 @@ class Boxes(_Image):
             for key, feature in self._flags.items()
         }
         kept = boxes(rows, height, width)
-        if count := leaving(rows, height, width):
+        there = solid(kept)
+        if count := leaving(rows[there], height, width):
             self.clipped[i] = count
-        return {"boxes": kept, "box_label": label.astype(np.int32), **flags}
+        if not there.all():
+            self.empty[i] = int((~there).sum())
+        found = {"boxes": kept, "box_label": label.astype(np.int32), **flags}
+        return {key: value[there] for key, value in found.items()}
 
 
 class Masks(_Image):

@@ -11,7 +11,7 @@ import numpy as np
 
 from train.data.decode import Unreadable
 from train.data.source import Example, Source, notes
-from train.data.subset import file_of, labels
+from train.data.subset import file_of, image_id, labels
 
 
 class Joined:
@@ -45,6 +45,10 @@ class Joined:
     def name(self, i: int) -> str | None:
         """The file of example i, where its part knows."""
         return file_of(*self._place(i))
+
+    def image_id(self, i: int) -> Any:
+        """What the set's own file calls example i; None where it has no such file."""
+        return image_id(*self._place(i))
 
     @property
     def labels(self) -> np.ndarray:

@@ -37,5 +37,10 @@ class Wanted(Through):
         """Of the source, where it counts them."""
         return self._source.clipped  # type: ignore[attr-defined]
 
+    @property
+    def empty(self) -> dict[int, int]:
+        """Of the source, where it counts them."""
+        return self._source.empty  # type: ignore[attr-defined]
+
     def _only(self, example: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in example.items() if key in self._keys}

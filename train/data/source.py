@@ -89,6 +89,8 @@ class Source(Protocol):
         name(i): the file of example i, for messages, the report's pictures and `predictions.csv`;
             None where it has none.
         clipped: index -> how many boxes were clipped to the image, of the examples that were read.
+        empty: index -> how many boxes had no area, and were dropped, likewise.
+        image_id(i): what the set's own file calls example i (COCO); None where it has no such file.
         notes: lines to be said as a run begins: what of the set is not used, or was assumed of it.
         earlier_fingerprint: as earlier versions recorded it, where that was another.
     """

@@ -40,6 +40,10 @@ class Through:
         """The file of example i, where the source knows."""
         return file_of(self._source, i)
 
+    def image_id(self, i: int) -> Any:
+        """What the set's own file calls example i; None where it has no such file."""
+        return image_id(self._source, i)
+
 
 class Subset:
     """The examples of `source` at `indices`, in that order; index i is the part's own index."""
@@ -75,8 +79,19 @@ class Subset:
     @property
     def clipped(self) -> dict[int, int]:
         """Of the part, where the source counts them."""
-        counts = self._source.clipped  # type: ignore[attr-defined]
+        return self._counted(self._source.clipped)  # type: ignore[attr-defined]
+
+    @property
+    def empty(self) -> dict[int, int]:
+        """Of the part, where the source counts them."""
+        return self._counted(self._source.empty)  # type: ignore[attr-defined]
+
+    def _counted(self, counts: dict[int, int]) -> dict[int, int]:
         return {i: counts[k] for i, k in enumerate(self._indices.tolist()) if k in counts}
+
+    def image_id(self, i: int) -> Any:
+        """What the set's own file calls example i of the part; None where it has no such file."""
+        return image_id(self._source, self._inside(i))
 
     @property
     def labels(self) -> np.ndarray:
@@ -129,6 +144,12 @@ def read(source: Source, indices: Sequence[int]) -> list[Example]:
 def file_of(source: Source, i: int) -> str | None:
     """The file of example i, for messages; None where the source does not say (`name`)."""
     known = getattr(source, "name", None)
+    return None if known is None else known(i)
+
+
+def image_id(source: Source, i: int) -> Any:
+    """What the set's own file calls example i; None where the source does not say (`image_id`)."""
+    known = getattr(source, "image_id", None)
     return None if known is None else known(i)
 
 

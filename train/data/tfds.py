@@ -136,6 +136,11 @@ class Tfds:
         return getattr(self._layout, "clipped", {})
 
     @property
+    def empty(self) -> dict[int, int]:
+        """Likewise how many had no area, and were dropped."""
+        return getattr(self._layout, "empty", {})
+
+    @property
     def labels(self) -> np.ndarray:
         """(N,) int32: the label of every example; no image is decoded.
 

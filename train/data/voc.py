@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from train.data import decode, masks
-from train.data.boxes import boxes, leaving
+from train.data.boxes import boxes, leaving, solid
 from train.data.decode import Unreadable
 from train.data.endings import ENDINGS, UNREAD
 from train.data.legend import Legend, plain
@@ -225,6 +225,7 @@ class Boxes(_Voc):
     def __init__(self, root: pathlib.Path, names: list[str], about: About):
         super().__init__(root, names, about)
         self.clipped: dict[int, int] = {}
+        self.empty: dict[int, int] = {}
         self._files = Lookup(root / "Annotations", (".xml",))
 
     def __getitem__(self, i: int) -> Example:
@@ -251,14 +252,16 @@ class Boxes(_Voc):
             objects = root.findall("object")
             rows = np.array([_corners(one) for one in objects], np.float64).reshape(-1, 4)
             kept = boxes(rows, height, width)
-            if count := leaving(rows, height, width):
+            there = solid(kept)
+            if count := leaving(rows[there], height, width):
                 self.clipped[i] = count
+            if not there.all():
+                self.empty[i] = int((~there).sum())
+            difficult = [one.findtext("difficult", "0").strip() == "1" for one in objects]
             return {
-                "boxes": kept,
-                "box_label": np.array([self._label(one) for one in objects], np.int32),
-                "box_difficult": np.array(
-                    [one.findtext("difficult", "0").strip() == "1" for one in objects], np.bool_
-                ),
+                "boxes": kept[there],
+                "box_label": np.array([self._label(one) for one in objects], np.int32)[there],
+                "box_difficult": np.array(difficult, np.bool_)[there],
             }
         except (ET.ParseError, ValueError, LookupError, OverflowError) as error:
             raise Unreadable(str(path), i, str(error)) from error

@@ -28,7 +28,8 @@ def coco_figures(examples: Sequence[Example], num_classes: int) -> dict[str, flo
     """
     from faster_coco_eval import COCO, COCOeval_faster  # late: it is used at evaluations alone
 
-    objects, found = [], []
+    objects: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for i, one in enumerate(examples):
         true = np.asarray(one["true_boxes"], np.float64)
         sides = true[:, 2:] - true[:, :2]

@@ -22,8 +22,9 @@ def overlaid(example: Mapping[str, Any], about: About, *, scale: int = 1) -> Ima
 
     Args:
         example: `image` (H, W, C), uint8 or float 0..255, of one channel, or three or more, of
-            which the first three are colour; `mask` (H, W), `boxes` (N, 4) with `box_label` and,
-            where rows may be none, `box_valid`, as far as it has them.
+            which the first three are colour; `mask` (H, W), `boxes` (N, 4) with `box_label`,
+            `scores` where they were found and, where rows may be none, `box_valid`, as far as it
+            has them.
         about: names and colours of the classes.
         scale: pixels of the picture to one of the image.
     """
@@ -43,9 +44,12 @@ def overlaid(example: Mapping[str, Any], about: About, *, scale: int = 1) -> Ima
         boxes = np.asarray(example["boxes"])
         valid = np.asarray(example.get("box_valid", np.ones(len(boxes), bool)))
         labels = np.asarray(example.get("box_label", np.zeros(len(boxes), int)))
-        for box, label in zip(boxes[valid], labels[valid], strict=True):
+        scores = example.get("scores")
+        for row in np.flatnonzero(valid):
+            label = labels[row]
             name = about.classes[label] if about.classes else ""
-            outline(picture, box * scale, name, LINES[label % len(LINES)])
+            name = name if scores is None else f"{name} {scores[row]:.2f}"
+            outline(picture, boxes[row] * scale, name, LINES[label % len(LINES)])
     return picture
 
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from train.data.boxes import boxes, clipped_said, leaving
+from train.data.boxes import boxes, clipped_said, empty_said, leaving, solid
 
 
 def test_boxes_are_clipped_by_a_pixel_at_most():
@@ -20,8 +20,14 @@ def test_boxes_are_clipped_by_a_hundredth_of_a_side_where_that_is_more():
     for beyond in ([-4.1, 0, 5, 5], [0, -3.1, 5, 5], [0, 0, 404.1, 5], [0, 0, 5, 303.1]):
         with pytest.raises(ValueError, match="outside"):
             boxes([beyond], 300, 400)
-    with pytest.raises(ValueError, match="no area"):  # nothing of it is left
-        boxes([[-4, 0, 0, 9]], 300, 400)
+    nothing = boxes([[-4, 0, 0, 9]], 300, 400)  # nothing of it is left
+    np.testing.assert_array_equal(nothing, np.float32([[0, 0, 0, 9]]), strict=True)
+
+
+def test_boxes_without_an_area_are_none():
+    given = [[3, 3, 3, 5], [3, 3, 4, 5], [3, 5, 6, 5], [2, 2, 2, 2], [20, 0, 20.5, 3]]
+    assert solid(boxes(given, 10, 20)).tolist() == [False, True, False, False, False]
+    assert solid(boxes([], 10, 20)).tolist() == []
 
 
 def test_boxes_that_were_clipped_are_counted():
@@ -37,6 +43,12 @@ def test_what_is_said_of_them():
     )
     source.name = "{}.jpg".format
     assert clipped_said(source).endswith("in example 3 (3.jpg).")
+    source.empty = {7: 1}
+    assert empty_said(source) == (
+        "Empty: 1 box in 1 of the examples read, which have no area and are dropped; the first is "
+        "in example 7 (7.jpg)."
+    )
+    assert empty_said(SimpleNamespace()) == ""
     assert clipped_said(SimpleNamespace()) == clipped_said(SimpleNamespace(clipped={})) == ""
 
 
@@ -51,9 +63,8 @@ def test_what_is_said_of_them():
         ([0, 0, 10, 20], "outside"),
         ([float("nan"), 0, 3, 3], "outside"),
         ([0, 0, float("inf"), 3], "outside"),
-        ([3, 3, 3, 5], r"has no area \(image 20x10"),
+        ([3, 3, 2, 5], r"has no area \(image 20x10"),
         ([3, 5, 6, 3], "no area"),
-        ([20, 0, 20.5, 3], "no area"),
     ],
 )
 def test_others_are_refused(box, message):

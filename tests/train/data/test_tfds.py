@@ -18,6 +18,7 @@ from tfds_set import CLASSES, F, picture, pixels_of, png, tfrecord, write_set
 from train.data import masks, named, prepare, tfds
 from train.data.decode import Unreadable
 from train.data.judged import MIRRORED, NOT_MIRRORED, mirror
+from train.data.keys import Wanted
 from train.data.statistics import measure
 from train.data.subset import cut
 from train.refusal import Refused
@@ -300,7 +301,7 @@ def test_an_example_without_objects_is_kept(root):
     ("row", "message"),
     [
         (((0.0, 0.0, 0.5, 1.1), 0, False), r"boxed/train, example 1: box 0, .* outside its image"),
-        (((0.5, 0.0, 0.5, 1.0), 0, False), r"boxed/train, example 1: box 0, .* has no area"),
+        (((0.5, 0.0, 0.4, 1.0), 0, False), r"boxed/train, example 1: box 0, .* has no area"),
         (((0.0, 0.0, 1.0, 1.0), 3, False), r"box_label\[1\]\[0\]=3 is outside the 3 classes"),
     ],
 )
@@ -317,6 +318,14 @@ def test_boxes_that_leave_the_image_by_a_rounding_are_clipped_and_counted(root):
     assert source.clipped == {1: 1}
     write_set(root)
     assert tfds.source("tiny", "train").clipped == {}
+
+
+def test_boxes_without_an_area_are_dropped_and_counted(root):
+    rows = [((0.0, 0.0, 0.5, 1.0), 0, False), ((0.5, 0.0, 0.5, 1.0), 1, True)]
+    source = detection(root, "boxed", rows)
+    found = source.truth(1)
+    assert {key: len(value) for key, value in found.items()} == dict.fromkeys(found, 1)
+    assert source.empty == Wanted(source, "boxes").empty == {1: 1}
 
 
 def test_what_a_set_lacks_is_refused_with_its_features(root):

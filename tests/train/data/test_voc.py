@@ -67,7 +67,7 @@ def test_other_classes_are_the_callers(tmp_path):
     [
         (voc_xml(4, 3, [("owl", (1, 1, 2, 2), 0)]), r"class 'owl' is none of the 20 declared"),
         (voc_xml(4, 3, [("cat", (1, 1, 6, 3), 0)]), "box 0, .* lies outside its image"),
-        (voc_xml(4, 3, [("cat", (3, 1, 2, 3), 0)]), "box 0, .* has no area"),
+        (voc_xml(4, 3, [("cat", (4, 1, 2, 3), 0)]), "box 0, .* has no area"),
         (voc_xml(4, 3, [("cat", ("x", 1, 2, 3), 0)]), "could not convert"),
         (voc_xml(4, 3, []).replace("size", "siez"), "it has no <size/height>"),
         ("<annotation>", "no element|no closing"),
@@ -87,6 +87,17 @@ def test_a_bad_annotation_names_its_file_and_index(tmp_path, xml, message):
         with pytest.raises(Unreadable, match=rf"Annotations/b\.xml, example 1: .*({message})"):
             read(1)
         read(0)
+
+
+def test_boxes_without_an_area_are_dropped_and_counted(tmp_path):
+    # VOC's corners are inclusive: xmax = xmin - 1 is a box of no width.
+    voc(tmp_path, ["a"], [("cat", (3, 1, 2, 3), 1), ("dog", (1, 1, 2, 2), 0)], size=(3, 4))
+    source = open_voc(tmp_path, "train")
+    truth = source.truth(0)
+    np.testing.assert_array_equal(truth["boxes"], np.float32([[0, 0, 2, 2]]), strict=True)
+    assert truth["box_difficult"].tolist() == [False]
+    assert [CLASSES[c] for c in truth["box_label"]] == ["dog"]
+    assert source.empty == {0: 1}
 
 
 def test_a_missing_image_and_one_of_another_size(tmp_path):

@@ -16,6 +16,7 @@ def extent(batch: dict) -> jax.Array:
     """
     count, height, width = batch["image"].shape[:3]
     whole = jnp.broadcast_to(jnp.asarray([[0, 0, width, height]], jnp.float32), (count, 4))
+    limit = jnp.asarray([[width, height, width, height]], jnp.float32)
     if "matrix" not in batch or "size" not in batch:
         return whole
     size = batch["size"].astype(jnp.float32)
@@ -24,7 +25,7 @@ def extent(batch: dict) -> jax.Array:
     y = jnp.stack([none, none, size[:, 0], size[:, 0]], -1)
     x, y, in_sight = project(batch["matrix"], x, y)
     around = jnp.stack([x.min(-1), y.min(-1), x.max(-1), y.max(-1)], -1)
-    return jnp.where(in_sight.all(-1)[:, None], jnp.clip(around, 0, whole), whole)
+    return jnp.where(in_sight.all(-1)[:, None], jnp.clip(around, 0, limit), whole)
 
 
 def to_source(boxes: np.ndarray, matrix: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class BoxHead(nn.Module):
         for number, width in enumerate(self.convs, 1):
             layer = self.conv(width, (3, 3), padding=1, use_bias=False, name=f"conv{number}")
             x = self.norm(name=f"norm{number}")(layer(x), train=train, act=nn.relu)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for number, width in enumerate(self.widths, 1):
             hidden = self.dense(
                 width, kernel_init=nn.initializers.he_uniform(), name=f"hidden{number}"

@@ -79,7 +79,7 @@ def load(network, state):
 
 
 def margins(boxes, scores, labels, nms, threshold):
-    """How far apart scores, a score and its threshold, and an IoU and its threshold are at least."""
+    """How far apart at least scores, a score and its threshold, an IoU and its threshold are."""
     order = scores.sort(descending=True).values
     gap = (order[:-1] - order[1:]).min().item() if len(order) > 1 else 1.0
     iou = torchvision.ops.box_iou(boxes, boxes)
@@ -159,7 +159,8 @@ def network_golden(name):
     print(name, detections["counts"], arrays["proposals/counts"])
     print(*margin, sep="\n")
     print(np.round(detections["scores"], 3).tolist())
-    assert min(edges) > 1e-3 and np.min(margin) > 2e-5
+    assert min(edges) > 1e-3
+    assert np.min(margin) > 2e-5
     arrays |= detections
     if name == "fasterrcnn_resnet50_fpn":
         arrays |= epsilons(name, state)

@@ -15,14 +15,14 @@ from models.detection.detections import Images
 from models.detection.faster_rcnn import FasterRCNN
 from models.detection.rpn import Regions
 from train.tasks.detection.box_losses import smooth_l1
+from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.matching import match
+from train.tasks.detection.outputs import taken
 from train.tasks.detection.regions import (
     BOX_HEAD,
     Sampling,
     box_head_losses,
-    covered,
     sampled_regions,
-    taken,
 )
 from train.tasks.detection.sampling import sample
 from train.tasks.detection.task import DetectionLoss
@@ -120,7 +120,7 @@ def rpn_losses(
     if inside:
         low, high = extent[:, None, :2], extent[:, None, 2:]
         there = there & jnp.all((anchors[..., :2] >= low) & (anchors[..., 2:] <= high), -1)
-    negative = matches.negative & there & ~covered(anchors, truth)
+    negative = matches.negative & there & ~in_ignored(regions.anchors, truth)
     chosen = sample(
         key, matches.positive & there, negative, count=how.number, fraction=how.fraction
     )

@@ -8,15 +8,13 @@ import optax
 from jax import lax
 
 from models.detection.box_head import WEIGHTS, Boxes
-from models.detection.boxes import area, clip, encode, iou, large_enough
+from models.detection.boxes import clip, encode, iou, large_enough
 from train.tasks.detection.box_losses import smooth_l1
+from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.matching import match
+from train.tasks.detection.outputs import taken
 from train.tasks.detection.sampling import sample
 from train.tasks.detection.truth import Truth
-
-COVERED = 0.5
-"""Share of its own area from which on a region in a crowd or on a difficult object is not learnt
-as background."""
 
 
 class Sampling(NamedTuple):
@@ -78,7 +76,7 @@ def sampled_regions(
     there = jnp.concatenate([proposal_valid, truth.valid], axis=1) & truth.counted[:, None]
     overlaps = iou(truth.boxes, boxes)
     matches = match(overlaps, truth.valid, high=how.high, low=how.low, best_for_each=False)
-    negative = matches.negative & there & ~covered(boxes, truth)
+    negative = matches.negative & there & ~in_ignored(boxes, truth)
     if how.least:
         known = jnp.where(truth.valid[..., None], overlaps, 0)
         near = jnp.max(known, axis=1, initial=0) >= how.least
@@ -123,22 +121,3 @@ def in_picture(
     """
     boxes = clip(boxes, extent)
     return boxes, valid & large_enough(boxes, 1.0)
-
-
-def covered(boxes: jax.Array, truth: Truth) -> jax.Array:
-    """(B, R, 4) or (1, R, 4) -> (B, R) bool: lie in a crowd or on a difficult object, by half."""
-    if not truth.ignored.shape[1]:
-        return jnp.zeros((len(truth.ignored), boxes.shape[1]), bool)
-    count, objects = truth.ignored.shape
-    spread = jnp.broadcast_to(boxes[:, None], (count, objects, *boxes.shape[1:]))
-    inside = area(clip(spread, truth.boxes))
-    inside = jnp.max(jnp.where(truth.ignored[..., None], inside, 0), axis=1)
-    return inside > COVERED * jnp.maximum(area(boxes), jnp.finfo(inside.dtype).tiny)
-
-
-def taken(values: jax.Array, indices: jax.Array) -> jax.Array:
-    """Rows (B, S, …) of (B, N, …) by (B, S); zeros where N is 0."""
-    if not values.shape[1]:
-        return jnp.zeros((*indices.shape, *values.shape[2:]), values.dtype)
-    axes = tuple(range(2, values.ndim))
-    return jnp.take_along_axis(values, jnp.expand_dims(indices, axes), 1)

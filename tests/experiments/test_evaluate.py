@@ -200,3 +200,11 @@ def test_digits_in_files_for_a_run_of_digits(tmp_path):
     found, own = summary(tmp_path / "o"), summary(path)
     assert found["test/accuracy"] == own["test/accuracy"]
     assert found["test/loss"] == pytest.approx(own["test/loss"], rel=1e-5)
+
+
+def test_cocos_file_is_of_detectors(run, tmp_path, capsys):
+    found = tmp_path / "found.json"
+    assert cli.exit_code(lambda: main(Config(run=run, coco_json=found))) == 2
+    said = f"coco_json='{found}': what the run predicts are no detections"
+    assert said in capsys.readouterr().err
+    assert not found.exists()

@@ -9,7 +9,8 @@ from train import shown as module
 from train.data.legend import colours
 from train.data.source import About
 from train.refusal import Refused
-from train.shown import CLASSES, MASKS, shown
+from train.results import Lines
+from train.shown import BOXES, CLASSES, MASKS, Found, shown
 
 ABOUT = About("x", "train", ("cat", "dog", "eel"), True)
 MASKED = About("x", "train", (), True, mask_classes=("ground", "a", "b"), colours=colours(3))
@@ -85,3 +86,45 @@ def test_which_way_predictions_are_shown():
     assert shown({"mask": 0, "probabilities": 0}) is MASKS
     with pytest.raises(Refused, match="predicts boxes, scores can't be shown yet"):
         shown({"boxes": 0, "scores": 0})
+
+
+def found(*rows):
+    """Of (box, score, label)."""
+    boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
+    return Found(np.float32(boxes).reshape(-1, 4), np.float32(scores), np.int32(labels), (20, 30))
+
+
+def test_detections():
+    some = found(((1, 2, 9, 8), 0.75, 2), ((0, 0, 5, 5), 0.5, 0), ((0, 0, 2, 2), 0.125, 1))
+    assert BOXES.row(some, ABOUT) == {
+        "height": 20,
+        "width": 30,
+        "detections": [
+            {"class": "eel", "score": 0.75, "box": [1, 2, 9, 8]},
+            {"class": "cat", "score": 0.5, "box": [0, 0, 5, 5]},
+            {"class": "dog", "score": 0.125, "box": [0, 0, 2, 2]},
+        ],
+    }
+    assert [one["class"] for one in BOXES.cells(some, ABOUT)] == ["eel", "cat", "dog"]
+    assert BOXES.words(some, ABOUT, 3) == "eel 0.75  cat 0.50"  # the third is unlikely
+    assert BOXES.words(some, ABOUT, 1) == "eel 0.75  and 1 more"
+    image = np.full((20, 30, 3), 255, np.uint8)
+    drawn = np.asarray(BOXES.drawn(image, some, ABOUT))
+    assert (drawn[7, 1:9] != 255).all(0).any()
+    unlikely = np.asarray(BOXES.drawn(image, found(((0, 0, 2, 2), 0.125, 1)), ABOUT))
+    np.testing.assert_array_equal(unlikely, image)
+
+
+def test_no_detections(tmp_path):
+    none = found()
+    assert BOXES.row(none, ABOUT) == {"height": 20, "width": 30, "detections": []}
+    assert BOXES.words(none, ABOUT, 3) == "nothing"
+    with Lines(tmp_path / "found.csv") as lines:
+        for one in (none, found(((1, 2, 9, 8), 0.75, 2))):
+            for row in BOXES.cells(one, ABOUT):
+                lines.add({"file": "x.png", **row})
+    assert (tmp_path / "found.csv").read_text().splitlines() == [
+        "file,class,score,x0,y0,x1,y1",
+        "x.png,,,,,,",
+        "x.png,eel,0.75,1.0,2.0,9.0,8.0",
+    ]

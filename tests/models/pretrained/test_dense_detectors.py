@@ -117,7 +117,7 @@ def test_the_number_of_classes_is_that_of_the_weights(golden):
 # --- published weights -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "epsilon"), zip(NAMES, (0.0, 1e-5, 1e-5), strict=True))
+@pytest.mark.parametrize(("name", "epsilon"), [*zip(NAMES, (0.0, 1e-5, 1e-5), strict=True)])
 def test_only_the_first_retinanet_was_trained_without_an_epsilon(name, epsilon):
     """What a channel of variance 1e-6 becomes: 1000 times as large, or 301."""
     network = models.create(name, num_classes=91, **fields(name, "COCO_V1"))

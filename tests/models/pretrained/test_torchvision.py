@@ -102,11 +102,15 @@ def test_logits_features_and_statistics_are_torchvisions(golden, inputs, name, m
 
 
 def test_all_that_torchvision_and_the_table_share_are_there(golden):
-    assert set(golden("names")) - {"resnext101_64x4d"} == set(names())
-    assert set(golden("names")) & set(models.names()) == set(names())
+    theirs = {*golden("names"), *golden("detection_names")}
+    assert theirs - {"resnext101_64x4d"} == set(names())
+    assert theirs & set(models.names()) == set(names())
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not FAMILIES[name].pixels])
+OF_IMAGES = [name for name, family in FAMILIES.items() if not (family.pixels or family.boxes)]
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_every_tensor_has_its_place(golden, name):
     expected = {
         key: tuple(shape)

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from image_files import coco, pixels
 
@@ -21,6 +22,7 @@ from train.data.resident import Resident
 from train.data.source import About
 from train.data.subset import subset
 from train.evaluate import evaluate, evaluation_step
+from train.experiment import Parts
 from train.mesh import compiled_evaluation, make_mesh
 from train.predict import kind_of, predictions
 from train.refusal import Refused
@@ -276,7 +278,15 @@ def run(**changes):
     return SimpleNamespace(
         config=SimpleNamespace(workdir="here", batch_size=2, max_pixels=10**6),
         about=About("scenes", "train", ("a", "b", "c"), True, shape=(8, 12, 3)),
-        parts=SimpleNamespace(task=task(**changes), host=None),
+        parts=Parts(
+            network=Whole(),
+            task=task(**changes),
+            optimizer=lambda hyper: optax.identity(),
+            hyper={},
+            transform=None,
+            rank="map50",
+            report=[],
+        ),
         variables={"params": {"scale": jnp.ones(())}},
     )
 
@@ -322,3 +332,14 @@ def test_cocos_file_of_results(tmp_path):
         write_coco_json(tmp_path / "found.json", summary, scenes())
     with pytest.raises(Refused, match=r"found\.json': what the run predicts are no detections"):
         write_coco_json(tmp_path / "found.json", Summary({}, {}), source)
+
+
+def test_a_set_of_one_class():
+    of = detection(Whole(), loss=loss, num_classes=1, mean=[0.0], std=[1.0])
+    there = {"boxes": np.float32([[0, 0, 6, 4]]), "box_label": np.int32([0])}
+    one = record(
+        matrix=IDENTITY, labels=np.zeros(5, np.int32), boxes=np.float32([[0, 0, 6, 4]] * 5)
+    )
+    _, kept = of.score(one, there)
+    scalars = of.summarise({"count": 1}, [kept]).scalars
+    assert scalars["map50"] == scalars["ap"] == 1

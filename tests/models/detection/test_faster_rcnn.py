@@ -17,6 +17,7 @@ GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 EXTENT = np.array([[0, 0, 128, 96], [0, 0, 100, 64]], np.float32)
 FAMILIES = (
     "fastrcnn_vgg16",
+    "fastrcnn_resnet18",
     "fasterrcnn_vgg16",
     "fasterrcnn_resnet18_fpn",
     "fasterrcnn_resnet50_fpn_v2",

@@ -1,4 +1,4 @@
-r"""Object detection: YOLO, Faster R-CNN, RetinaNet or FCOS on any set of images with boxes.
+r"""Object detection: YOLO, Fast or Faster R-CNN, RetinaNet or FCOS on any set with boxes.
 
 python experiments/detect.py                          a small YOLO on digit_scenes, embedded
 python experiments/detect.py --model fasterrcnn_resnet18_fpn
@@ -37,14 +37,16 @@ from train.data.batch import Transform
 from train.data.host import Host, Letterbox
 from train.data.legend import entries
 from train.data.named import Splits
-from train.data.source import About
+from train.data.proposals import METHODS, Proposed, available
+from train.data.source import About, Source
+from train.data.subset import subset
 from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
 from train.network import network_of, refuse_other_network
 from train.refusal import Refused
 from train.report.detection import detection_part
 from train.run import run
 from train.tasks.detection.losses import loss_of
-from train.tasks.detection.task import detection, first_variables
+from train.tasks.detection.task import PROPOSALS, detection, first_variables
 from train.tasks.task import Summary
 from train.trained import FineTuned, Rule, descent
 
@@ -71,6 +73,13 @@ class Config(FineTuned):
         sizes: several such sizes, of which training takes one for ten steps at a time (multi-scale
             training, Redmon and Farhadi 2016); each compiles once.
         capacity: most boxes that an image may have in training.
+        examples: train on the first so many alone; 0 takes all.
+        regions: of an image, that the box head of Fast or Faster R-CNN learns from; 0 takes
+            torchvision's 512, or the 64 of Fast R-CNN's paper.
+        proposals: of Fast R-CNN, which proposes no regions itself: "fast" or "quality", selective
+            search by OpenCV (the extra `proposals`); "grid", sliding windows. "auto" is "fast"
+            where OpenCV is there.
+        most_proposals: of an image.
         optimizer: "adamw", "muon" or "sgd", see `train.optim`.
         learning_rate: at its peak.
         schedule: "cosine" takes the rate to 0; "steps" divides it by 10 after three quarters of the
@@ -99,6 +108,10 @@ class Config(FineTuned):
     size: int = 0
     sizes: tuple[int, ...] = ()
     capacity: int = 100
+    examples: int = 0
+    regions: int = 0
+    proposals: Literal["auto", "fast", "quality", "grid"] = "auto"
+    most_proposals: int = 300
     steps: int | None = 5_000
     batch_size: int | None = 16
     optimizer: Optimizer = "muon"
@@ -124,8 +137,9 @@ class Config(FineTuned):
         refuse_other_network(self.model, "detection")
         choice(self, "optimizer", (*OPTIMIZERS, "sgd"))
         choice(self, "schedule", ("cosine", "steps"))
-        nonnegative(self, "size", "move", "colour", "backbone_rate")
-        positive(self, "capacity")
+        choice(self, "proposals", ("auto", *METHODS))
+        nonnegative(self, "size", "move", "colour", "backbone_rate", "examples", "regions")
+        positive(self, "capacity", "most_proposals")
         fraction(self, "momentum")
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
@@ -139,13 +153,16 @@ class Config(FineTuned):
     @property
     def undecided(self) -> set[str]:
         """Fields that `settled` may yet change."""
-        return super().undecided | (set() if self.size else {"size"})
+        auto = {"proposals"} if self.proposals == "auto" else set()
+        return super().undecided | auto | (set() if self.size else {"size"})
 
     def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
         """As `FineTuned.settled`; images of many shapes come to a size."""
         found = super().settled(about, length, slices)
         if not self.size and (about.shape is None or self.sizes):
             found["size"] = max(self.sizes, default=SIZE)
+        if self.proposals == "auto" and models.variant(self.model).proposals:
+            found["proposals"] = available()
         return found
 
     def idle(self, about: About) -> dict[str, str]:
@@ -153,6 +170,12 @@ class Config(FineTuned):
         found = super().idle(about)
         if self.optimizer != "sgd":
             found["momentum"] = f"{self.optimizer} has its own"
+        if not models.variant(self.model).proposals:
+            found |= dict.fromkeys(
+                ("proposals", "most_proposals"), f"{self.model} reads no proposals"
+            )
+        if not models.variant(self.model).background:
+            found["regions"] = f"{self.model} has no box head"
         if finetune.BACKBONE in self.frozen:
             found["backbone_rate"] = f"freeze={self.freeze!r} keeps the backbone as it is"
         return found
@@ -211,17 +234,15 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         norm=FrozenBatchNorm if config.frozen_norm else norm,
         channels=config.channels,
     )
-    try:
-        loss = loss_of(network)
-    except ValueError as error:
-        raise Refused(f"model={config.model!r}: {error}") from error
+    reads = PROPOSALS if models.variant(config.model).proposals else ()
     task = detection(
         network,
-        loss=loss,
+        loss=loss_of(network, config.regions),
         num_classes=len(about.classes),
         mean=mean,
         std=std,
         preprocess=with_dark_ground if config.dark_ground else None,
+        reads=reads,
     )
     total = decided(config.steps)
     shape = optim.cosine(total) if config.schedule == "cosine" else optim.steps(total, (0.75,))
@@ -235,7 +256,9 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         weights=config.start,
         init=partial(first_variables, network),
         host=brought(config, about),
-        capacity={"boxes": config.capacity},
+        capacity={"boxes": config.capacity}
+        | ({"proposals": config.most_proposals} if reads else {}),
+        derived=partial(proposed, config) if reads else None,
         **descent(
             config,
             rule(config),
@@ -245,6 +268,12 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
             ),
         ),
     )
+
+
+def proposed(config: Config, source: Source, *, keep: bool) -> Proposed:
+    """The source with proposals."""
+    assert config.proposals != "auto", "proposals are chosen once the data are known"
+    return Proposed(source, config.proposals, config.most_proposals, keep=keep)
 
 
 def brought(config: Config, about: About) -> tuple[Host, Host] | None:
@@ -271,8 +300,13 @@ def augmentation(config: Config, about: About) -> Transform | None:
 
 
 def splits(config: Config) -> Splits:
-    """The set's."""
-    return trained.splits(config, "boxes", entries(config.classes))
+    """The set's, or the first of its training examples."""
+    data = trained.splits(config, "boxes", entries(config.classes))
+    if not config.examples:
+        return data
+    if config.examples > len(data.train):
+        raise Refused(f"examples={config.examples}: there are {len(data.train)} to train on")
+    return data._replace(train=subset(data.train, range(config.examples)))
 
 
 def main(config: Config) -> Summary:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from train.data.cache import Cached
 from train.data.source import About, Example, Source, earlier_fingerprint, notes
 from train.data.subset import Through
-from train.progress import working
 from train.refusal import Refused, choose
 
 Method = Literal["fast", "quality", "grid"]
@@ -29,8 +27,6 @@ SCALES = (1 / 8, 1 / 5, 1 / 3, 1 / 2, 4 / 5)
 """Of the grid's boxes: the root of their area, as a share of the picture's shorter side."""
 RATIOS = (1 / 2, 1.0, 2.0)
 """Height over width of the grid's boxes."""
-ASIDE = ("box_crowd", "box_difficult")
-"""Annotations of objects that do not count."""
 STEP = 1 / 3
 """From one of the grid's boxes to the next, as a share of its side."""
 
@@ -132,36 +128,6 @@ class Proposed(Through):
         return getattr(self._source, name)
 
 
-def recall(source: Proposed, thresholds: Sequence[float] = (0.5, 0.7)) -> dict[str, float]:
-    """Share of the objects that a proposal overlaps so far: the most that a detector can find.
-
-    Objects that are crowds or difficult do not count.
-
-    Args:
-        source: whose annotations have `boxes`.
-        thresholds: of the IoU.
-
-    Returns:
-        "recall_50", "recall_70": {} of a source without an object.
-    """
-    best: list[np.ndarray] = []
-    with working(f"recall of proposals of {source.about.name}", len(source)) as advance:
-        for i in range(len(source)):
-            truth = source.truth(i)
-            boxes = np.asarray(truth["boxes"], np.float64).reshape(-1, 4)
-            aside = [
-                np.asarray(truth[k], bool) for k in ("box_crowd", "box_difficult") if k in truth
-            ]
-            boxes = boxes[~np.any(aside, axis=0)] if aside else boxes
-            overlaps = _iou(boxes, source.proposals(i).astype(np.float64))
-            best.append(overlaps.max(axis=1, initial=0.0))
-            advance(1)
-    most = np.concatenate(best) if best else np.zeros(0)
-    if not most.size:
-        return {}
-    return {f"recall_{round(100 * t)}": float(np.mean(most >= t)) for t in thresholds}
-
-
 class _Regions(Through):
     """The proposals alone; its fingerprint names the method, its parameters and the version."""
 
@@ -252,12 +218,3 @@ def _grid(height: int, width: int) -> np.ndarray:
             x, y = (each.ravel() for each in np.meshgrid(x, y))
             made.append(np.stack([x, y, x + wide, y + tall], axis=1))
     return np.concatenate(made)
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N, 4), (M, 4) -> (N, M); 0 of empty boxes."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    inner = np.prod(np.maximum(high - low, 0), axis=-1)
-    one, other = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second))
-    return np.where(inner > 0, inner / np.where(inner > 0, one[:, None] + other - inner, 1), 0)

@@ -7,7 +7,7 @@ import pytest
 
 from train.data import proposals
 from train.data.arrays import Arrays
-from train.data.proposals import Proposed, available, recall, regions
+from train.data.proposals import Proposed, available, regions
 from train.data.source import About
 from train.refusal import Refused
 
@@ -73,14 +73,6 @@ def test_without_opencv_a_grid_is_named(monkeypatch):
     assert (found[:, :2] >= 0).all()
     assert (found[:, 2:] <= [48, 40]).all()
     assert (found == [0, 0, 48, 40]).all(1).any()
-
-
-def test_recall_by_hand(monkeypatch):
-    # The first object by an IoU of 0.6, the second by 0.8.
-    boxes = np.array([[10, 8, 22, 24], [32, 26, 44, 34]], np.float32)
-    monkeypatch.setattr(proposals, "regions", lambda image, method: boxes)
-    assert recall(Proposed(source(), "grid", 2)) == {"recall_50": 1.0, "recall_70": 0.5}
-    assert recall(Proposed(source(), "grid", 1)) == {"recall_50": 0.5, "recall_70": 0.0}
 
 
 @pytest.mark.parametrize(("method", "most"), [("slow", 5), ("fast", 0), ("fast", 5000)])

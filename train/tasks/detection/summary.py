@@ -6,7 +6,7 @@ import numpy as np
 
 from train.metrics.coco_figures import coco_figures
 from train.metrics.detection import area, curves, eleven_points, over_classes
-from train.tasks.task import Predictions, Summary, Sums
+from train.tasks.task import Predictions, Summary, Sums, means
 
 
 def summarise(sums: Sums, kept: list[dict[str, Any]], num_classes: int) -> Summary:
@@ -15,7 +15,8 @@ def summarise(sums: Sums, kept: list[dict[str, Any]], num_classes: int) -> Summa
     `map50` is the mean, over the classes with an object, of the area under the curve of precision
     at IoU 0.5 (VOC 2010), NaN where no class has one; `map50_11` the same at eleven points (VOC
     2007). COCO's: `train.metrics.coco_figures`. What has no object of its kind is absent. `at_cap`
-    are the images with as many detections as the network can give: there may have been more.
+    are the images with as many detections as the network can give: there may have been more. Of a
+    network that reads proposals also their `recall_50` and `recall_70`.
 
     Tables: `detections`, every example as `train.tasks.detection.task.scored` keeps it; `curves`, a
     `train.metrics.detection.Curve` a class; `predictions`, a row a detection.
@@ -25,6 +26,7 @@ def summarise(sums: Sums, kept: list[dict[str, Any]], num_classes: int) -> Summa
     eleven = over_classes([eleven_points(one) for one in by_class])
     scalars |= {} if np.isnan(eleven) else {"map50_11": eleven}
     scalars |= coco_figures(kept, num_classes)
+    scalars |= {name: value for name, value in means(sums).items() if not np.isnan(value)}
     scalars["count"] = int(sums.get("count", 0))
     if full := int(sums.get("at_cap", 0)):
         scalars["at_cap"] = full

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.detection.detections import Detections, Images
+from train.metrics.detection import counts, iou
 from train.tasks.detection.source_pixels import extent, to_source
 from train.tasks.detection.truth import truth
-from train.tasks.task import Aux, Measured, Summary, Sums, Task
+from train.tasks.task import Aux, Measured, Ratio, Summary, Sums, Task
 
 DetectionLoss = Callable[..., tuple[jax.Array, Aux]]
 """(variables, Images, Truth, key, *what the network reads beside the images) -> (loss, Aux).
@@ -19,6 +20,9 @@ DetectionLoss = Callable[..., tuple[jax.Array, Aux]]
 It closes over its network, applies it in training mode, and yields the updated collections and what
 is logged: "loss" and its parts, a `Ratio` each. Where there is no object at all the loss is finite,
 and the gradient of its box terms 0."""
+
+RECALLS = (0.5, 0.7)
+"""IoUs from which a proposal is near an object."""
 
 PROPOSALS = ("proposals", "proposal_valid")
 """What Fast R-CNN and R-CNN read beside the images."""
@@ -82,10 +86,12 @@ def detection(
             "count": jnp.sum(valid, dtype=jnp.int32),
             "at_cap": jnp.sum(full, dtype=jnp.int32),
         }
-        return Measured(sums, found | {name: batch[name] for name in ("index", "matrix", "size")})
+        kept = ("index", "matrix", "size", *(name for name in PROPOSALS if name in reads))
+        return Measured(sums, found | {name: batch[name] for name in kept})
 
     def score(record: dict, annotations: dict) -> tuple[Sums, dict[str, Any]]:
-        return {}, scored(record, annotations, num_classes)
+        kept = scored(record, annotations, num_classes)
+        return recalls(record, kept) if PROPOSALS[0] in record else {}, kept
 
     def summary(sums: Sums, kept: list[dict[str, Any]]) -> Summary:
         from train.tasks.detection.summary import summarise
@@ -147,3 +153,19 @@ def scored(record: dict, annotations: dict, num_classes: int) -> dict[str, Any]:
     if "box_area" in annotations:
         found["area"] = np.asarray(annotations["box_area"], np.float32)[there]
     return found
+
+
+def recalls(record: dict, kept: dict[str, Any]) -> Sums:
+    """`recall_50`, `recall_70`: the objects that a proposal overlaps so far, which bounds mAP.
+
+    Args:
+        record: a row of `measure`'s, with proposals.
+        kept: the same example, as `scored` has it.
+    """
+    boxes = np.asarray(record["proposals"])[np.asarray(record["proposal_valid"], bool)]
+    boxes = to_source(boxes, record["matrix"], record["size"])
+    best = iou(kept["true_boxes"][counts(kept)], boxes).max(axis=1, initial=0.0)
+    return {
+        f"recall_{round(100 * least)}": Ratio(int((best >= least).sum()), len(best))
+        for least in RECALLS
+    }

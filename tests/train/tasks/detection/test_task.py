@@ -30,7 +30,7 @@ from train.report.coco_json import write_coco_json
 from train.report.predictions import write_predictions
 from train.shown import BOXES
 from train.tasks.detection.source_pixels import extent, to_source
-from train.tasks.detection.task import PROPOSALS, detection, first_variables, scored
+from train.tasks.detection.task import PROPOSALS, detection, first_variables, recalls, scored
 from train.tasks.detection.truth import truth
 from train.tasks.task import Aux, Ratio, Summary
 
@@ -343,3 +343,19 @@ def test_a_set_of_one_class():
     _, kept = of.score(one, there)
     scalars = of.summarise({"count": 1}, [kept]).scalars
     assert scalars["map50"] == scalars["ap"] == 1
+
+
+def test_recall_of_proposals_by_hand():
+    # The first object by an IoU of 0.6, the second by 0.8; the third is difficult.
+    record = {
+        "proposals": np.array([[10, 8, 22, 24], [32, 26, 44, 34], [0, 0, 9, 9]], np.float32) * 2,
+        "proposal_valid": np.array([True, True, False]),
+        "matrix": np.diag([2, 2, 1]).astype(np.float32),
+        "size": np.array([48, 48]),
+    }
+    kept = {
+        "true_boxes": np.array([[10, 8, 30, 24], [32, 26, 44, 36], [0, 0, 9, 9]], np.float32),
+        "crowd": np.zeros(3, bool),
+        "difficult": np.array([False, False, True]),
+    }
+    assert recalls(record, kept) == {"recall_50": Ratio(2, 2), "recall_70": Ratio(1, 2)}

@@ -96,10 +96,16 @@ SEGMENTERS = {
 with_background = partial(Variant, background=True)
 DETECTORS = {
     "fastrcnn_vgg16": with_background(
-        fast_rcnn.fastrcnn_vgg16, classifier="vgg16", converted=region_network.head_of_vgg
+        fast_rcnn.fastrcnn_vgg16,
+        classifier="vgg16",
+        converted=region_network.head_of_vgg,
+        proposals=True,
     ),
     "fastrcnn_resnet18": with_background(
-        fast_rcnn.fastrcnn_resnet18, classifier="resnet18", narrowed=region_network.on_one_level
+        fast_rcnn.fastrcnn_resnet18,
+        classifier="resnet18",
+        narrowed=region_network.on_one_level,
+        proposals=True,
     ),
     "fasterrcnn_vgg16": with_background(
         faster_rcnn.fasterrcnn_vgg16, classifier="vgg16", converted=region_network.head_of_vgg

@@ -19,6 +19,8 @@ class Variant(NamedTuple):
         narrowed: channels of each level or stage, from the image's size down -> fields of a form so
             wide, or a ValueError; None where there is only the paper's form.
         background: whether the first of its logits' classes is the background, in a detector.
+        proposals: whether it reads regions beside the images, a detector that proposes none itself:
+            (B, P, 4) in pixels, and (B, P), which of them there are.
         least_batch: images that it needs at once in training: 2 where a head pools the whole image,
             and normalises one value a channel of each.
     """
@@ -29,4 +31,5 @@ class Variant(NamedTuple):
     converted: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     narrowed: Callable[[tuple[int, ...]], dict[str, Any]] | None = None
     background: bool = False
+    proposals: bool = False
     least_batch: int = 1

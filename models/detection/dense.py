@@ -214,7 +214,7 @@ def prior_bias(prior: float) -> nn.initializers.Initializer:
 def rows(maps: Maps, layer: Callable[[jax.Array], jax.Array], size: int) -> jax.Array:
     """What a layer yields on all maps, flattened: (B, h, w, a * size) each -> (B, A, size)."""
     made = [layer(x) for x in maps]
-    return jnp.concatenate([y.reshape(len(y), -1, size) for y in made], axis=1)
+    return jnp.concatenate([y.reshape(y.shape[0], -1, size) for y in made], axis=1)
 
 
 def detections(

@@ -17,7 +17,7 @@ from train.data.voc import CLASSES
 from train.experiment import refuse_idle
 from train.opened import opened
 from train.refusal import Refused
-from train.tasks.detection.losses import LOSSES
+from train.tasks.detection.losses import SAMPLED
 
 ABOUT = About(
     "pets",
@@ -74,21 +74,35 @@ def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
 
 @pytest.mark.parametrize("data", ["digit_scenes", "voc:PATH"])
 @pytest.mark.parametrize("model", models.names("detection"))
-def test_every_model_has_a_recipe_and_a_loss_or_is_refused(model, data):
-    config = dataclasses.replace(
-        recipe(data, model), steps=10, epochs=None, batch_size=4, warmup_steps=1
-    )
-    about = dataclasses.replace(ABOUT, shape=None) if config.size else ABOUT
-    network = models.create(
-        model, num_classes=len(ABOUT.classes) + models.variant(model).background
-    )
-    if type(network) not in LOSSES:
-        with pytest.raises(Refused, match=f"model='{model}': there is no loss"):
-            build(config, about)
-        return
+def test_every_model_has_a_recipe_and_a_loss(model, data):
+    given = {"steps": 10, "epochs": None, "batch_size": 4, "warmup_steps": 1}
+    config = dataclasses.replace(recipe(data, model), **given)
+    about = dataclasses.replace(ABOUT, shape=None if data == "voc:PATH" else ABOUT.shape)
+    config = dataclasses.replace(config, **config.settled(about, 100, 1))
     parts = build(config, about)
-    assert parts.rank == "map50"
-    assert parts.network.num_classes == network.num_classes
+    variant = models.variant(model)
+    assert parts.network.num_classes == len(ABOUT.classes) + variant.background
+    assert set(parts.capacity) == {"boxes"} | ({"proposals"} if variant.proposals else set())
+    assert (parts.derived is not None) == variant.proposals
+    assert (type(parts.network) in SAMPLED) == variant.background
+
+
+def test_fast_rcnn_on_a_grid(pictures, tmp_path):
+    fields = {"size": 32, "steps": 2, "batch_size": 4, "evaluate_every": 2, "capacity": 2}
+    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 1, "channels": (4, 4, 8, 8)}
+    fields |= {"proposals": "grid", "most_proposals": 64, "regions": 8, "examples": 4}
+    path = tmp_path / "run"
+    config = Config(data=f"voc:{pictures}", model="fastrcnn_resnet18", workdir=path, **fields)
+    summary = detect.main(config)
+    assert summary.scalars["count"] == 4
+    assert 0 < summary.scalars["recall_50"] <= 1
+    (found,) = opened(path).predict([np.zeros((30, 20, 3), np.uint8)])
+    assert found.size == (30, 20)
+
+
+def test_too_many_examples_are_refused(pictures):
+    with pytest.raises(Refused, match=r"examples=7: there are 6"):
+        detect.splits(Config(data=f"voc:{pictures}", examples=7, validation=0.0))
 
 
 def test_sizes_of_training_each_have_their_turn():
@@ -153,6 +167,18 @@ def test_what_has_no_effect_is_refused():
     config = dataclasses.replace(recipe(), momentum=0.5)
     with pytest.raises(Refused, match=r"momentum=0\.5 has no effect: muon has its own"):
         refuse_idle(detect, config, ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"regions": 9}, "yolox_small has no box head"),
+        ({"most_proposals": 9}, "yolox_small reads no proposals"),
+    ],
+)
+def test_what_only_other_models_read_is_refused(fields, why):
+    with pytest.raises(Refused, match=why):
+        refuse_idle(detect, dataclasses.replace(recipe(), **fields), ABOUT)
 
 
 def test_data_without_classes_are_refused():

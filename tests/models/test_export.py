@@ -10,8 +10,14 @@ import models
 from models import backends
 
 # Sides of the smallest images, where 32 is too small or large enough to take long.
-SIDES = {"resnet20": 8, "alexnet": 64, "alexnet_2012": 64, "inception_v3": 75, "unet_2015": 188}
-SIDES |= {"yolov1": 64}
+SIDES = {
+    "resnet20": 8,
+    "alexnet": 64,
+    "alexnet_2012": 64,
+    "inception_v3": 75,
+    "unet_2015": 188,
+    "yolov1": 64,
+}
 # One of each kind that has layers of its own; the others are these, deeper or wider.
 EXPORTED = (
     "mlp",
@@ -31,7 +37,14 @@ def applied(name):
     """A network as a function of its key and images, without a parameter drawn."""
     fields = {} if name == "mlp" else backends.XLA.fields
     network = models.create(name, num_classes=10, **fields)
-    return lambda key, x: network.init_with_output(key, x, train=False)[0]
+    regions = [jnp.ones((1, 1, 4))] if models.variant(name).proposals else []
+
+    def call(key, x):
+        # Regions of every image.
+        others = [jnp.broadcast_to(each, (x.shape[0], 1, 4)) for each in regions]
+        return network.init_with_output(key, x, *others, train=False)[0]
+
+    return call
 
 
 def images(name):
@@ -41,13 +54,20 @@ def images(name):
     return jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.names("detection"))
+def test_every_detector_takes_a_batch_of_any_size(name):
+    x = images(name)
+    found = jax.eval_shape(applied(name), jax.random.key(0), x)
+    batches = {leaf.shape[0] for leaf in jax.tree.leaves(found) if leaf.ndim > 2}
+    assert batches == {x.shape[0]}
+
+
+@pytest.mark.parametrize("name", [*models.names("classification"), *models.names("segmentation")])
 def test_every_network_takes_a_batch_of_any_size(name):
     x = images(name)
-    outputs = jax.tree.leaves(jax.eval_shape(applied(name), jax.random.key(0), x))
-    assert {y.shape[0] for y in outputs} == {x.shape[0]}
-    if name not in models.names("detection"):
-        assert [y.shape[-1] for y in outputs] == [10]
+    y = jax.eval_shape(applied(name), jax.random.key(0), x)
+    assert y.shape[0] == x.shape[0]
+    assert y.shape[-1] == 10
 
 
 @pytest.mark.parametrize("name", EXPORTED)

@@ -78,8 +78,39 @@ SEGMENTERS = {
     "deeplabv3plus_resnet50": RESNET50 + aspp(2048) + PLUS,
     "deeplabv3plus_resnet101": RESNET101 + aspp(2048) + PLUS,
 }
-# The side of an image, the classes and the parameters.
+
+
+# A box head on 7x7 places, of two layers, on torchvision's pyramid and the network that proposes.
+def dense(inputs, *widths):
+    """Layers, one behind the other."""
+    pairs = zip((inputs, *widths), widths, strict=False)
+    return sum((before + 1) * after for before, after in pairs)
+
+
+def box_head(channels, width, classes):
+    return dense(49 * channels, width, width) + dense(width, 5 * classes)
+
+
+SMALL_BOX_HEAD = box_head(256, 1024, 21)
+LATERAL = sum(dense(channels, 256) for channels in (64, 128, 256, 512))
+ON_PYRAMID = 5 * dense(9 * 256, 256) + dense(256, 3 * 5)
+PAPERS_RPN = dense(9 * 512, 512, 9 * 5)
+# The side of an image, the classes (with the background in the first ones), the parameters.
 DETECTORS = {
+    "fastrcnn_vgg16": (64, 21, VGG16 + box_head(512, 4096, 21)),
+    "fastrcnn_resnet18": (
+        64,
+        21,
+        RESNET18
+        + dense(256, 256)
+        + dense(512, 256)
+        + dense(9 * 256, 256)
+        + box_head(256, 1024, 21),
+    ),
+    "fasterrcnn_vgg16": (64, 21, VGG16 + box_head(512, 4096, 21) + PAPERS_RPN),
+    "fasterrcnn_resnet18_fpn": (64, 91, RESNET18 + LATERAL + ON_PYRAMID + box_head(256, 1024, 91)),
+    "fasterrcnn_resnet50_fpn": (64, 91, 41_808_406),
+    "fasterrcnn_resnet50_fpn_v2": (64, 91, 43_712_278),
     "yolov1": (448, 20, 271_703_550),
     "yolov1_small": (96, 10, 5_747_184),
     "yolov3": (64, 80, 61_949_149),
@@ -123,7 +154,9 @@ ROWS = [
 
 @pytest.mark.parametrize(("name", "num_classes", "image", "parameters"), ROWS)
 def test_parameter_counts(name, num_classes, image, parameters):
-    assert count(models.create(name, num_classes=num_classes), image) == parameters
+    regions = models.variant(name).proposals
+    network = models.create(name, num_classes=num_classes)
+    assert count(network, image, regions=regions) == parameters
 
 
 @pytest.mark.parametrize(("name", "parameters"), WITHOUT_AUX.items())
@@ -131,10 +164,11 @@ def test_parameter_counts_without_the_auxiliary_head(name, parameters):
     assert count(models.create(name, num_classes=21, aux=False), (64, 64, 3)) == parameters
 
 
-def count(network, image):
+def count(network, image, *, regions=False):
     init = functools.partial(network.init, train=False)
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    params = jax.eval_shape(init, jax.random.key(0), x)["params"]
+    others = [jax.ShapeDtypeStruct((1, 5, 4), jnp.float32)] if regions else []
+    params = jax.eval_shape(init, jax.random.key(0), x, *others)["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 

@@ -17,9 +17,10 @@ PARSED = re.compile(
 )
 
 
-def variables(network, image):
+def variables(network, image, *, regions=False):
     x = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    return jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x)
+    others = [jax.ShapeDtypeStruct((1, 5, 4), jnp.float32)] if regions else []
+    return jax.eval_shape(partial(network.init, train=False), jax.random.key(0), x, *others)
 
 
 def image_of(network):
@@ -40,7 +41,8 @@ def test_auxiliary_heads_can_be_left_out_where_there_are_any(name):
         assert size_of(variables(less, image)) < size_of(variables(more, image))
     else:
         network = row.make(num_classes=5)
-        heads = {"aux", "aux1"} & variables(network, image_of(network))["params"].keys()
+        made = variables(network, image_of(network), regions=row.proposals)
+        heads = {"aux", "aux1"} & made["params"].keys()
         assert not heads
 
 
@@ -88,6 +90,32 @@ def test_a_narrow_form_is_narrow(name):
     if row.classifier:
         with pytest.raises(ValueError, match="stages, not 3"):
             row.narrowed((4, 4, 4))
+
+
+@pytest.mark.parametrize("name", models.names("detection"))
+def test_a_detectors_backbone_is_the_classifiers_and_what_it_takes_of_it_fits(name):
+    row = models.variant(name)
+    if not row.classifier:
+        return
+    network = row.make(num_classes=5)
+    found = variables(network, image_of(network), regions=row.proposals)["params"]
+    classifier = variables(models.create(row.classifier, num_classes=5), (224, 224, 3))["params"]
+    taken = row.converted(classifier) if row.converted else {"backbone": classifier["backbone"]}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(taken):
+        there = found
+        for key in path:
+            there = there[key.key]
+        assert there.shape == leaf.shape, path
+
+
+@pytest.mark.parametrize("name", models.names("detection"))
+def test_a_detectors_narrow_form_is_narrow(name):
+    row = models.variant(name)
+    if row.narrowed is None:
+        return
+    wide, network = (row.make(num_classes=5, **f) for f in ({}, row.narrowed((4, 4, 4, 8))))
+    sizes = [size_of(variables(n, (96, 96, 3), regions=row.proposals)) for n in (wide, network)]
+    assert sizes[1] < sizes[0] / 100
 
 
 @pytest.mark.parametrize("name", models.names("segmentation"))

@@ -129,13 +129,14 @@ def test_the_steps_are_the_call():
     (image,) = arguments(name, (1, 40, 48, 3))
 
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda leaf: (
-            np.abs(rng.normal(size=leaf.shape).astype(leaf.dtype))
-            * (1 / np.prod(leaf.shape[:-1])) ** 0.5
-        ),
-        tree(network, image)[1],
-    )
+
+    def draw(path, leaf):
+        if path[-1].key != "kernel":
+            return jnp.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
+        size = (1 / np.prod(leaf.shape[:-1])) ** 0.5
+        return jnp.asarray(size * rng.normal(size=leaf.shape), leaf.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(draw, tree(network, image)[1])
 
     def both(variables, image):
         output = network.apply(variables, image, train=False)

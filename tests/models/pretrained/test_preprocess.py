@@ -73,7 +73,15 @@ def test_grey_is_repeated_and_alpha_is_dropped(inputs):
     np.testing.assert_array_equal(resize_and_crop(clear, how), resize_and_crop(colour, how))
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not FAMILIES[name].pixels])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if FAMILIES[name].boxes])
+def test_detectors_pictures_are_made_elsewhere(name):
+    with pytest.raises(ValueError, match=rf"{name}' is a detector: see .*detection_picture"):
+        sizes(name)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, family in FAMILIES.items() if not (family.pixels or family.boxes)]
+)
 def test_sizes_are_those_of_the_published_weights(name):
     first = Sizes(342, 299) if name == "inception_v3" else Sizes(256, 224)
     assert sizes(name) == sizes(name, "IMAGENET1K_V1") == first

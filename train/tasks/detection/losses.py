@@ -15,14 +15,17 @@ from models.detection.yolox import YOLOX
 from train.tasks.detection.fast_rcnn import fast_rcnn_loss
 from train.tasks.detection.faster_rcnn import faster_rcnn_loss
 from train.tasks.detection.fcos import fcos_loss
-from train.tasks.detection.regions import BOX_HEAD, FAST_RCNN
+from train.tasks.detection.regions import BOX_HEAD, FAST_RCNN, Sampling
 from train.tasks.detection.retinanet import retinanet_loss
 from train.tasks.detection.task import DetectionLoss
 from train.tasks.detection.yolo_v1 import yolo_v1_loss
 from train.tasks.detection.yolo_v3 import yolo_v3_loss
 from train.tasks.detection.yolox import yolox_loss
 
-SAMPLED = {FasterRCNN: (faster_rcnn_loss, BOX_HEAD), FastRCNN: (fast_rcnn_loss, FAST_RCNN)}
+SAMPLED: dict[type[nn.Module], tuple[Callable[..., DetectionLoss], Sampling]] = {
+    FasterRCNN: (faster_rcnn_loss, BOX_HEAD),
+    FastRCNN: (fast_rcnn_loss, FAST_RCNN),
+}
 """Kind of network whose box head learns from sampled regions -> its loss, and how they are."""
 
 LOSSES: dict[type[nn.Module], Callable[[Any], DetectionLoss]] = {

@@ -210,7 +210,7 @@ def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:
         ValueError: they are not four.
     """
     return on_one_level(channels) | {
-        "anchor_sizes": ((12, 20, 32),),
+        "anchor_sizes": ((10, 16, 24),),
         "before_nms": (512, 256),
         "after_nms": (256, 64),
     }

@@ -7,6 +7,7 @@ detections = network.apply(variables, image, extent, proposals, valid, method="d
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from models.classification.resnet import ResNet18
 from models.detection.box_head import Boxes, pooled
@@ -26,7 +27,7 @@ class FastRCNN(RegionNetwork):
     def __call__(
         self,
         image: jax.Array,
-        proposals: jax.Array,
+        proposals: jax.Array | None = None,
         proposal_valid: jax.Array | None = None,
         *,
         train: bool,
@@ -35,11 +36,16 @@ class FastRCNN(RegionNetwork):
 
         Args:
             image: (B, H, W, C) floats, normalised.
-            proposals: (B, P, 4) x0 y0 x1 y1 in pixels.
+            proposals: (B, P, 4) x0 y0 x1 y1 in pixels; by default one of each image, all of it, so
+                that images alone make every parameter.
             proposal_valid: (B, P) bool; the others are read too, and to be passed over.
             train: see `box_head`.
         """
         del proposal_valid
+        if proposals is None:
+            count, height, width = image.shape[:3]
+            whole = jnp.asarray([[[0, 0, width, height]]], jnp.float32)
+            proposals = jnp.broadcast_to(whole, (count, 1, 4))
         return self.box_head(self.features(image, train=train), proposals, train=train)
 
     def detect(

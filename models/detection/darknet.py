@@ -4,7 +4,6 @@
 one of our own for small images. Beside the dense head of its classifier, Darknet-53 is all here.
 """
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -211,40 +210,3 @@ class DarknetTiny(nn.Module):
 Darknet53 = partial(Darknet, stages=(1, 2, 8, 8, 4), channels=(64, 128, 256, 512, 1024))
 # Our own: maps at strides 2, 4 and 8, about 0.1 G multiplications for an image of 96x96.
 DarknetSmall = partial(Darknet, stages=(1, 1, 2), channels=(32, 64, 128), stem_features=16)
-
-
-def detector(
-    network: Callable[..., nn.Module],
-    backbone: Callable[..., nn.Module],
-    *,
-    num_classes: int,
-    act: Callable[[jax.Array], jax.Array] = leaky,
-    epsilon: float = EPSILON,
-    norm: ModuleDef = BatchNorm,
-    conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-    **fields: Any,
-) -> nn.Module:
-    """A network on a new backbone.
-
-    Args:
-        network: its class, with all the fields that are named here.
-        backbone: a `Darknet`, or what has its fields.
-        num_classes: of the boxes.
-        act, epsilon, norm, conv_general_dilated, dtype, param_dtype: of both.
-        **fields: of the network where it has one of that name, of the backbone otherwise.
-    """
-    shared: dict[str, Any] = {
-        "act": act,
-        "epsilon": epsilon,
-        "norm": norm,
-        "conv_general_dilated": conv_general_dilated,
-        "dtype": dtype,
-        "param_dtype": param_dtype,
-    }
-    known = {field.name for field in dataclasses.fields(network)}  # type: ignore[arg-type]
-    own = {name: value for name, value in fields.items() if name in known}
-    others = {name: value for name, value in fields.items() if name not in known}
-    made = backbone(**(shared | others))
-    return network(backbone=made, num_classes=num_classes, **shared, **own)

@@ -3,7 +3,6 @@
 Rows of predictions run over (level, y, x, anchor), the finest level first, as torchvision's.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models.classification.classifier import check_num_classes, fitting
+from models.classification.classifier import check_num_classes
 from models.detection.anchors import anchors_of
 from models.detection.boxes import clip
 from models.detection.detections import Detections, best
 from models.detection.fpn import FPN, Convolutions, levels
 from models.layers.conv import at_least_one
 from models.layers.image import check_image
-from models.layers.norm import BatchNorm
 
 ModuleDef = Callable[..., Any]
 Maps = tuple[jax.Array, ...]
@@ -257,37 +255,3 @@ def detections(
     boxes, scores, labels = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
     valid = scores > score_threshold
     return best(boxes, scores, labels, valid, threshold=nms_threshold, limit=limit)
-
-
-def dense_detector(
-    detector: Callable[..., DenseDetector],
-    backbone: Callable[..., nn.Module],
-    *,
-    num_classes: int,
-    norm: ModuleDef = BatchNorm,
-    conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-    **fields: Any,
-) -> DenseDetector:
-    """A detector on a new backbone; `fields` are its own, or else the backbone's.
-
-    Args:
-        detector: `RetinaNet` or `FCOS`, with fields of its own bound if need be.
-        backbone: see `DenseDetector`.
-        num_classes: of the logits.
-        norm: of the backbone; `FrozenBatchNorm` where it is pretrained.
-        conv_general_dilated, dtype, param_dtype: of all.
-        **fields: of the detector, or of the backbone.
-    """
-    shared = {
-        "conv_general_dilated": conv_general_dilated,
-        "dtype": dtype,
-        "param_dtype": param_dtype,
-    }
-    own: Any = detector.func if isinstance(detector, partial) else detector
-    known = {field.name for field in dataclasses.fields(own)}
-    ours = {name: value for name, value in fields.items() if name in known}
-    others = {name: value for name, value in fields.items() if name not in known}
-    made = backbone(**fitting(backbone, {"norm": norm} | shared | others))
-    return detector(made, num_classes, **shared, **ours)

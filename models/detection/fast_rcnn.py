@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from models.classification.resnet import ResNet18
 from models.detection.box_head import Boxes, pooled
 from models.detection.detections import Detections
+from models.detection.detector import detector
 from models.detection.fpn import FPN
 from models.detection.region_network import (
     ON_VGG16,
     VGG16,
     RegionNetwork,
-    region_network,
 )
 
 
@@ -68,9 +68,9 @@ class FastRCNN(RegionNetwork):
 
 # The threshold of suppression is that of the authors' code.
 papers = partial(FastRCNN, **ON_VGG16, pool=pooled, nms_threshold=0.3)
-fastrcnn_vgg16 = partial(region_network, papers, VGG16)
+fastrcnn_vgg16 = partial(detector, papers, VGG16)
 # Regions of one map, at stride 16, to which the deepest one is added as in a pyramid.
 on_resnet18 = partial(
     FastRCNN, maps=(2, 3), neck=partial(FPN, outputs=1), pool=pooled, nms_threshold=0.3
 )
-fastrcnn_resnet18 = partial(region_network, on_resnet18, ResNet18)
+fastrcnn_resnet18 = partial(detector, on_resnet18, ResNet18)

@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.classification.resnet import ResNet18, ResNet50
+from models.detection.anchors import anchors_of
 from models.detection.box_head import Boxes, pooled
 from models.detection.detections import Detections
+from models.detection.detector import detector
 from models.detection.fpn import FPN, MaxPool
 from models.detection.region_network import (
     ON_VGG16,
@@ -32,9 +34,8 @@ from models.detection.region_network import (
     RegionNetwork,
     check_shares,
     on_one_level,
-    region_network,
 )
-from models.detection.rpn import Proposals, Regions, RPNHead, anchors_of, propose
+from models.detection.rpn import Proposals, Regions, RPNHead, propose
 from models.layers.norm import BatchNorm
 from models.segmentation.segmenter import check_fields
 
@@ -116,7 +117,8 @@ class FasterRCNN(RegionNetwork):
             image: its height and width, padding included; anchors depend on it.
         """
         objectness, deltas = self.rpn_head(maps)
-        levels = anchors_of(maps, image, self.strides, self.anchor_sizes, self.anchor_ratios)
+        places = [(x.shape[1], x.shape[2]) for x in maps]
+        levels = anchors_of(image, places, self.strides, self.anchor_sizes, self.anchor_ratios)
         anchors = jnp.asarray(np.concatenate(levels))
         return Regions(objectness, deltas, anchors, tuple(len(each) for each in levels))
 
@@ -162,8 +164,8 @@ class FasterRCNN(RegionNetwork):
 
 pyramid = partial(FPN, extra=MaxPool)
 on_pyramid = partial(FasterRCNN, maps=(0, 1, 2, 3), neck=pyramid)
-fasterrcnn_resnet50_fpn = partial(region_network, on_pyramid, ResNet50)
-fasterrcnn_resnet18_fpn = partial(region_network, on_pyramid, ResNet18)
+fasterrcnn_resnet50_fpn = partial(detector, on_pyramid, ResNet50)
+fasterrcnn_resnet18_fpn = partial(detector, on_pyramid, ResNet18)
 
 
 def fasterrcnn_resnet50_fpn_v2(*, norm: ModuleDef = BatchNorm, **fields: Any) -> FasterRCNN:
@@ -180,7 +182,7 @@ def fasterrcnn_resnet50_fpn_v2(*, norm: ModuleDef = BatchNorm, **fields: Any) ->
         widths=(1024,),
         rpn_depth=2,
     )
-    return region_network(second, ResNet50, norm=norm, **fields)
+    return detector(second, ResNet50, norm=norm, **fields)
 
 
 # Anchors: section 3.3; numbers and thresholds: section 3.3 and the authors' code.
@@ -194,7 +196,7 @@ papers = partial(
     after_nms=(2_000, 300),
     nms_threshold=0.3,
 )
-fasterrcnn_vgg16 = partial(region_network, papers, VGG16)
+fasterrcnn_vgg16 = partial(detector, papers, VGG16)
 
 
 def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from models.detection.dense import (
     GroupNorm,
     Maps,
     Tower,
-    dense_detector,
     prior_bias,
     rows,
 )
 from models.detection.detections import Detections
+from models.detection.detector import detector
 
 ModuleDef = Callable[..., Any]
 
@@ -137,5 +137,5 @@ def reach(distances: jax.Array, anchors: jax.Array) -> jax.Array:
     return jnp.concatenate([centre - low * side, centre + high * side], -1)
 
 
-fcos_resnet50_fpn = partial(dense_detector, FCOS, ResNet50)
-fcos_resnet18_fpn = partial(dense_detector, FCOS, ResNet18)
+fcos_resnet50_fpn = partial(detector, FCOS, ResNet50)
+fcos_resnet18_fpn = partial(detector, FCOS, ResNet18)

@@ -1,6 +1,5 @@
 """R-CNN (Girshick et al. 2014, arXiv:1311.2524): each proposal warped and classified by itself."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from models.classification.classifier import check_num_classes
 from models.detection.boxes import clip, decode, large_enough, wide
 from models.detection.detections import Detections, best
+from models.detection.detector import detector
 from models.layers.image import check_image
 
 
@@ -250,8 +250,4 @@ def warp(
     return product("nxw,nywc->nyxc", columns, high)
 
 
-def rcnn(backbone: Callable[..., nn.Module], *, num_classes: int, **fields: Any) -> RCNN:
-    """An R-CNN on a new backbone; fields that `RCNN` lacks are the backbone's."""
-    own = {name: fields.pop(name) for name in RCNN.__dataclass_fields__ if name in fields}
-    made = backbone(param_dtype=own.get("param_dtype", jnp.float32), **fields)
-    return RCNN(made, num_classes, **own)
+rcnn = partial(detector, RCNN)

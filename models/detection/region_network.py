@@ -3,7 +3,6 @@
 What Fast and Faster R-CNN have in common: they differ in where regions come from.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from models.classification.classifier import check_num_classes, fitting
+from models.classification.classifier import check_num_classes
 from models.classification.vgg import VGG
 from models.detection import box_head
 from models.detection.box_head import Boxes, BoxHead, aligned
@@ -184,43 +183,6 @@ def check_shares(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name}={value} must be from 0 to 1")
-
-
-def region_network(
-    network: Callable[..., nn.Module],
-    backbone: Callable[..., nn.Module],
-    *,
-    num_classes: int,
-    norm: ModuleDef = BatchNorm,
-    conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated,
-    dtype: Any = None,
-    param_dtype: Any = jnp.float32,
-    **fields: Any,
-) -> Any:
-    """A network on a new backbone; `fields` are its own, or else the backbone's.
-
-    Args:
-        network: `FasterRCNN` or `FastRCNN`, with fields of its own bound if need be.
-        backbone: see `RegionNetwork`.
-        num_classes: of the logits, the background included.
-        norm: of backbone and heads; `FrozenBatchNorm` where the backbone is pretrained.
-        conv_general_dilated, dtype, param_dtype: of all.
-        **fields: of the network, or of the backbone.
-    """
-    shared = {
-        "norm": norm,
-        "conv_general_dilated": conv_general_dilated,
-        "dtype": dtype,
-        "param_dtype": param_dtype,
-    }
-    own: Any = network
-    while isinstance(own, partial):
-        own = own.func
-    known = {field.name for field in dataclasses.fields(own)}
-    ours = {name: value for name, value in fields.items() if name in known}
-    others = {name: value for name, value in fields.items() if name not in known}
-    made = backbone(**fitting(backbone, shared | others))
-    return network(made, num_classes, **shared, **ours)
 
 
 # VGG-16 up to its fifth stage's convolutions, at stride 16, and its dense layers as the box head.

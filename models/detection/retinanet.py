@@ -20,11 +20,11 @@ from models.detection.dense import (
     GroupNorm,
     Maps,
     Tower,
-    dense_detector,
     prior_bias,
     rows,
 )
 from models.detection.detections import Detections
+from models.detection.detector import detector
 from models.detection.fpn import Convolutions
 
 ModuleDef = Callable[..., Any]
@@ -125,6 +125,6 @@ def boxes(output: RetinaNetOutput) -> jax.Array:
 # Levels 6 and 7 from the backbone's last map, as in the paper.
 V2 = partial(RetinaNet, head_norm=GroupNorm, extra=Convolutions)
 
-retinanet_resnet50_fpn = partial(dense_detector, RetinaNet, ResNet50)
-retinanet_resnet18_fpn = partial(dense_detector, RetinaNet, ResNet18)
-retinanet_resnet50_fpn_v2 = partial(dense_detector, V2, ResNet50)
+retinanet_resnet50_fpn = partial(detector, RetinaNet, ResNet50)
+retinanet_resnet18_fpn = partial(detector, RetinaNet, ResNet18)
+retinanet_resnet50_fpn_v2 = partial(detector, V2, ResNet50)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from models.detection.anchors import grid_anchors
 from models.detection.boxes import clip, decode, large_enough
 from models.detection.nms import class_nms
 
@@ -88,37 +87,6 @@ class RPNHead(nn.Module):
             )
         scores, boxes = zip(*found, strict=True)
         return jnp.concatenate(scores, 1), jnp.concatenate(boxes, 1)
-
-
-def anchors_of(
-    maps: Maps,
-    image: tuple[int, int],
-    strides: Sequence[int],
-    sizes: Sequence[Sequence[float]],
-    ratios: Sequence[float],
-) -> tuple[np.ndarray, ...]:
-    """The anchors of each level: (h * w * a, 4) float32, pixels.
-
-    They are a level's stride apart, but on a level that halves an odd number of places: there
-    torchvision, whose images come padded to multiples of the deepest stride, has floor(side /
-    places). Sides of other images count as if they were padded.
-
-    Args:
-        maps: (B, h, w, c) each.
-        image: its height and width, padding included.
-        strides: of the maps.
-        sizes: of each level's anchors: square roots of their areas in pixels.
-        ratios: height by width, of each size.
-    """
-    least = min(strides[-1], 32)
-    sides = [-(-side // least) * least for side in image]
-    levels: list[np.ndarray] = []
-    for x, stride, own in zip(maps, strides, sizes, strict=True):
-        height, width = x.shape[1:3]
-        down, across = min(stride, sides[0] // height), min(stride, sides[1] // width)
-        grid = (max(down, 1) * height, max(across, 1) * width)
-        levels += grid_anchors(grid, [(height, width)], [own], [ratios])
-    return tuple(levels)
 
 
 def propose(

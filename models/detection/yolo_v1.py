@@ -16,8 +16,9 @@ import numpy as np
 from jax import lax
 
 from models.classification.classifier import check_num_classes
-from models.detection.darknet import EPSILON, DarknetSmall, detector, leaky
+from models.detection.darknet import EPSILON, DarknetSmall, leaky
 from models.detection.detections import Detections
+from models.detection.detector import detector
 from models.detection.grid import check_multiple, corners, least_multiple
 from models.detection.selection import select
 from models.layers.image import check_channels, check_image

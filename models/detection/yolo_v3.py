@@ -19,12 +19,12 @@ from models.detection.darknet import (
     Darknet53,
     DarknetSmall,
     DarknetTiny,
-    detector,
     layers_of,
     leaky,
 )
 from models.detection.darknet_neck import DarknetNeck, check_levels, check_neck
 from models.detection.detections import Detections
+from models.detection.detector import detector
 from models.detection.grid import check_multiple, corners, least_multiple
 from models.detection.selection import select
 from models.layers.image import check_image

@@ -14,9 +14,10 @@ import numpy as np
 from jax import lax
 
 from models.classification.classifier import check_num_classes
-from models.detection.darknet import Darknet53, DarknetSmall, detector, layers_of, leaky
+from models.detection.darknet import Darknet53, DarknetSmall, layers_of, leaky
 from models.detection.darknet_neck import DarknetNeck, check_levels, check_neck
 from models.detection.detections import Detections
+from models.detection.detector import detector
 from models.detection.grid import check_multiple, corners, least_multiple
 from models.detection.selection import select
 from models.layers.image import check_image

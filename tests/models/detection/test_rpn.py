@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.detection.rpn import Regions, anchors_of, propose
+from models.detection.anchors import anchors_of
+from models.detection.rpn import Regions, propose
 
 GRIDS = [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]
 SIZES = ((32,), (64,), (128,), (256,), (512,))
@@ -17,8 +18,7 @@ TOP = {"training": 150, "testing": 80}
 
 def drawn(inputs, count=2):
     """As the script draws them for three images; the first ones of these."""
-    maps = [jnp.zeros((count, *grid, 1)) for grid in GRIDS]
-    levels = anchors_of(maps, (96, 128), (4, 8, 16, 32, 64), SIZES, (0.5, 1.0, 2.0))
+    levels = anchors_of((96, 128), GRIDS, (4, 8, 16, 32, 64), SIZES, (0.5, 1.0, 2.0))
     counts = tuple(len(level) for level in levels)
     objectness = inputs.spaced("objectness", (3, sum(counts)), -6, 3)[:count]
     deltas = np.float32(0.3) * inputs.drawn("deltas", (3, sum(counts), 4))[:count]
@@ -94,7 +94,7 @@ def test_no_gradient_passes(inputs):
     ],
 )
 def test_anchors_are_a_stride_apart(image, grid, stride, steps):
-    (level,) = anchors_of([jnp.zeros((1, *grid, 1))], image, (stride,), ((10,),), (1.0,))
+    (level,) = anchors_of(image, [grid], (stride,), ((10,),), (1.0,))
     level = level.reshape(*grid, 4)
     assert level[0, 0].tolist() == [-5, -5, 5, 5]
     assert (level[1, 1] - level[0, 0]).tolist() == [steps[1], steps[0]] * 2

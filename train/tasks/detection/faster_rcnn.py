@@ -17,7 +17,7 @@ from models.detection.rpn import Regions
 from train.tasks.detection.box_losses import smooth_l1
 from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.matching import match
-from train.tasks.detection.outputs import taken
+from train.tasks.detection.outputs import reported, taken
 from train.tasks.detection.regions import (
     BOX_HEAD,
     Sampling,
@@ -27,7 +27,7 @@ from train.tasks.detection.regions import (
 from train.tasks.detection.sampling import sample
 from train.tasks.detection.task import DetectionLoss
 from train.tasks.detection.truth import Truth
-from train.tasks.task import Aux, Ratio
+from train.tasks.task import Aux
 
 # The paper's, section 3.1.2, and torchvision's; beta is that of the authors' code.
 RPN = Sampling(high=0.7, low=0.3, number=256, fraction=0.5, beta=1 / 9)
@@ -78,17 +78,9 @@ def faster_rcnn_loss(
         parts, updated = network.apply(
             variables, mutable=collections, rngs={"dropout": dropout}, method=steps
         )
-        return total(parts, updated)
+        return reported(parts, jnp.ones(()), updated)
 
     return loss
-
-
-def total(parts: dict[str, jax.Array], collections: Any) -> tuple[jax.Array, Aux]:
-    """The sum of the parts of a loss, logged with it."""
-    whole = jnp.sum(jnp.stack([*parts.values()]))
-    one = jnp.ones_like(whole)
-    sums = {name: Ratio(value, one) for name, value in ({"loss": whole} | parts).items()}
-    return whole, Aux(dict(collections), sums)
 
 
 def rpn_losses(

@@ -1,4 +1,4 @@
-"""What the losses of one-stage detectors share: a network's outputs, and what becomes of sums."""
+"""What the losses of detectors share: a network's outputs, and what becomes of their parts."""
 
 from typing import Any
 

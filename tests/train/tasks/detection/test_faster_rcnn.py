@@ -9,11 +9,12 @@ import optax
 import pytest
 
 import models
+from models.detection.anchors import anchors_of
 from models.detection.box_head import Boxes
 from models.detection.detections import Images
 from models.detection.faster_rcnn import narrowed
 from models.detection.fpn import FPN
-from models.detection.rpn import Regions, anchors_of
+from models.detection.rpn import Regions
 from train.tasks.detection.fast_rcnn import fast_rcnn_loss
 from train.tasks.detection.faster_rcnn import RPN, faster_rcnn_loss, rpn_losses
 from train.tasks.detection.regions import (
@@ -60,8 +61,7 @@ def golden_truth(expected):
 
 def test_losses_of_all_anchors_are_torchvisions(golden, inputs):
     expected = golden("fasterrcnn_parts")
-    maps = [jnp.zeros((3, *grid, 1)) for grid in GRIDS]
-    levels = anchors_of(maps, (96, 128), (4, 8, 16, 32, 64), SIZES, (0.5, 1.0, 2.0))
+    levels = anchors_of((96, 128), GRIDS, (4, 8, 16, 32, 64), SIZES, (0.5, 1.0, 2.0))
     counts = tuple(len(level) for level in levels)
     regions = Regions(
         jnp.asarray(inputs.spaced("objectness", (3, sum(counts)), -6, 3)),

@@ -200,9 +200,9 @@ fasterrcnn_vgg16 = partial(detector, papers, VGG16)
 
 
 def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:
-    """Fields of a form on ResNet-18 for small images: one level, at stride 8.
+    """Fields of a form on ResNet-18 for small images: one level, at stride 4.
 
-    A pyramid of the last three stages, of which the finest map alone is read; nine anchors a place.
+    A pyramid of the four stages, of which the finest map alone is read; nine anchors a place.
 
     Args:
         channels: of each of the four stages; the stem is as wide as the first. The pyramid is as

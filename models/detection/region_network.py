@@ -209,7 +209,7 @@ def head_of_vgg(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def on_one_level(channels: tuple[int, ...]) -> dict[str, Any]:
-    """Fields of a network on a narrow ResNet-18 that reads one map, at stride 8.
+    """Fields of a network on a narrow ResNet-18 that reads one map, at stride 4.
 
     Args:
         channels: of each of the four stages; the stem is as wide as the first, the pyramid as the
@@ -223,7 +223,7 @@ def on_one_level(channels: tuple[int, ...]) -> dict[str, Any]:
     return {
         "stem_features": channels[0],
         "channels": channels,
-        "maps": (1, 2, 3),
+        "maps": (0, 1, 2, 3),
         "neck": partial(FPN, width=channels[1], outputs=1),
         "widths": (channels[-1],) * 2,
     }

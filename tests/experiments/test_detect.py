@@ -12,6 +12,7 @@ import models
 from experiments import detect
 from experiments.detect import Config, build, recipe
 from models.layers.norm import FrozenBatchNorm
+from train.data.scene_sets import digit_scenes
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.experiment import refuse_idle
@@ -108,6 +109,14 @@ def test_too_many_examples_are_refused(pictures):
         detect.splits(Config(data=f"voc:{pictures}", examples=7, validation=0.0))
 
 
+def test_a_set_without_an_object_is_refused(tmp_path):
+    for split in ("train", "val"):
+        image_files.voc(tmp_path / "VOC", [split], (), size=(20, 30), split=split)
+    config = Config(data=f"voc:{tmp_path / 'VOC'}", batch_size=1, validation=0.0, devices=1)
+    with pytest.raises(Refused, match=r"VOC': no object to learn in 1 training examples"):
+        detect.main(config)
+
+
 def test_sizes_of_training_each_have_their_turn():
     about = dataclasses.replace(ABOUT, shape=None)
     config = Config(data="voc:PATH", sizes=(32, 64), steps=4, batch_size=2, warmup_steps=1)
@@ -170,6 +179,20 @@ def test_a_slower_backbone_and_steps():
     assert moved["slow"][0]["backbone"] == pytest.approx(moved["all"][0]["backbone"] / 2)
     assert moved["slow"][0]["head"] == moved["all"][0]["head"]
     assert moved["all"][6]["head"] > moved["all"][5]["head"]  # a tenth, although momentum grows
+
+
+def test_the_small_anchors_are_clusters_of_the_scenes_boxes():
+    """A fixed point of k-means with IoU (Redmon & Farhadi 2017, section 2), but for rounding."""
+    scenes = digit_scenes("train")
+    boxes = np.concatenate([scenes.truth(i)["boxes"] for i in range(1000)])
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    (anchors,) = np.array(models.create("yolov3_small", num_classes=10).anchors)
+    both = np.minimum(sizes[:, None], anchors).prod(-1)
+    overlap = both / (sizes.prod(-1)[:, None] + anchors.prod(-1) - both)
+    nearest = overlap.argmax(1)
+    means = [sizes[nearest == row].mean(0) for row in range(3)]
+    np.testing.assert_allclose(anchors, means, atol=0.7)
+    assert overlap.max(1).mean() > 0.8
 
 
 def test_frozen_norms_are_built():

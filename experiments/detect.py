@@ -45,6 +45,7 @@ from train.network import network_of, refuse_other_network
 from train.refusal import Refused
 from train.report.detection import detection_part
 from train.run import run
+from train.sized import fitting, refuse_unfit
 from train.tasks.detection.losses import loss_of
 from train.tasks.detection.task import PROPOSALS, detection, first_variables
 from train.tasks.task import Summary
@@ -52,8 +53,8 @@ from train.trained import FineTuned, Rule, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 SIZE = 416
-"""Height and width in pixels that pictures of many shapes come to, where no size is asked: a
-multiple of 32, as YOLOv3's (Redmon and Farhadi 2018)."""
+"""Height and width in pixels that pictures of many shapes come to, where no size is asked, or the
+next that the model takes: YOLOv3's (Redmon and Farhadi 2018), and 448 of YOLOv1's paper."""
 
 Optimizer = Literal["adamw", "muon", "sgd"]
 OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
@@ -69,7 +70,8 @@ class Config(FineTuned):
         model: a detector of `models.names()`.
         channels: of each stage of a small backbone; none takes the model's own.
         size: height and width in pixels to which images are brought, as large as fits, a border
-            around them; 0 leaves those of one shape as they are, others come to 416.
+            around them; 0 leaves those of one shape that the model takes as they are, and brings
+            others of one shape to the next size that it takes, and those of many to 416.
         sizes: several such sizes, of which training takes one for ten steps at a time (multi-scale
             training, Redmon and Farhadi 2016); each compiles once.
         capacity: most boxes that an image may have in training.
@@ -157,10 +159,14 @@ class Config(FineTuned):
         return super().undecided | auto | (set() if self.size else {"size"})
 
     def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
-        """As `FineTuned.settled`; images of many shapes come to a size."""
+        """As `FineTuned.settled`; images come to a size that the model takes."""
         found = super().settled(about, length, slices)
-        if not self.size and (about.shape is None or self.sizes):
-            found["size"] = max(self.sizes, default=SIZE)
+        if not self.size:
+            fit = partial(fitting, models.create(self.model, num_classes=2))
+            if about.shape is None or self.sizes:
+                found["size"] = max(self.sizes, default=fit(SIZE))
+            elif any(fit(side) != side for side in about.shape[:2]):
+                found["size"] = fit(max(about.shape[:2]))
         if self.proposals == "auto" and models.variant(self.model).proposals:
             found["proposals"] = available()
         return found
@@ -242,6 +248,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         norm=FrozenBatchNorm if config.frozen_norm else norm,
         channels=config.channels,
     )
+    size = (config.size,) if config.size else ()
+    refuse_unfit(network, config.model, sizes=config.sizes, size=size)
     reads = PROPOSALS if models.variant(config.model).proposals else ()
     task = detection(
         network,

@@ -119,6 +119,9 @@ class FineTuned(Trained):
 
     WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze",)
     """Fields that would keep or slow random weights, and so need `init_from`."""
+    FROM_WEIGHTS: ClassVar[tuple[str, ...]] = ()
+    """Fields that weights may ask for, see `train.weights.asked_by`: left as they are by default,
+    they become what the weights in `init_from` want."""
 
     auxiliary_weight: float = 0.3
     mirror: Mirror = "auto"
@@ -133,21 +136,37 @@ class FineTuned(Trained):
         object.__setattr__(self, "init_from", os.path.expanduser(self.init_from))
 
     def remembering(self, earlier: Self | None) -> Self:
-        """The recipe with `init_statistics`, as the run that goes on has them, or found anew.
+        """The recipe with `init_statistics` and `FROM_WEIGHTS`.
+
+        As the run that goes on has them, or found anew.
 
         Raises:
-            Refused: a new run can't start from `init_from`, or has a field that needs it.
+            Refused: a new run can't start from `init_from`, or has a field that needs it; or the
+                weights ask for a field that this recipe has not.
         """
+        usual = {field.name: field.default for field in fields(self)}
+        open_ = {name for name in self.FROM_WEIGHTS if getattr(self, name) == usual[name]}
         if earlier is not None:
-            return replace(self, init_statistics=earlier.init_statistics)
+            kept = {name: getattr(earlier, name) for name in open_}
+            return replace(self, init_statistics=earlier.init_statistics, **kept)
         if not self.init_from:
-            usual = {field.name: field.default for field in fields(self)}
             for name in self.WITH_WEIGHTS:
                 if (value := getattr(self, name)) != usual[name]:
                     raise Refused(f"{name}={value!r} needs trained weights: init_from is empty")
             return replace(self, init_statistics=())
         found = weights.statistics_of(self.model, self.init_from)
-        return replace(self, init_statistics=found if os.path.isdir(self.init_from) else ())
+        asked = weights.asked_by(self.model, self.init_from)
+        for name, value in asked.items():
+            if name not in self.FROM_WEIGHTS:
+                raise Refused(
+                    f"init_from={self.init_from!r}: its weights want {name}={value}, which no "
+                    f"recipe of {self.model} has here"
+                )
+        return replace(
+            self,
+            init_statistics=found if os.path.isdir(self.init_from) else (),
+            **{name: value for name, value in asked.items() if name in open_},
+        )
 
     def mirrors(self, about: About) -> bool:
         """Whether to train on mirror images of a set."""
@@ -201,7 +220,7 @@ class FineTuned(Trained):
         elif os.path.isdir(self.init_from):  # of a recipe that no run has settled
             mean, std = weights.statistics_of(self.model, self.init_from)
         else:
-            mean, std = weights.IMAGENET
+            mean, std = weights.statistics_of_file(self.init_from)
         weights.check_channels((mean, std), len(measured[0]), self.init_from)
         return mean, std
 

@@ -24,15 +24,9 @@ from train.prepared import prepare
 from train.refusal import Refused
 from train.run import run, starting_weights
 from train.seal import flat
-from train.weights import (
-    IMAGENET,
-    check_channels,
-    fitted,
-    of_classes,
-    of_file,
-    of_run,
-    statistics_of,
-)
+from train.weight_files import IMAGENET, of_file
+from train.weight_runs import of_run
+from train.weights import check_channels, fitted, of_classes, statistics_of
 
 SHORT = {"steps": 1, "warmup_steps": 0, "batch_size": 4, "ema": 0.0, "devices": 1, "size": 32}
 ALL = "backbone,hidden1,head"

@@ -2,17 +2,14 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from experiments import classify, resnet_cifar, segment
-from models.pretrained import torchvision
 from train import workdir
 from train.data.arrays import Arrays
 from train.data.named import Splits
@@ -24,7 +21,7 @@ from train.prepared import prepare
 from train.refusal import Refused
 from train.run import run, starting_weights
 from train.seal import flat
-from train.weight_files import IMAGENET, of_file
+from train.weight_files import IMAGENET
 from train.weight_runs import of_run
 from train.weights import check_channels, fitted, of_classes, statistics_of
 
@@ -262,64 +259,6 @@ def test_the_home_directory_is_read_in_a_path(monkeypatch, tmp_path):
 
 def test_only_a_run_can_change_what_is_recorded():
     assert "init_statistics" not in RUNTIME
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def resnet18():
-    """torchvision's tensors of ResNet-18, each of one number, no two of the same."""
-    found = enumerate(torchvision.tensors("resnet18", 10).values(), 1)
-    return {t.name: np.full(t.shape, number / 1024, np.float32) for number, t in found}
-
-
-def test_a_file_without_a_head_leaves_it_out_and_says_so(resnet18, tmp_path):
-    names = {f"module.{k}": v for k, v in resnet18.items() if not k.startswith("fc.")}
-    save_file(
-        names | {"projector.0.weight": np.zeros((3, 3), np.float32)}, tmp_path / "w.safetensors"
-    )
-    found = of_file("resnet18", str(tmp_path / "w.safetensors"))
-    assert {*found.variables["params"]} == {"backbone"}
-    kernel = found.variables["params"]["backbone"]["stem"]["conv"]["kernel"]
-    assert kernel.ravel()[0] == resnet18["conv1.weight"].ravel()[0]
-    assert "which have no head" in found.said[0]
-    assert found.said[1] == "Passed over: 1 tensors there that no layer of resnet18 has."
-    assert found.origin == {"file": str(tmp_path / "w.safetensors")}
-
-
-def test_a_file_with_a_head_is_taken_whole(resnet18, tmp_path, monkeypatch):
-    save_file(resnet18, tmp_path / "w.safetensors")
-    monkeypatch.chdir(tmp_path)
-    found = of_file("resnet18", "w.safetensors")
-    assert {*found.variables["params"]} == {"backbone", "head"}
-    assert found.said == ["Starts from the weights in w.safetensors."]
-    assert found.origin == {"file": os.path.abspath("w.safetensors")}
-    assert statistics_of("resnet18", "w.safetensors") == IMAGENET
-    with pytest.raises(Refused) as caught:
-        of_file("vgg16", "w.safetensors")
-    head = "init_from='w.safetensors': 128 tensor(s) do not fit vgg16: 26 missing, 102 unexpected"
-    assert str(caught.value).startswith(head)
-    assert str(caught.value).count("\n") < 10
-
-
-@pytest.mark.parametrize("model", ["deeplabv3_resnet18", "resnet18"])
-def test_a_backbone_alone_serves_classifier_and_segmenter(resnet18, tmp_path, model):
-    names = {f"backbone.{k}": v for k, v in resnet18.items() if not k.startswith("fc.")}
-    save_file(names, tmp_path / "w.safetensors")
-    assert {*of_file(model, str(tmp_path / "w.safetensors")).variables["params"]} == {"backbone"}
-
-
-def test_vgg_without_its_dense_layers_is_a_backbone_for_an_fcn(tmp_path):
-    tensors = torchvision.tensors("vgg16", 10).values()
-    names = {
-        t.name: np.zeros(t.shape, np.float32) for t in tensors if t.name.startswith("features")
-    }
-    save_file(names, tmp_path / "w.safetensors")
-    for model in ("fcn8s", "vgg16"):
-        assert {*of_file(model, str(tmp_path / "w.safetensors")).variables["params"]} == {
-            "backbone"
-        }
 
 
 # --- which layers belong to classes ------------------------------------------------------------

@@ -6,16 +6,17 @@ import shutil
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import classify, resnet_cifar, segment
-from train import workdir
+from experiments import classify, detect, resnet_cifar, segment
+from train import weight_runs, workdir
 from train.data.arrays import Arrays
 from train.data.named import Splits
 from train.data.source import About
 from train.experiment import RUNTIME
-from train.finetune import Weights
+from train.finetune import Weights, begun
 from train.opened import opened
 from train.prepared import prepare
 from train.refusal import Refused
@@ -162,6 +163,81 @@ def test_a_run_of_another_experiment(first, tmp_path):
     assert statistics_of("resnet20", str(tmp_path)) == (about.mean, about.std)
     with pytest.raises(Refused, match=r"has no checkpoint yet"):
         of_run("resnet20", str(tmp_path))
+
+
+# --- detectors ---------------------------------------------------------------------------------
+
+
+def boxes(*classes):
+    """Detection of some classes, with one box an image, all of the first class."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    arrays = {
+        "image": images,
+        "boxes": [np.array([[2, 3, 20, 30]], np.float32)] * 4,
+        "box_label": [np.zeros(1, np.int32)] * 4,
+    }
+    about = About("drawn", "train", classes, mirror=False, shape=(32, 32, 3))
+    return SimpleNamespace(
+        __name__=detect.__name__,
+        Config=detect.Config,
+        build=detect.build,
+        splits=lambda config: Splits(*(Arrays(arrays, about) for _ in Splits._fields)),
+    )
+
+
+def detector(**fields):
+    short = {**SHORT, "size": 0, "optimizer": "sgd", "dark_ground": False, "colour": 0.0}
+    return detect.Config(**{"data": "drawn", "model": "yolov3_small", **short, **fields})
+
+
+@pytest.fixture(scope="module")
+def detecting(tmp_path_factory):
+    """A run of a detector of two classes, with anchors of its own."""
+    path = tmp_path_factory.mktemp("detectors") / "first"
+    run(boxes("cat", "dog"), detector(workdir=path, anchors=(4, 5, 6, 7, 20, 30)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("classes", "anew"),
+    [
+        (("cat", "dog"), ""),
+        (("dog", "cat"), "Starts anew, being of other classes: head1_output."),
+        (("cat",), "Starts anew, being of another shape or absent: head1_output."),
+    ],
+)
+def test_a_detector_starts_from_the_run_of_another(detecting, classes, anew):
+    old = opened(detecting)
+    asked = detector(init_from=str(detecting)).remembering(None)
+    assert asked.init_statistics == (old.about.mean, old.about.std)
+    assert asked.anchors == (4, 5, 6, 7, 20, 30)
+    prepared = prepare(boxes(*classes), asked)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), prepared.shapes())
+    state, said = begun(zeros, fitted(prepared, prepared.parts.weights()))
+    assert said[1:] == ([anew] if anew else [])
+    before, after = flat(old.variables), flat(state.variables)
+    for path, value in after.items():
+        taken = not (anew and "head1_output" in path)
+        np.testing.assert_array_equal(value, before[path] if taken else 0, err_msg=path)
+
+
+def test_a_run_of_a_classifier_is_a_detectors_backbone(tmp_path, monkeypatch):
+    """VGG's dense layers read regions; its head, of other things than boxes, is left."""
+    about = About("drawn", "train", ("a", "b"), False, (32, 32, 3), (1.0,) * 3, (2.0,) * 3)
+    workdir.write_config(tmp_path, classify.__name__, config(model="vgg16"))
+    workdir.write(tmp_path / workdir.ABOUT, about)
+    parts = {"hidden1": {"bias": 1}, "hidden2": {"bias": 2}, "head": {"bias": 3}}
+    variables = {"params": {"backbone": {"bias": 0}, **parts}}
+    made = SimpleNamespace(variables=variables, config=config(model="vgg16"), about=about, step=7)
+    monkeypatch.setattr(weight_runs, "opened", lambda path: made)
+    asked = detector(model="fasterrcnn_vgg16", init_from=str(tmp_path), size=64).remembering(None)
+    assert asked.init_statistics == (about.mean, about.std)
+    assert asked.start().variables["params"] == {
+        "backbone": {"bias": 0},
+        "roi_head": {"hidden1": {"bias": 1}, "hidden2": {"bias": 2}},
+    }
+    with pytest.raises(Refused, match="is a run of vgg16, not of yolov3_small's backbone"):
+        detector(init_from=str(tmp_path)).remembering(None)
 
 
 # --- what is refused ---------------------------------------------------------------------------

@@ -277,7 +277,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         transform=augmentation(config, about),
         rank="map50",
         report=[detection_part],
-        weights=config.start,
+        weights=config.start and partial(config.start, about.classes),
         init=partial(first_variables, network),
         host=brought(config, about),
         capacity={"boxes": config.capacity}

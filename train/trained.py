@@ -199,8 +199,11 @@ class FineTuned(Trained):
         return [path for each in self.freeze.split(",") if (path := each.strip())]
 
     @property
-    def start(self) -> Callable[[], finetune.Weights] | None:
-        """() -> the weights in `init_from`; None for random ones. See `Parts.weights`."""
+    def start(self) -> Callable[..., finetune.Weights] | None:
+        """() -> the weights in `init_from`; None for random ones. See `Parts.weights`.
+
+        A detector's data have names of classes for it, see `train.weights.weights_of`.
+        """
         if not self.init_from:
             return None
         return partial(weights.weights_of, self.model, self.init_from)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 import models
 from models.detection.yolo_v3 import TINY_ANCHORS_OF_WEIGHTS
-from models.pretrained import darknet, published, torchvision
+from models.pretrained import coco, darknet, published, torchvision
 from models.pretrained.files import read
 from models.pretrained.naming import detector_of, family_of, for_boxes, for_pixels, names
 from models.pretrained.preprocess import MEAN, STD
@@ -55,15 +56,20 @@ def in_a_row(anchors: Any) -> tuple[float, ...]:
     return tuple(np.asarray(anchors, float).ravel().tolist())
 
 
-def of_file(model: str, path: str) -> Weights:
+def of_file(model: str, path: str, classes: Sequence[str] = ()) -> Weights:
     """Weights in a file of torchvision's, with or without a head, or in one of Darknet's.
+
+    Args:
+        model: what starts from them.
+        path: of the file.
+        classes: of a detector's data: where COCO has them all, a head for COCO is taken over.
 
     Raises:
         Refused: there are none for such a network; the file is none, or of another network.
     """
     check_known(model, path)
     if DARKNETS.search(path):
-        return of_darknet(model, path)
+        return of_darknet(model, path, classes)
     variant, classifier = models.variant(model), backbone_of(model)
     try:
         tensors = read(path)
@@ -85,20 +91,35 @@ def of_file(model: str, path: str) -> Weights:
         lines.append(f"As these published weights want it: {shown(asked)}.")
     if variant.converted is not None:
         variables |= {"params": converted(variant, variables["params"])}
-    return Weights(variables, {"file": os.path.abspath(path)}, said=lines)
+    weights = Weights(variables, {"file": os.path.abspath(path)}, said=lines)
+    return for_classes(model, weights, classes) if own else weights
 
 
-def of_darknet(model: str, path: str) -> Weights:
+def of_darknet(model: str, path: str, classes: Sequence[str]) -> Weights:
     """Weights in a file of Darknet's, which may end behind the backbone."""
     try:
-        classes = darknet.classes_in(model, path)
-        variables = darknet.from_darknet(model, path, whole=False, num_classes=classes)
+        count = darknet.classes_in(model, path)
+        variables = darknet.from_darknet(model, path, whole=False, num_classes=count)
     except (OSError, ValueError) as error:
         raise Refused(f"init_from={path!r}: {said(error, path)}") from error
     lines = [f"Starts from Darknet's weights in {path}."]
     if asked := asked_by_file(model, path):
         lines.append(f"As these published weights want it: {shown(asked)}.")
-    return Weights(variables, {"file": os.path.abspath(path)}, said=lines)
+    weights = Weights(variables, {"file": os.path.abspath(path)}, said=lines)
+    return for_classes(model, weights, classes)
+
+
+def for_classes(model: str, weights: Weights, classes: Sequence[str]) -> Weights:
+    """The weights of a detector of COCO's classes, for some of these where all are among them."""
+    params = coco.chosen(model, weights.variables["params"], classes)
+    if params is None:
+        return weights._replace(classes=coco.names(model, weights.variables["params"]))
+    said = f"COCO has all {len(classes)} classes: the head's outputs for them are taken over."
+    return weights._replace(
+        variables={**weights.variables, "params": params},
+        classes=tuple(classes),
+        said=[*weights.said, said],
+    )
 
 
 def shown(fields: dict[str, Any]) -> str:

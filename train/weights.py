@@ -7,6 +7,7 @@ the new run's recipe.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,18 +22,19 @@ from train.weight_files import Statistics, asked_by_file, check_known, of_file, 
 from train.weight_runs import asked_by_run, of_run, outputs, run_at
 
 
-def weights_of(model: str, path: str) -> Weights:
+def weights_of(model: str, path: str, classes: Sequence[str] = ()) -> Weights:
     """What a run of `model` starts from.
 
     Args:
         model: a network of `models.names()`.
         path: a file of torchvision's or Darknet's weights, or the work directory of a run: for this
             network, or for another on the same classifier's backbone.
+        classes: see `train.weight_files.of_file`.
 
     Raises:
         Refused: it is neither, or of another network.
     """
-    return of_run(model, path) if os.path.isdir(path) else of_file(model, path)
+    return of_run(model, path) if os.path.isdir(path) else of_file(model, path, classes)
 
 
 def statistics_of(model: str, path: str) -> Statistics:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from experiments import classify, detect
 from models.detection.yolo_v3 import TINY_ANCHORS_OF_WEIGHTS
 from models.layers.norm import FrozenBatchNorm
-from models.pretrained import darknet, published, torchvision
+from models.pretrained import coco, darknet, published, torchvision
 from train import workdir
 from train.data.arrays import Arrays
 from train.data.named import Splits
@@ -126,7 +126,7 @@ def started(config, *classes, **how):
 
 
 @pytest.fixture(scope="module")
-def coco(golden, tmp_path_factory):
+def coco_v1(golden, tmp_path_factory):
     """Weights of `fasterrcnn_resnet50_fpn` under the name of the published ones."""
     path = tmp_path_factory.mktemp("coco") / COCO_V1
     found = enumerate(shapes(golden, "fasterrcnn_resnet50_fpn").items(), 1)
@@ -134,10 +134,10 @@ def coco(golden, tmp_path_factory):
     return path
 
 
-def test_a_detector_starts_from_a_detector_with_other_classes(coco):
-    prepared, state, said = started(config("fasterrcnn_resnet50_fpn", coco), "cat", "dog")
+def test_a_detector_starts_from_a_detector_with_other_classes(coco_v1):
+    prepared, state, said = started(config("fasterrcnn_resnet50_fpn", coco_v1), "cat", "unicorn")
     assert said == [
-        f"Starts from the weights in {coco}.",
+        f"Starts from the weights in {coco_v1}.",
         EPSILON_0,
         "Starts anew, being of another shape or absent: roi_head/deltas, roi_head/logits.",
     ]
@@ -161,21 +161,21 @@ def test_a_detector_starts_from_a_detector_with_other_classes(coco):
     np.testing.assert_allclose(found, 2000, rtol=1e-5)  # 603 with the usual epsilon
 
 
-def test_readers_of_the_run_know_the_epsilon_without_the_file(coco, tmp_path):
-    kept = config("fasterrcnn_resnet50_fpn", coco)
+def test_readers_of_the_run_know_the_epsilon_without_the_file(coco_v1, tmp_path):
+    kept = config("fasterrcnn_resnet50_fpn", coco_v1)
     workdir.write_config(tmp_path, detect.__name__, kept)
-    coco.rename(tmp_path / "moved")
+    coco_v1.rename(tmp_path / "moved")
     try:
         again = workdir.read_config(tmp_path, detect.__name__, detect.Config)
         assert (again.norm_epsilon, again.frozen_norm) == (0.0, True)
-        asked = detect.Config(data="drawn", model=kept.model, init_from=str(coco))
+        asked = detect.Config(data="drawn", model=kept.model, init_from=str(coco_v1))
         assert asked.remembering(again).norm_epsilon == 0.0  # of a run that goes on
     finally:
-        (tmp_path / "moved").rename(coco)
+        (tmp_path / "moved").rename(coco_v1)
 
 
-def test_a_run_on_the_same_backbone_hands_the_epsilon_on(coco, tmp_path):
-    workdir.write_config(tmp_path, detect.__name__, config("fasterrcnn_resnet50_fpn", coco))
+def test_a_run_on_the_same_backbone_hands_the_epsilon_on(coco_v1, tmp_path):
+    workdir.write_config(tmp_path, detect.__name__, config("fasterrcnn_resnet50_fpn", coco_v1))
     about = About("drawn", "train", ("cat",), False, (64, 64, 3), (1.0,) * 3, (1.0,) * 3)
     workdir.write(tmp_path / workdir.ABOUT, about)
     found = config("fcos_resnet50_fpn", tmp_path)
@@ -196,13 +196,13 @@ def test_published_weights_are_known_by_name_or_contents(tmp_path, monkeypatch):
     assert published.of_file(tmp_path / "mine.pth") == (name, "COCO_V1")
 
 
-def test_a_field_that_is_given_is_not_changed(coco):
+def test_a_field_that_is_given_is_not_changed(coco_v1):
     model = "fasterrcnn_resnet50_fpn"
-    assert config(model, coco, norm_epsilon=1e-5, frozen_norm=True).norm_epsilon == 1e-5
+    assert config(model, coco_v1, norm_epsilon=1e-5, frozen_norm=True).norm_epsilon == 1e-5
     with pytest.raises(Refused, match=r"norm_epsilon=0\.0 needs frozen_norm=True"):
         detect.Config(norm_epsilon=0.0)
-    plain = coco.parent / "plain.safetensors"
-    plain.symlink_to(coco)
+    plain = coco_v1.parent / "plain.safetensors"
+    plain.symlink_to(coco_v1)
     found = config(model, plain)
     assert (found.norm_epsilon, found.frozen_norm) == (None, False)
 
@@ -279,7 +279,7 @@ def tiny(tmp_path_factory):
 
 def test_yolo_starts_from_darknets_weights(tiny):
     kept = config("yolov3_tiny", tiny, dark_ground=False)
-    prepared, state, said = started(kept, "cat", "dog")
+    prepared, state, said = started(kept, "a", "b")
     assert said == [
         f"Starts from Darknet's weights in {tiny}.",
         "As these published weights want it: anchors=23,27,37,58,81,82,81,82,135,169,344,319.",
@@ -295,14 +295,23 @@ def test_yolo_starts_from_darknets_weights(tiny):
     np.testing.assert_allclose(x.image[0, 0, 0], [0, 0.2, 1])
 
 
-def test_eighty_classes_keep_darknets_head(tiny):
+def test_of_cocos_classes_darknets_head_is_kept(tiny):
     kept = config("yolov3_tiny", tiny)
-    classes = [f"class{number}" for number in range(80)]
-    _, state, said = started(kept, *classes, channels=1)  # grey images are given thrice
-    assert not any("anew" in line for line in said)
-    last = np.fromfile(tiny, "<f4", offset=20)[-256 * 255 :]
-    kernel = np.asarray(state.params["head1_output"]["kernel"])
-    np.testing.assert_array_equal(kernel[0, 0].T.ravel(), last)
+    last = np.fromfile(tiny, "<f4", offset=20)[-256 * 255 :].reshape(3, 85, 256)
+    every = coco.CLASSES
+    for classes, rows in ((every, range(80)), (("dog", "motorbike"), (16, 3))):
+        _, state, said = started(kept, *classes, channels=1)  # grey images are given thrice
+        line = f"COCO has all {len(classes)} classes: the head's outputs for them are taken over."
+        assert said[2] == line
+        assert len(said) == 3
+        kernel = np.asarray(state.params["head1_output"]["kernel"])[0, 0].T
+        wanted = [*range(5), *(5 + row for row in rows)]
+        np.testing.assert_array_equal(kernel, last[:, wanted].reshape(-1, 256))
+
+
+def test_eighty_other_classes_start_anew(tiny):
+    _, _, said = started(config("yolov3_tiny", tiny), *(f"class{i}" for i in range(80)))
+    assert said[2:] == ["Starts anew, being of other classes: head1_output, head2_output."]
 
 
 def test_a_darknet_file_may_end_behind_the_backbone(tiny, tmp_path):

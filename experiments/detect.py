@@ -97,7 +97,8 @@ class Config(FineTuned):
             .pth, for this model or for the classifier of its backbone; one of Darknet's, .weights,
             for YOLOv3; or the directory of a run. Images are then normalised by ImageNet's
             statistics, by Darknet's (pixels / 255), or by that run's.
-        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
+            "all" keeps everything.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
         norm_epsilon: of all BatchNorms; None takes the network's own. torchvision's published
             COCO_V1 of two models want 0, see `models.pretrained.published`.

@@ -20,6 +20,9 @@ from train.seal import flat, shortened
 from train.state import State
 from train.tasks.task import Task
 
+EVERYTHING = "all"
+"""In place of prefixes: all parameters are under it."""
+
 BACKBONE = "backbone"
 """The part of a network that must be among the weights; the others may start anew."""
 
@@ -50,7 +53,8 @@ def frozen(
 ) -> optax.GradientTransformation:
     """`inner`, for parameters under none of the prefixes; the others stay as they are.
 
-    They have no part in a global norm that `inner` clips, and no decay shrinks them.
+    They have no part in a global norm that `inner` clips, and no decay shrinks them. Under
+    `EVERYTHING` all stay.
 
     Raises:
         Refused: at its `init`, a prefix is that of no parameter.
@@ -58,6 +62,8 @@ def frozen(
     if not prefixes:
         return inner
     rules: dict[str, optax.GradientTransformation] = {"moves": inner, "stays": optax.set_to_zero()}
+    if EVERYTHING in prefixes:
+        return optax.multi_transform(rules, lambda params: jax.tree.map(lambda _: "stays", params))
     return optax.multi_transform(rules, grouped(dict.fromkeys(prefixes, "stays"), "moves"))
 
 

@@ -111,7 +111,8 @@ class FineTuned(Trained):
         init_from: a file of torchvision's weights, .safetensors or .pth, or the directory of a run,
             to start from; "" starts from random ones. Images are then normalised by ImageNet's
             statistics, or by those of that run.
-        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
+            "all" keeps everything.
         init_statistics: mean and standard deviation by which the run in `init_from` normalised
             images. A new run finds them there, and later readers of it need that directory no more.
             () where it is a file.

@@ -51,6 +51,11 @@ def test_what_is_frozen_neither_moves_nor_decays_nor_counts_in_the_norm():
     assert found == pytest.approx(expected)
 
 
+def test_all_may_be_frozen():
+    found = leaves(updates(frozen(optax.chain(optax.sgd(1.0)), ["all"])))
+    assert set(found.values()) == {0}
+
+
 def test_nothing_frozen_is_the_optimiser_itself():
     inner = optax.sgd(1.0)
     assert frozen(inner, []) is inner

@@ -85,7 +85,8 @@ class Config(FineTuned):
         optimizer: "adamw", "muon" or "sgd", see `train.optim`.
         learning_rate: at its peak.
         schedule: "cosine" takes the rate to 0; "steps" divides it by 10 at each of `drops`.
-        drops: shares of the steps; after three quarters of them, as the papers of R-CNN do.
+        drops: shares of the steps at which the schedule "steps" divides the rate; three quarters,
+            as in the papers of R-CNN.
         momentum: of SGD, 0..1.
         weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
@@ -100,12 +101,12 @@ class Config(FineTuned):
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
             "all" keeps everything.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
-        norm_epsilon: of all BatchNorms; None takes the network's own. torchvision's published
-            COCO_V1 of two models want 0, see `models.pretrained.published`.
+        norm_epsilon: added to the variance in all BatchNorms; None takes the network's own.
+            torchvision's published COCO_V1 of two models want 0, which `init_from` sets for them.
         backbone_rate: factor of the learning rate within the backbone.
         bias_rate: factor of the learning rate of biases.
-        anchors: of YOLOv3: width and height in pixels of each, the finest level's first, as a cfg
-            of Darknet's lists them; none takes the model's own.
+        anchors: width and height in pixels of each anchor of YOLOv3, the finest level's first, as a
+            cfg of Darknet's lists them; none takes the model's own.
     """
 
     WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze", "frozen_norm", "backbone_rate")

@@ -1,7 +1,8 @@
-r"""Object detection: YOLO, Fast or Faster R-CNN, RetinaNet or FCOS on any set with boxes.
+r"""Object detection: YOLO, R-CNN, Fast or Faster R-CNN, RetinaNet or FCOS on sets with boxes.
 
 python experiments/detect.py                          a small YOLO on digit_scenes, embedded
 python experiments/detect.py --model fasterrcnn_resnet18_fpn
+python experiments/detect.py --model rcnn_resnet18        its three stages, a run each
 python experiments/detect.py --model yolov3_tiny --data voc:PATH --size 416
 python experiments/detect.py --model yolox_darknet53 --data coco:PATH --sizes 352,416,480
 python experiments/detect.py --workdir DIR            goes on with the run in DIR
@@ -28,6 +29,7 @@ import numpy as np
 from jax import lax
 
 import models
+from experiments import detect_stages as stages
 from experiments.detect_papers import PAPERS
 from models.detection.yolo_v3 import YOLOv3
 from models.layers.norm import BatchNorm, FrozenBatchNorm
@@ -76,12 +78,15 @@ class Config(FineTuned):
             training, Redmon and Farhadi 2016); each compiles once.
         capacity: most boxes that an image may have in training.
         examples: train on the first so many alone; 0 takes all.
-        regions: of an image, that the box head of Fast or Faster R-CNN learns from; 0 takes
-            torchvision's 512, or the 64 of Fast R-CNN's paper.
-        proposals: of Fast R-CNN, which proposes no regions itself: "fast" or "quality", selective
-            search by OpenCV (the extra `proposals`); "grid", sliding windows. "auto" is "fast"
-            where OpenCV is there.
+        regions: of an image, that the box head of Fast or Faster R-CNN learns from, or of a batch,
+            that R-CNN does; 0 takes torchvision's 512, or the 64 and 128 of the papers.
+        proposals: of R-CNN and Fast R-CNN, which propose no regions themselves: "fast" or
+            "quality", selective search by OpenCV (the extra `proposals`); "grid", sliding windows.
+            "auto" is "fast" where OpenCV is there.
         most_proposals: of an image.
+        stage: of R-CNN. "all" makes a run of each stage in a directory of its own: "softmax"
+            fine-tunes, "svm" fits SVMs to its features, "boxes" also regressors. One of these alone
+            is that run; the latter two go on from the one before, in the directory beside.
         optimizer: "adamw", "muon" or "sgd", see `train.optim`.
         learning_rate: at its peak.
         schedule: "cosine" takes the rate to 0; "steps" divides it by 10 at each of `drops`.
@@ -123,6 +128,7 @@ class Config(FineTuned):
     regions: int = 0
     proposals: Literal["auto", "fast", "quality", "grid"] = "auto"
     most_proposals: int = 300
+    stage: Literal["all", "softmax", "svm", "boxes"] = "all"
     steps: int | None = 5_000
     batch_size: int | None = 16
     optimizer: Optimizer = "muon"
@@ -153,6 +159,7 @@ class Config(FineTuned):
         choice(self, "optimizer", (*OPTIMIZERS, "sgd"))
         choice(self, "schedule", ("cosine", "steps"))
         choice(self, "proposals", ("auto", *METHODS))
+        choice(self, "stage", (stages.ALL, *stages.FORMS))
         nonnegative(self, "size", "move", "colour", "backbone_rate", "examples", "regions")
         nonnegative(self, "bias_rate", "norm_epsilon")
         positive(self, "capacity", "most_proposals")
@@ -194,6 +201,8 @@ class Config(FineTuned):
             found |= dict.fromkeys(
                 ("proposals", "most_proposals"), f"{self.model} reads no proposals"
             )
+        if not models.variant(self.model).svm:
+            found["stage"] = f"{self.model} is trained in one"
         if not models.variant(self.model).background:
             found["regions"] = f"{self.model} has no box head"
         if self.schedule != "steps":
@@ -260,6 +269,9 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         channels=config.channels,
     )
     network = anchored(network, config)
+    if models.variant(config.model).svm:
+        form: dict[str, Any] = stages.FORMS.get(config.stage, {})
+        network = network.clone(**form)
     reads = PROPOSALS if models.variant(config.model).proposals else ()
     task = detection(
         network,
@@ -358,8 +370,9 @@ def splits(config: Config) -> Splits:
 
 
 def main(config: Config) -> Summary:
-    """Train and report."""
-    return run(sys.modules[__name__], config)
+    """Train and report; R-CNN in its stages."""
+    this = sys.modules[__name__]
+    return (stages.main if models.variant(config.model).svm else run)(this, config)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from train.network import network_of, refuse_other_network
 from train.refusal import Refused
 from train.report.detection import detection_part
 from train.run import run
+from train.sized import fitting, refuse_unfit
 from train.tasks.detection.losses import loss_of
 from train.tasks.detection.task import PROPOSALS, detection, first_variables
 from train.tasks.task import Summary
@@ -56,8 +57,8 @@ from train.trained import FineTuned, Rule, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 SIZE = 416
-"""Height and width in pixels that pictures of many shapes come to, where no size is asked: a
-multiple of 32, as YOLOv3's (Redmon and Farhadi 2018)."""
+"""Height and width in pixels that pictures of many shapes come to, where no size is asked, or the
+next that the model takes: YOLOv3's (Redmon and Farhadi 2018), and 448 of YOLOv1's paper."""
 
 Optimizer = Literal["adamw", "muon", "sgd"]
 OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
@@ -73,7 +74,8 @@ class Config(FineTuned):
         model: a detector of `models.names()`.
         channels: of each stage of a small backbone; none takes the model's own.
         size: height and width in pixels to which images are brought, as large as fits, a border
-            around them; 0 leaves those of one shape as they are, others come to 416.
+            around them; 0 leaves those of one shape that the model takes as they are, and brings
+            others of one shape to the next size that it takes, and those of many to 416.
         sizes: several such sizes, of which training takes one for ten steps at a time (multi-scale
             training, Redmon and Farhadi 2016); each compiles once.
         capacity: most boxes that an image may have in training.
@@ -109,6 +111,7 @@ class Config(FineTuned):
         norm_epsilon: added to the variance in all BatchNorms; None takes the network's own.
             torchvision's published COCO_V1 of two models want 0, which `init_from` sets for them.
         backbone_rate: factor of the learning rate within the backbone.
+        head_rate: factor of the learning rate within the head; of R-CNN that is its last layer.
         bias_rate: factor of the learning rate of biases.
         anchors: width and height in pixels of each anchor of YOLOv3, the finest level's first, as a
             cfg of Darknet's lists them; none takes the model's own.
@@ -146,6 +149,7 @@ class Config(FineTuned):
     frozen_norm: bool = False
     norm_epsilon: float | None = None
     backbone_rate: float = 1.0
+    head_rate: float = 1.0
     bias_rate: float = 1.0
     anchors: tuple[float, ...] = ()
     evaluate_every: int | None = 1000
@@ -161,7 +165,7 @@ class Config(FineTuned):
         choice(self, "proposals", ("auto", *METHODS))
         choice(self, "stage", (stages.ALL, *stages.FORMS))
         nonnegative(self, "size", "move", "colour", "backbone_rate", "examples", "regions")
-        nonnegative(self, "bias_rate", "norm_epsilon")
+        nonnegative(self, "head_rate", "bias_rate", "norm_epsilon")
         positive(self, "capacity", "most_proposals")
         fraction(self, "momentum")
         if not 1 <= self.zoom < math.inf:
@@ -184,10 +188,14 @@ class Config(FineTuned):
         return super().undecided | auto | (set() if self.size else {"size"})
 
     def settled(self, about: About, length: int, slices: int) -> dict[str, Any]:
-        """As `FineTuned.settled`; images of many shapes come to a size."""
+        """As `FineTuned.settled`; images come to a size that the model takes."""
         found = super().settled(about, length, slices)
-        if not self.size and (about.shape is None or self.sizes):
-            found["size"] = max(self.sizes, default=SIZE)
+        if not self.size:
+            fit = partial(fitting, models.create(self.model, num_classes=2))
+            if about.shape is None or self.sizes:
+                found["size"] = max(self.sizes, default=fit(SIZE))
+            elif any(fit(side) != side for side in about.shape[:2]):
+                found["size"] = fit(max(about.shape[:2]))
         if self.proposals == "auto" and models.variant(self.model).proposals:
             found["proposals"] = available()
         return found
@@ -272,6 +280,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     if models.variant(config.model).svm:
         form: dict[str, Any] = stages.FORMS.get(config.stage, {})
         network = network.clone(**form)
+    size = (config.size,) if config.size else ()
+    refuse_unfit(network, config.model, sizes=config.sizes, size=size)
     reads = PROPOSALS if models.variant(config.model).proposals else ()
     task = detection(
         network,
@@ -284,7 +294,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     )
     total = decided(config.steps)
     shape = optim.cosine(total) if config.schedule == "cosine" else optim.steps(total, config.drops)
-    slower = {finetune.BACKBONE: config.backbone_rate}
+    factors = {finetune.BACKBONE: config.backbone_rate, "head": config.head_rate}
     return Parts(
         network=network,
         task=task,
@@ -301,7 +311,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
             config,
             rule(config),
             shape,
-            scaled=lambda rate: finetune.scaled(rate, slower, config.bias_rate),
+            scaled=lambda rate: finetune.scaled(rate, factors, config.bias_rate),
         ),
     )
 

@@ -71,7 +71,7 @@ def network_of(
     try:
         if channels:
             if variant.narrowed is None:
-                raise ValueError(f"{config.model} has its paper's widths alone")
+                raise ValueError(f"{config.model} has widths of its own alone")
             fields |= variant.narrowed(channels)
         network = variant.make(num_classes=num_classes, **fields)
     except ValueError as error:

@@ -24,7 +24,7 @@ from train.data.room import fits, resident_bytes
 from train.data.source import About, Source
 from train.data.statistics import measured
 from train.data.streaming import Streaming
-from train.data.unseen import unseen
+from train.data.unseen import unseen, without_objects
 from train.experiment import Parts, refuse_idle
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.progress import working
@@ -146,7 +146,10 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
         assess=functools.cache(
             lambda split: assess(parts, load, mesh, split, getattr(data, split))
         ),
-        said=(*said, *filter(None, [stands_in(data), unseen(data._asdict())])),
+        said=(
+            *said,
+            *filter(None, [stands_in(data), unseen(data._asdict()), nothing_there(config, data)]),
+        ),
     )
     prepared.shapes()  # what the network refuses is refused here
     return prepared
@@ -188,6 +191,19 @@ def stands_in(data: Splits) -> str:
         return ""
     count = f"{len(data.test):,} examples"
     return f"{data.test.about.name} has no test split: its validation split, {count}, is the test."
+
+
+def nothing_there(config: Any, data: Splits) -> str:
+    """That splits have no object to be found, whose mAP is then none; "" where all have one.
+
+    Raises:
+        Refused: there is none to train on.
+    """
+    bare = without_objects(data._asdict())
+    if "train" in bare:
+        count = len(data.train)
+        raise Refused(f"data={config.data!r}: no object to learn in {count} training examples")
+    return f"Without any object to be found: the {' and the '.join(bare)} split." if bare else ""
 
 
 def begun(path: Path | None) -> bool:

@@ -26,6 +26,8 @@ STRIP = 2**24
 """Numbers of a mean over runs that are worked on at once."""
 DRAWN = 0.3
 """Score from which a detection is drawn and said; files have them all."""
+LEGIBLE = 480
+"""Pixels to which a small picture with boxes is enlarged, by a whole factor: names need room."""
 WORDS = 18
 """Pixels of the line under a picture."""
 
@@ -38,7 +40,8 @@ class Shown(NamedTuple):
         joined: what is kept of one picture, of each run -> the prediction, in source pixels.
         row: (prediction, about) -> what a line of a file says of it; lists of classes are nested.
         words: (prediction, about, how many classes) -> a line for people.
-        drawn: (image, prediction, about) -> a picture of the image's size or a little higher.
+        drawn: (image, prediction, about) -> a picture of the image's size, a little higher, or
+            enlarged where the image is small.
         mask: (prediction, about) -> a palette's picture; None where it has none.
         averages: whether `joined` takes several runs.
         cells: (prediction, about) -> the lines of a CSV file; None where `row` is its one line.
@@ -212,11 +215,10 @@ def _words_of_boxes(found: Found, about: About, top: int) -> str:
 
 
 def _outlined(image: np.ndarray, found: Found, about: About) -> Image.Image:
-    # The best last, so that no other one lies over it.
-    rows = np.flatnonzero(found.scores >= DRAWN)[::-1]
+    rows = np.flatnonzero(found.scores >= DRAWN)
     boxes, scores, labels = (part[rows] for part in found[:3])
     example = {"image": image, "boxes": boxes, "box_label": labels, "scores": scores}
-    return overlaid(example, about)
+    return overlaid(example, about, scale=max(LEGIBLE // max(image.shape[:2]), 1))
 
 
 CLASSES = Shown(

@@ -1,5 +1,6 @@
 """Sized: how images come to the size that a recipe asks for, on the host or on the device."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from train.data.host import Host, Stage
@@ -36,6 +37,38 @@ def smallest(network: Any) -> int:
     """Height and width in pixels of the smallest image that a classifier trains on."""
     parts = (network, getattr(network, "backbone", None))
     return max(getattr(part, "smallest", 1) for part in parts)
+
+
+def fitting(network: Any, size: int) -> int:
+    """The least height or width in pixels from `size` on that a network takes."""
+    if hasattr(network, "input_size"):
+        return network.input_size(size)
+    return max(size, smallest(network))
+
+
+def refuse_unfit(network: Any, model: str, **asked: Sequence[int]) -> None:
+    """Refuse images of a size that a network does not take.
+
+    Args:
+        network: with `one_size` where its parameters depend on the image's size.
+        model: its name.
+        **asked: field -> the heights or widths in pixels that it asks for.
+
+    Raises:
+        Refused: one is too small, or no multiple of the stride; names the next that is taken. Or
+            they are several for a network that takes one.
+    """
+    least = fitting(network, 1)
+    stride = fitting(network, least + 1) > least + 1
+    wanted = f"multiples of its stride, {least}" if stride else f"sizes from {least} on"
+    for field, sizes in asked.items():
+        for size in sizes:
+            if (fit := fitting(network, size)) != size:
+                raise Refused(f"{field}={size}: {model} takes {wanted}, such as {fit}")
+    several = sorted({size for sizes in asked.values() for size in sizes})
+    if getattr(network, "one_size", False) and len(several) > 1:
+        fields = " and ".join(f"{field}={value}" for field, value in asked.items())
+        raise Refused(f"{fields}: {model} has dense layers, for images of one size")
 
 
 def on_device(

@@ -19,6 +19,7 @@ from models.detection.anchors import anchors_of
 from models.detection.boxes import clip
 from models.detection.detections import Detections, best
 from models.detection.fpn import FPN, Convolutions, levels
+from models.detection.selection import pairs
 from models.layers.conv import at_least_one
 from models.layers.image import check_image
 
@@ -117,10 +118,9 @@ class DenseDetector(nn.Module):
         more = range(1, levels(self.extra) + 1)
         return (*chosen, *(chosen[-1] * 2**level for level in more))
 
-    @property
-    def smallest(self) -> int:
-        """The least height and width of an image."""
-        return getattr(self.backbone, "smallest", 1)
+    def input_size(self, size: int) -> int:
+        """The least height or width of an image that covers `size` pixels."""
+        return max(size, getattr(self.backbone, "smallest", 1))
 
     @nn.nowrap
     def pyramid(self, image: jax.Array, *, train: bool) -> Maps:
@@ -241,17 +241,13 @@ def detections(
         candidates: pairs of each level that are looked at.
         limit: detections of an image.
     """
-    classes = scores.shape[-1]
-    scores = scores.astype(jnp.float32)
-    boxes = clip(boxes.astype(jnp.float32), extent)
-    found = []
-    first = 0
-    for count in counts:
-        level = scores[:, first : first + count].reshape(len(scores), -1)
-        top, at = lax.top_k(level, min(candidates, level.shape[1]))
-        row = first + at // classes
-        found.append((jnp.take_along_axis(boxes, row[..., None], 1), top, at % classes))
-        first += count
-    boxes, scores, labels = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
+    boxes, ends = clip(boxes.astype(jnp.float32), extent), np.cumsum(counts)[:-1]
+    levels = zip(
+        jnp.split(boxes, ends, axis=1),
+        jnp.split(scores.astype(jnp.float32), ends, axis=1),
+        strict=True,
+    )
+    found = [pairs(*level, candidates) for level in levels]
+    boxes, scores, labels = (jnp.concatenate(each, axis=1) for each in zip(*found, strict=True))
     valid = scores > score_threshold
     return best(boxes, scores, labels, valid, threshold=nms_threshold, limit=limit)

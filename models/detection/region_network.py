@@ -96,10 +96,9 @@ class RegionNetwork(nn.Module):
         more = 0 if extra is None else levels(extra)
         return (*chosen, *(chosen[-1] * 2**level for level in range(1, more + 1)))
 
-    @property
-    def smallest(self) -> int:
-        """The least height and width of an image."""
-        return getattr(self.backbone, "smallest", 1)
+    def input_size(self, size: int) -> int:
+        """The least height or width of an image that covers `size` pixels."""
+        return max(size, getattr(self.backbone, "smallest", 1))
 
     def setup(self) -> None:
         if self.neck is not None:

@@ -37,16 +37,25 @@ def select(
     """
     if candidates < 1:
         raise ValueError(f"candidates={candidates} must be at least 1")
-    batch, _, classes = scores.shape
     boxes = clip(boxes, extent)
     scores = jnp.where(large_enough(boxes, LEAST)[..., None], scores, -jnp.inf)
+    boxes, top, labels = pairs(boxes, scores, candidates)
+    valid = top > score_threshold
+    return best(boxes, top, labels, valid, threshold=nms_threshold, limit=limit)
+
+
+def pairs(boxes: jax.Array, scores: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best pairs of a box and a class of each image, by falling score.
+
+    Args:
+        boxes: (B, N, 4).
+        scores: (B, N, C) of each class.
+        most: k, how many; all where there are no more.
+
+    Returns:
+        Boxes (B, k, 4), scores (B, k) and classes (B, k) int32.
+    """
+    batch, _, classes = scores.shape
     flat = scores.reshape(batch, -1)
-    top, at = lax.top_k(flat, min(candidates, flat.shape[1]))
-    return best(
-        jnp.take_along_axis(boxes, (at // classes)[..., None], axis=1),
-        top,
-        at % classes,
-        top > score_threshold,
-        threshold=nms_threshold,
-        limit=limit,
-    )
+    top, at = lax.top_k(flat, min(most, flat.shape[1]))
+    return jnp.take_along_axis(boxes, (at // classes)[..., None], axis=1), top, at % classes

@@ -7,7 +7,7 @@ its outputs mean.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -166,6 +166,9 @@ class YOLOv1(nn.Module):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} must be from 0 to below 1")
         super().__post_init__()
+
+    one_size: ClassVar[bool] = True
+    """Images are of the size alone that `init` saw."""
 
     @property
     def strides(self) -> tuple[int, ...]:

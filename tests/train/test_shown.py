@@ -110,9 +110,10 @@ def test_detections():
     assert BOXES.words(some, ABOUT, 1) == "eel 0.75  and 1 more"
     image = np.full((20, 30, 3), 255, np.uint8)
     drawn = np.asarray(BOXES.drawn(image, some, ABOUT))
-    assert (drawn[7, 1:9] != 255).all(0).any()
+    assert drawn.shape == (320, 480, 3)  # names need room
+    assert (drawn[8 * 16 - 1, 16 : 9 * 16] != 255).any(-1).all()
     unlikely = np.asarray(BOXES.drawn(image, found(((0, 0, 2, 2), 0.125, 1)), ABOUT))
-    np.testing.assert_array_equal(unlikely, image)
+    np.testing.assert_array_equal(unlikely, np.full((320, 480, 3), 255))
 
 
 def test_no_detections(tmp_path):

@@ -1,9 +1,11 @@
-"""Unseen: classes that one split of a set has no example of while another has."""
+"""Unseen: what a split of a set has no example of: a class that another has, or any object."""
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
 
+from train.data.decode import Unreadable
 from train.data.source import Source
 from train.data.subset import at_hand
 
@@ -40,3 +42,29 @@ def classes(source: Source) -> set[int]:
 def shown(names: tuple[str, ...], absent: list[int]) -> list[str]:
     """Names of the first of them; a set may have labels and no names."""
     return [names[c] if c < len(names) else str(c) for c in absent[:SHOWN]]
+
+
+def without_objects(splits: Mapping[str, Source | None]) -> list[str]:
+    """The splits of boxes none of which is an object to be found.
+
+    Annotations are read up to the first object: all of them only where there is none.
+
+    Args:
+        splits: name -> source; those without boxes are left alone.
+    """
+    return [split for split, source in splits.items() if source is not None and _bare(source)]
+
+
+def _bare(source: Source) -> bool:
+    for i in range(len(source)):
+        with contextlib.suppress(Unreadable):
+            truth = source.truth(i)
+            if "boxes" not in truth:
+                return False
+            boxes = np.reshape(truth["boxes"], (-1, 4))
+            there = (boxes[:, 2:] > boxes[:, :2]).all(1)
+            for key in ("box_crowd", "box_difficult"):
+                there &= ~np.asarray(truth.get(key, False), bool)
+            if there.any():
+                return False
+    return True

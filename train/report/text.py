@@ -29,6 +29,7 @@ def draw_text(
     *,
     fill: str = "black",
     width: float | None = None,
+    size: int = SIZE,
 ) -> None:
     r"""Write a line, its upper left corner at x and y.
 
@@ -37,22 +38,23 @@ def draw_text(
         at: x, y in pixels.
         text: characters that no font has are escaped, as `\u0e41`.
         fill: its colour.
-        width: pixels that there are; what is longer ends in an ellipsis.
+        width: pixels that there are; what is longer, at the usual size, ends in an ellipsis.
+        size: of the font, in pixels.
     """
     draw = ImageDraw.Draw(picture)
     x, y = at
-    base = y + _font(FONTS[0]).getmetrics()[0]
+    base = y + _font(FONTS[0], size).getmetrics()[0]
     shown = text if width is None else shortened(text, width)
     for path, piece in pieces(shown):
-        font = _font(path)
+        font = _font(path, size)
         draw.text((x, base), piece, fill=fill, font=font, anchor="ls")
         x += font.getlength(piece)
 
 
-def extent(text: str) -> tuple[float, int]:
-    """Width and height in pixels of a line."""
-    width = sum(_font(path).getlength(piece) for path, piece in pieces(text))
-    return width, sum(_font(FONTS[0]).getmetrics())
+def extent(text: str, *, size: int = SIZE) -> tuple[float, int]:
+    """Width and height in pixels of a line, its font of that size."""
+    width = sum(_font(path, size).getlength(piece) for path, piece in pieces(text))
+    return width, sum(_font(FONTS[0], size).getmetrics())
 
 
 def shortened(text: str, width: float) -> str:
@@ -116,8 +118,8 @@ def _bundled() -> frozenset[str]:
 
 
 @functools.cache
-def _font(path: pathlib.Path) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(path, SIZE)
+def _font(path: pathlib.Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)
 
 
 @functools.cache

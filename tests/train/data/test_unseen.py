@@ -7,7 +7,7 @@ from train.data import subset as module
 from train.data.arrays import Arrays
 from train.data.source import About
 from train.data.subset import at_hand, subset
-from train.data.unseen import unseen
+from train.data.unseen import unseen, without_objects
 
 NAMES = tuple("abcdefghijklmno")
 
@@ -63,3 +63,34 @@ def test_many_labels_are_not_read_for_this(monkeypatch):
     known.__class__ = type("Known", (Arrays,), {"labels": None})
     known.labels = np.arange(4, dtype=np.int32)
     assert at_hand(known).tolist() == [0, 1, 2, 3]
+
+
+BOX = [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "others", "bare"),
+    [
+        (BOX, {}, False),
+        ([], {}, True),
+        ([[1, 2, 1, 4]], {}, True),  # no area
+        (BOX, {"box_crowd": [True]}, True),
+        (BOX * 2, {"box_crowd": [True, False], "box_difficult": [False, False]}, False),
+        (BOX * 2, {"box_crowd": [True, False], "box_difficult": [False, True]}, True),
+    ],
+)
+def test_splits_without_an_object_are_named(boxes, others, bare):
+    class Boxes:
+        def __init__(self, *truths):
+            self.truths = truths
+
+        def __len__(self):
+            return len(self.truths)
+
+        def truth(self, i):
+            return {"boxes": np.array(self.truths[i], np.float32).reshape(-1, 4), **others}
+
+    others = {key: np.array(value) for key, value in others.items()}
+    splits = {"train": Boxes(boxes), "validation": None, "test": Boxes(boxes, boxes)}
+    assert without_objects(splits) == (["train", "test"] if bare else [])
+    assert without_objects({"train": source([0, 1])}) == []

@@ -1,9 +1,11 @@
 """Pictures with masks and boxes: colours and edges to the pixel."""
 
 import numpy as np
+import pytest
 
 from train.data.source import About
-from train.report.overlay import LINES, overlaid
+from train.report.overlay import LINES, overlaid, place
+from train.report.text import SIZE, extent
 
 ABOUT = About(
     "pets",
@@ -57,3 +59,41 @@ def test_a_box_at_the_border_keeps_its_name_inside():
     drawn = np.asarray(overlaid(example, ABOUT))
     assert drawn.shape == (48, 64, 3)
     assert (drawn == LINES[0]).all(-1)[:, :58].any()  # the name's ground, moved to the left
+
+
+@pytest.mark.parametrize(
+    ("boxes", "taken", "corner"),
+    [
+        ([[20, 30, 50, 60]], [], (20, 20)),  # above
+        ([[20, 5, 50, 60]], [], (20, 60)),  # no room there: below
+        ([[20, 30, 50, 60]], [[10, 15, 30, 25]], (30, 20)),  # beside another name
+        ([[20, 30, 50, 60], [0, 10, 60, 30]], [], (20, 60)),  # not over another object
+        ([[70, 30, 90, 60]], [], (70, 20)),
+        ([[85, 30, 99, 60]], [], (80, 20)),  # moved into the picture
+        ([[0, 0, 100, 100]], [], (0, 0)),  # nowhere but in itself
+    ],
+)
+def test_a_name_stands_where_it_covers_least(boxes, taken, corner):
+    taken = np.array(taken, np.float64).reshape(-1, 4)
+    found = place(np.array(boxes, np.float64), 0, (20, 10), (100, 100), taken)
+    assert found.tolist() == [*corner, corner[0] + 20, corner[1] + 10]
+
+
+def test_names_of_boxes_side_by_side_do_not_cover_one_another():
+    boxes = np.array([[8, 30, 20, 44], [22, 31, 34, 45], [36, 30, 48, 44]], np.float64)
+    labels, names = np.array([0, 1, 0]), ("cat 0.90", "dog 0.90")
+    image = np.full((96, 96, 3), 100, np.uint8)
+    example = {"image": image, "boxes": boxes, "box_label": labels, "scores": np.full(3, 0.9)}
+    drawn = np.asarray(overlaid(example, ABOUT))
+    for label, count in ((0, 2), (1, 1)):
+        width, height = extent(names[label])
+        ground = (drawn == LINES[label]).all(-1).sum()
+        assert ground > count * 0.6 * width * height  # the rest are the letters
+
+
+def test_on_a_large_picture_names_grow_with_it():
+    example = {"image": np.zeros((900, 1920, 1), np.uint8), "boxes": np.array([[90.0, 90, 99, 99]])}
+    ground = (np.asarray(overlaid(example, ABOUT)) == LINES[0]).all(-1)
+    size = 1920 // 64
+    assert size > 2 * SIZE
+    assert np.flatnonzero(ground[:, 100:].any(1)).size == extent("cat", size=size)[1]

@@ -109,7 +109,8 @@ class Config(FineTuned):
             .safetensors or .pth, or the directory of a run of any model with the same backbone.
             Images are then normalised by ImageNet's statistics, or that run's, and grey ones made
             colour for it.
-        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
+            "all" keeps everything.
             Statistics of BatchNorms there still move, unless `frozen_norm` is True.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
         backbone_rate: factor of the learning rate within the backbone.

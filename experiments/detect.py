@@ -1,7 +1,8 @@
-r"""Object detection: YOLO, Fast or Faster R-CNN, RetinaNet or FCOS on any set with boxes.
+r"""Object detection: YOLO, R-CNN, Fast or Faster R-CNN, RetinaNet or FCOS on sets with boxes.
 
 python experiments/detect.py                          a small YOLO on digit_scenes, embedded
 python experiments/detect.py --model fasterrcnn_resnet18_fpn
+python experiments/detect.py --model rcnn_resnet18        its three stages, a run each
 python experiments/detect.py --model yolov3_tiny --data voc:PATH --size 416
 python experiments/detect.py --model yolox_darknet53 --data coco:PATH --sizes 352,416,480
 python experiments/detect.py --workdir DIR            goes on with the run in DIR
@@ -24,10 +25,13 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
-import optax
+import numpy as np
 from jax import lax
 
 import models
+from experiments import detect_stages as stages
+from experiments.detect_papers import PAPERS
+from models.detection.yolo_v3 import YOLOv3
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim, trained
 from train.augment import brightness, chain, contrast, dark_ground, flip, scale, shift
@@ -76,16 +80,20 @@ class Config(FineTuned):
             training, Redmon and Farhadi 2016); each compiles once.
         capacity: most boxes that an image may have in training.
         examples: train on the first so many alone; 0 takes all.
-        regions: of an image, that the box head of Fast or Faster R-CNN learns from; 0 takes
-            torchvision's 512, or the 64 of Fast R-CNN's paper.
-        proposals: of Fast R-CNN, which proposes no regions itself: "fast" or "quality", selective
-            search by OpenCV (the extra `proposals`); "grid", sliding windows. "auto" is "fast"
-            where OpenCV is there.
+        regions: of an image, that the box head of Fast or Faster R-CNN learns from, or of a batch,
+            that R-CNN does; 0 takes torchvision's 512, or the 64 and 128 of the papers.
+        proposals: of R-CNN and Fast R-CNN, which propose no regions themselves: "fast" or
+            "quality", selective search by OpenCV (the extra `proposals`); "grid", sliding windows.
+            "auto" is "fast" where OpenCV is there.
         most_proposals: of an image.
+        stage: of R-CNN. "all" makes a run of each stage in a directory of its own: "softmax"
+            fine-tunes, "svm" fits SVMs to its features, "boxes" also regressors. One of these alone
+            is that run; the latter two go on from the one before, in the directory beside.
         optimizer: "adamw", "muon" or "sgd", see `train.optim`.
         learning_rate: at its peak.
-        schedule: "cosine" takes the rate to 0; "steps" divides it by 10 after three quarters of the
-            steps, as the papers of R-CNN do.
+        schedule: "cosine" takes the rate to 0; "steps" divides it by 10 at each of `drops`.
+        drops: shares of the steps at which the schedule "steps" divides the rate; three quarters,
+            as in the papers of R-CNN.
         momentum: of SGD, 0..1.
         weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
@@ -94,14 +102,23 @@ class Config(FineTuned):
         dark_ground: whether images that are brighter than half on average are seen as their
             negatives, in training and prediction alike.
         init_from: trained weights to start from: a file of torchvision's weights, .safetensors or
-            .pth, for this model or for the classifier of its backbone, or the directory of a run.
-            Images are then normalised by ImageNet's statistics, or that run's.
-        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+            .pth, for this model or for the classifier of its backbone; one of Darknet's, .weights,
+            for YOLOv3; or the directory of a run. Images are then normalised by ImageNet's
+            statistics, by Darknet's (pixels / 255), or by that run's.
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
+            "all" keeps everything.
         frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
+        norm_epsilon: added to the variance in all BatchNorms; None takes the network's own.
+            torchvision's published COCO_V1 of two models want 0, which `init_from` sets for them.
         backbone_rate: factor of the learning rate within the backbone.
+        head_rate: factor of the learning rate within the head; of R-CNN that is its last layer.
+        bias_rate: factor of the learning rate of biases.
+        anchors: width and height in pixels of each anchor of YOLOv3, the finest level's first, as a
+            cfg of Darknet's lists them; none takes the model's own.
     """
 
     WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze", "frozen_norm", "backbone_rate")
+    FROM_WEIGHTS: ClassVar[tuple[str, ...]] = ("frozen_norm", "norm_epsilon", "anchors")
 
     data: str = "digit_scenes"
     classes: str = ""
@@ -114,11 +131,13 @@ class Config(FineTuned):
     regions: int = 0
     proposals: Literal["auto", "fast", "quality", "grid"] = "auto"
     most_proposals: int = 300
+    stage: Literal["all", "softmax", "svm", "boxes"] = "all"
     steps: int | None = 5_000
     batch_size: int | None = 16
     optimizer: Optimizer = "muon"
     learning_rate: float = 8e-3
     schedule: Literal["cosine", "steps"] = "cosine"
+    drops: tuple[float, ...] = (0.75,)
     warmup_steps: int | None = 500
     momentum: float = 0.9
     weight_decay: float = 0.1
@@ -128,7 +147,11 @@ class Config(FineTuned):
     colour: float = 0.3
     dark_ground: bool = True
     frozen_norm: bool = False
+    norm_epsilon: float | None = None
     backbone_rate: float = 1.0
+    head_rate: float = 1.0
+    bias_rate: float = 1.0
+    anchors: tuple[float, ...] = ()
     evaluate_every: int | None = 1000
 
     largest_batch: ClassVar[int] = 16
@@ -140,11 +163,17 @@ class Config(FineTuned):
         choice(self, "optimizer", (*OPTIMIZERS, "sgd"))
         choice(self, "schedule", ("cosine", "steps"))
         choice(self, "proposals", ("auto", *METHODS))
+        choice(self, "stage", (stages.ALL, *stages.FORMS))
         nonnegative(self, "size", "move", "colour", "backbone_rate", "examples", "regions")
+        nonnegative(self, "head_rate", "bias_rate", "norm_epsilon")
         positive(self, "capacity", "most_proposals")
         fraction(self, "momentum")
         if not 1 <= self.zoom < math.inf:
             raise Refused(f"zoom={self.zoom} must be finite and at least 1")
+        if list(self.drops) != sorted({*self.drops}) or not all(0 < at < 1 for at in self.drops):
+            raise Refused(f"drops={self.drops} must ascend between 0 and 1")
+        if self.norm_epsilon == 0 and not self.frozen_norm:
+            raise Refused("norm_epsilon=0.0 needs frozen_norm=True: a batch may have no variance")
         if any(size < 1 for size in self.sizes) or len(set(self.sizes)) < len(self.sizes):
             raise Refused(f"sizes={self.sizes} must be above 0, each one once")
 
@@ -180,8 +209,14 @@ class Config(FineTuned):
             found |= dict.fromkeys(
                 ("proposals", "most_proposals"), f"{self.model} reads no proposals"
             )
+        if not models.variant(self.model).svm:
+            found["stage"] = f"{self.model} is trained in one"
         if not models.variant(self.model).background:
             found["regions"] = f"{self.model} has no box head"
+        if self.schedule != "steps":
+            found["drops"] = f"schedule={self.schedule!r} has none"
+        if not models.variant(self.model).classifier:
+            found["norm_epsilon"] = f"{self.model} has its own"
         if finetune.BACKBONE in self.frozen:
             found["backbone_rate"] = f"freeze={self.freeze!r} keeps the backbone as it is"
         return found
@@ -218,14 +253,15 @@ OWN_PICTURES = Config(
 train: batches of a quarter of them at most, up to 16."""
 
 FINE_TUNED = replace(OWN_PICTURES, epochs=30.0, learning_rate=OWN_PICTURES.learning_rate / 10)
-"""The same from trained weights."""
+"""The same from trained weights, where no paper says otherwise (`PAPERS`)."""
 
 
 def recipe(data: str = "auto", model: str = SCENES.model, init_from: str = "") -> Config:
     """The recipe for a data set, a model, and random or trained weights."""
     data = "digit_scenes" if data == "auto" else data
     if data not in ("digit_scenes", "fashion_scenes"):
-        return replace(FINE_TUNED if init_from else OWN_PICTURES, data=data, model=model)
+        own = replace(FINE_TUNED, **PAPERS.get(model, {})) if init_from else OWN_PICTURES
+        return replace(own, data=data, model=model)
     return replace(SCENES, data=data, model=model, **SCENES_OF.get(model, {}))
 
 
@@ -245,9 +281,13 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         config,
         len(about.classes) + models.variant(config.model).background,
         conv=conv,
-        norm=FrozenBatchNorm if config.frozen_norm else norm,
+        norm=norm_of(config, norm),
         channels=config.channels,
     )
+    network = anchored(network, config)
+    if models.variant(config.model).svm:
+        form: dict[str, Any] = stages.FORMS.get(config.stage, {})
+        network = network.clone(**form)
     size = (config.size,) if config.size else ()
     refuse_unfit(network, config.model, sizes=config.sizes, size=size)
     reads = PROPOSALS if models.variant(config.model).proposals else ()
@@ -261,15 +301,15 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         reads=reads,
     )
     total = decided(config.steps)
-    shape = optim.cosine(total) if config.schedule == "cosine" else optim.steps(total, (0.75,))
-    slower = {finetune.BACKBONE: config.backbone_rate}
+    shape = optim.cosine(total) if config.schedule == "cosine" else optim.steps(total, config.drops)
+    factors = {finetune.BACKBONE: config.backbone_rate, "head": config.head_rate}
     return Parts(
         network=network,
         task=task,
         transform=augmentation(config, about),
         rank="map50",
         report=[detection_part],
-        weights=config.start,
+        weights=config.start and partial(config.start, about.classes),
         init=partial(first_variables, network),
         host=brought(config, about),
         capacity={"boxes": config.capacity}
@@ -279,11 +319,33 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
             config,
             rule(config),
             shape,
-            scaled=lambda rate: (
-                rate if config.backbone_rate == 1 else optax.chain(finetune.rates(slower), rate)
-            ),
+            scaled=lambda rate: finetune.scaled(rate, factors, config.bias_rate),
         ),
     )
+
+
+def norm_of(config: Config, norm: Any) -> Any:
+    """The batch normalisation that the recipe asks for; `norm` is the backend's."""
+    kind = FrozenBatchNorm if config.frozen_norm else norm
+    if config.norm_epsilon is None:
+        return kind
+    return partial(kind, epsilon=config.norm_epsilon)
+
+
+def anchored(network: Any, config: Config) -> Any:
+    """The network with the recipe's anchors, as many on each level."""
+    if not config.anchors:
+        return network
+    try:
+        if not isinstance(network, YOLOv3):
+            raise ValueError(f"{config.model} takes none")
+        levels = len(network.strides)
+        if len(config.anchors) % (2 * levels):
+            raise ValueError(f"must be pairs, as many on each of {levels} level(s)")
+        sizes = np.reshape(config.anchors, (levels, -1, 2)).tolist()
+        return network.clone(anchors=tuple(tuple(map(tuple, level)) for level in sizes))
+    except ValueError as error:
+        raise Refused(f"anchors={config.anchors}: {error}") from error
 
 
 def proposed(config: Config, source: Source, *, keep: bool) -> Proposed:
@@ -326,8 +388,9 @@ def splits(config: Config) -> Splits:
 
 
 def main(config: Config) -> Summary:
-    """Train and report."""
-    return run(sys.modules[__name__], config)
+    """Train and report; R-CNN in its stages."""
+    this = sys.modules[__name__]
+    return (stages.main if models.variant(config.model).svm else run)(this, config)
 
 
 if __name__ == "__main__":

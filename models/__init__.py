@@ -20,6 +20,7 @@ from models.detection import (
     fast_rcnn,
     faster_rcnn,
     fcos,
+    rcnn,
     region_network,
     retinanet,
     yolo_v1,
@@ -95,6 +96,20 @@ SEGMENTERS = {
 }
 with_background = partial(Variant, background=True)
 DETECTORS = {
+    "rcnn_alexnet": with_background(
+        rcnn.rcnn_alexnet,
+        classifier="alexnet",
+        converted=rcnn.hidden_layers,
+        proposals=True,
+        svm=True,
+    ),
+    "rcnn_resnet18": with_background(
+        rcnn.rcnn_resnet18,
+        classifier="resnet18",
+        narrowed=rcnn.narrowed,
+        proposals=True,
+        svm=True,
+    ),
     "fastrcnn_vgg16": with_background(
         fast_rcnn.fastrcnn_vgg16,
         classifier="vgg16",

@@ -21,6 +21,8 @@ class Variant(NamedTuple):
         background: whether the first of its logits' classes is the background, in a detector.
         proposals: whether it reads regions beside the images, a detector that proposes none itself:
             (B, P, 4) in pixels, and (B, P), which of them there are.
+        svm: whether SVMs may score for it in place of its softmax, as its field `svm` says, and
+            regressors move its regions, as `regressed` does.
         least_batch: images that it needs at once in training: 2 where a head pools the whole image,
             and normalises one value a channel of each.
     """
@@ -32,4 +34,5 @@ class Variant(NamedTuple):
     narrowed: Callable[[tuple[int, ...]], dict[str, Any]] | None = None
     background: bool = False
     proposals: bool = False
+    svm: bool = False
     least_batch: int = 1

@@ -14,10 +14,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import models
 from train.refusal import Refused
 from train.seal import flat, shortened
 from train.state import State
 from train.tasks.task import Task
+
+EVERYTHING = "all"
+"""In place of prefixes: all parameters are under it."""
 
 BACKBONE = "backbone"
 """The part of a network that must be among the weights; the others may start anew."""
@@ -49,7 +53,8 @@ def frozen(
 ) -> optax.GradientTransformation:
     """`inner`, for parameters under none of the prefixes; the others stay as they are.
 
-    They have no part in a global norm that `inner` clips, and no decay shrinks them.
+    They have no part in a global norm that `inner` clips, and no decay shrinks them. Under
+    `EVERYTHING` all stay.
 
     Raises:
         Refused: at its `init`, a prefix is that of no parameter.
@@ -57,6 +62,8 @@ def frozen(
     if not prefixes:
         return inner
     rules: dict[str, optax.GradientTransformation] = {"moves": inner, "stays": optax.set_to_zero()}
+    if EVERYTHING in prefixes:
+        return optax.multi_transform(rules, lambda params: jax.tree.map(lambda _: "stays", params))
     return optax.multi_transform(rules, grouped(dict.fromkeys(prefixes, "stays"), "moves"))
 
 
@@ -69,6 +76,41 @@ def rates(factors: Mapping[str, float]) -> optax.GradientTransformation:
     rules: dict[str, optax.GradientTransformation] = {"": optax.identity()}
     rules |= {prefix: optax.scale(factor) for prefix, factor in factors.items()}
     return optax.multi_transform(rules, grouped({prefix: prefix for prefix in factors}, ""))
+
+
+def scaled(
+    rate: optax.GradientTransformation, factors: Mapping[str, float], biases: float = 1.0
+) -> optax.GradientTransformation:
+    """`rate`, after the factors of `rates` and that of `bias_rate`; a factor of 1 changes nothing.
+
+    Args:
+        rate: what scales the updates by minus the learning rate.
+        factors: by prefix.
+        biases: of all biases.
+    """
+    slower = {prefix: factor for prefix, factor in factors.items() if factor != 1}
+    before = [*([rates(slower)] if slower else []), *([bias_rate(biases)] if biases != 1 else [])]
+    return optax.chain(*before, rate) if before else rate
+
+
+def bias_rate(factor: float) -> optax.GradientTransformation:
+    """Multiply updates of biases by a factor: of each `bias` beside a `kernel`.
+
+    The shift of a normalisation is none.
+    """
+
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        kernels = {layer(f"/{path}") for path in flat(updates) if path.endswith("kernel")}
+
+        def one(path: Any, leaf: jax.Array) -> jax.Array:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            biased = name.split("/")[-1] == "bias" and layer(f"/{name}") in kernels
+            return jnp.asarray(factor, leaf.dtype) * leaf if biased else leaf
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    return optax.stateless(update)
 
 
 def grouped(groups: Mapping[str, str], rest: str) -> Callable[[Any], Any]:
@@ -151,8 +193,19 @@ def begun(state: State, weights: Weights) -> tuple[State, list[str]]:
         ("being of other classes", [name for name in weights.anew if fits.get(name)]),
     ):
         if anew:
-            said.append(f"Starts anew, {why}: {', '.join(sorted(anew))}.")
+            said.append(f"Starts anew, {why}: {', '.join(gathered(anew, layers))}.")
     return state.replace(params=variables["params"], collections=collections, ema=ema), said
+
+
+def gathered(some: Collection[str], layers: Collection[str]) -> list[str]:
+    """Names of layers, in order; where all in a part of the network are among them, the part's."""
+    found = set()
+    for name in some:
+        parts = name.split("/")
+        above = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        whole = (part for part in above if all(x in some for x in layers if under(x, part)))
+        found.add(next(whole))
+    return sorted(found)
 
 
 def check_backbone(variables: Any, weights: Mapping[str, Any], heads: Collection[str] = ()) -> None:
@@ -186,6 +239,11 @@ def check_backbone(variables: Any, weights: Mapping[str, Any], heads: Collection
             f"init_from: the weights are of another network: of {len(paths)} arrays "
             f"{len(differ)} differ: {shortened(lines)}"
         )
+
+
+def backbone_of(model: str) -> str:
+    """The classifier whose backbone a network of `models.names()` has; its own name by default."""
+    return models.variant(model).classifier or model
 
 
 def layer(path: str) -> str:

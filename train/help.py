@@ -18,10 +18,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Data": ("data", "classes", "size", "by", "validation", "least_classes"),
     "Network": (
         *("model", "channels", "dropout", "init_from", "freeze", "frozen_norm", "backbone_rate"),
-        *("auxiliary_weight",),
+        *("norm_epsilon", "head_rate", "bias_rate", "anchors", "auxiliary_weight"),
     ),
     "Training": (
-        *("steps", "epochs", "batch_size", "optimizer", "learning_rate", "schedule"),
+        *("steps", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "drops"),
         *("warmup_steps", "momentum", "nesterov", "weight_decay", "label_smoothing", "loss"),
         *("ema", "evaluate_every", "weights", "seed"),
     ),

@@ -111,7 +111,8 @@ class FineTuned(Trained):
         init_from: a file of torchvision's weights, .safetensors or .pth, or the directory of a run,
             to start from; "" starts from random ones. Images are then normalised by ImageNet's
             statistics, or by those of that run.
-        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone".
+        freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
+            "all" keeps everything.
         init_statistics: mean and standard deviation by which the run in `init_from` normalised
             images. A new run finds them there, and later readers of it need that directory no more.
             () where it is a file.
@@ -119,6 +120,9 @@ class FineTuned(Trained):
 
     WITH_WEIGHTS: ClassVar[tuple[str, ...]] = ("freeze",)
     """Fields that would keep or slow random weights, and so need `init_from`."""
+    FROM_WEIGHTS: ClassVar[tuple[str, ...]] = ()
+    """Fields that weights may ask for, see `train.weights.asked_by`: left as they are by default,
+    they become what the weights in `init_from` want."""
 
     auxiliary_weight: float = 0.3
     mirror: Mirror = "auto"
@@ -133,21 +137,37 @@ class FineTuned(Trained):
         object.__setattr__(self, "init_from", os.path.expanduser(self.init_from))
 
     def remembering(self, earlier: Self | None) -> Self:
-        """The recipe with `init_statistics`, as the run that goes on has them, or found anew.
+        """The recipe with `init_statistics` and `FROM_WEIGHTS`.
+
+        As the run that goes on has them, or found anew.
 
         Raises:
-            Refused: a new run can't start from `init_from`, or has a field that needs it.
+            Refused: a new run can't start from `init_from`, or has a field that needs it; or the
+                weights ask for a field that this recipe has not.
         """
+        usual = {field.name: field.default for field in fields(self)}
+        open_ = {name for name in self.FROM_WEIGHTS if getattr(self, name) == usual[name]}
         if earlier is not None:
-            return replace(self, init_statistics=earlier.init_statistics)
+            kept = {name: getattr(earlier, name) for name in open_}
+            return replace(self, init_statistics=earlier.init_statistics, **kept)
         if not self.init_from:
-            usual = {field.name: field.default for field in fields(self)}
             for name in self.WITH_WEIGHTS:
                 if (value := getattr(self, name)) != usual[name]:
                     raise Refused(f"{name}={value!r} needs trained weights: init_from is empty")
             return replace(self, init_statistics=())
         found = weights.statistics_of(self.model, self.init_from)
-        return replace(self, init_statistics=found if os.path.isdir(self.init_from) else ())
+        asked = weights.asked_by(self.model, self.init_from)
+        for name, value in asked.items():
+            if name not in self.FROM_WEIGHTS:
+                raise Refused(
+                    f"init_from={self.init_from!r}: its weights want {name}={value}, which no "
+                    f"recipe of {self.model} has here"
+                )
+        return replace(
+            self,
+            init_statistics=found if os.path.isdir(self.init_from) else (),
+            **{name: value for name, value in asked.items() if name in open_},
+        )
 
     def mirrors(self, about: About) -> bool:
         """Whether to train on mirror images of a set."""
@@ -180,8 +200,11 @@ class FineTuned(Trained):
         return [path for each in self.freeze.split(",") if (path := each.strip())]
 
     @property
-    def start(self) -> Callable[[], finetune.Weights] | None:
-        """() -> the weights in `init_from`; None for random ones. See `Parts.weights`."""
+    def start(self) -> Callable[..., finetune.Weights] | None:
+        """() -> the weights in `init_from`; None for random ones. See `Parts.weights`.
+
+        A detector's data have names of classes for it, see `train.weights.weights_of`.
+        """
         if not self.init_from:
             return None
         return partial(weights.weights_of, self.model, self.init_from)
@@ -201,7 +224,7 @@ class FineTuned(Trained):
         elif os.path.isdir(self.init_from):  # of a recipe that no run has settled
             mean, std = weights.statistics_of(self.model, self.init_from)
         else:
-            mean, std = weights.IMAGENET
+            mean, std = weights.statistics_of_file(self.init_from)
         weights.check_channels((mean, std), len(measured[0]), self.init_from)
         return mean, std
 

@@ -1,5 +1,10 @@
-"""R-CNN (Girshick et al. 2014, arXiv:1311.2524): each proposal warped and classified by itself."""
+"""R-CNN (Girshick et al. 2014, arXiv:1311.2524): each proposal warped and classified by itself.
 
+network = models.create("rcnn_alexnet", num_classes=21)
+detections = network.apply(variables, image, extent, proposals, valid, method="detect")
+"""
+
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.classification.alexnet import AlexNet
 from models.classification.classifier import check_num_classes
+from models.classification.resnet import ResNet18
 from models.detection.boxes import clip, decode, large_enough, wide
 from models.detection.detections import Detections, best
 from models.detection.detector import detector
@@ -21,13 +28,13 @@ class Regions(NamedTuple):
     logits: jax.Array
     """(N, num_classes); class 0 is the background."""
     features: jax.Array
-    """(N, D): the hidden layer, which the SVMs are trained on."""
+    """(N, D): the last hidden layer, which the SVMs are trained on."""
     pooled: jax.Array
     """(N, F): the last map, flattened, which the boxes are regressed from."""
 
 
 class RCNN(nn.Module):
-    """Proposals of images to detections; by itself warped regions to `Regions`.
+    """Regions of images, each warped to one size, to `Regions`; `detect` to detections.
 
     The detections are the softmax's, or those of linear SVMs, which lie with the regressors of the
     boxes in the collection `svm` of the variables: no gradient trains them (sections 2.3, 7.3).
@@ -37,8 +44,8 @@ class RCNN(nn.Module):
         num_classes: with the background, at least 2.
         size: height and width of warped regions.
         context: pixels of them around the proposal, on each side (appendix A).
-        hidden: units of the hidden layer.
-        dropout: rate before the last layer, in training.
+        widths: units of each hidden layer, at least one.
+        dropout: rate behind each of them, in training.
         svm: whether scores are the SVMs': sigmoids of their margins, in the same order; 0.5 is
             where an SVM says yes.
         regressed: whether proposals move by the regressors of their class, which need `svm`.
@@ -57,7 +64,7 @@ class RCNN(nn.Module):
     num_classes: int
     size: int = 227
     context: int = 16
-    hidden: int = 256
+    widths: tuple[int, ...] = (256,)
     dropout: float = 0.5
     svm: bool = False
     regressed: bool = False
@@ -72,11 +79,10 @@ class RCNN(nn.Module):
         check_num_classes(self.num_classes)
         if self.num_classes < 2:
             raise ValueError(f"num_classes={self.num_classes}: the background and at least one")
-        if min(self.hidden, self.chunk, self.limit) < 1:
-            raise ValueError(
-                f"hidden={self.hidden}, chunk={self.chunk} and limit={self.limit} must be at "
-                "least 1"
-            )
+        if min(self.widths, default=0) < 1:
+            raise ValueError(f"widths={self.widths} must be at least one, each above 0")
+        if min(self.chunk, self.limit) < 1:
+            raise ValueError(f"chunk={self.chunk} and limit={self.limit} must be at least 1")
         if not 0 <= 2 * self.context < self.size:
             raise ValueError(f"context={self.context} leaves nothing of size={self.size}")
         if not 0 <= self.dropout < 1:
@@ -85,21 +91,51 @@ class RCNN(nn.Module):
             raise ValueError("regressed=True needs svm=True")
         super().__post_init__()
 
+    def __call__(
+        self,
+        image: jax.Array,
+        proposals: jax.Array | None = None,
+        proposal_valid: jax.Array | None = None,
+        *,
+        train: bool,
+    ) -> Regions:
+        """What is in regions of images, those of an image one after the other.
+
+        Args:
+            image: (B, H, W, C) floats, normalised.
+            proposals: (B, P, 4) x0 y0 x1 y1 in pixels; by default one of each image, all of it, so
+                that images alone make every parameter.
+            proposal_valid: (B, P) bool; the others are read too, and to be passed over.
+            train: whether dropout drops and BatchNorm takes the regions' statistics.
+        """
+        del proposal_valid
+        check_image(image)
+        count, height, width = image.shape[:3]
+        if proposals is None:
+            whole = jnp.asarray([[[0, 0, width, height]]], jnp.float32)
+            proposals = jnp.broadcast_to(whole, (count, 1, 4))
+        owner = jnp.repeat(jnp.arange(count), proposals.shape[1])
+        return self.classify(self.warped(image, proposals.reshape(-1, 4), owner), train=train)
+
+    @nn.nowrap
+    def warped(self, image: jax.Array, boxes: jax.Array, owner: jax.Array) -> jax.Array:
+        """See `warp`."""
+        return warp(image, boxes, owner, size=self.size, context=self.context)
+
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> Regions:
-        """(N, size, size, C) -> `Regions`."""
+    def classify(self, x: jax.Array, *, train: bool) -> Regions:
+        """Of regions that are warped: (N, size, size, C) -> `Regions`."""
         check_image(x)
         last = self.backbone(x, train=train)[-1]  # type: ignore[operator]
         high = np.promote_types(last.dtype, np.float32)
         dense = partial(nn.Dense, param_dtype=self.param_dtype)
-        pooled = last.reshape(len(last), -1)
-        init = nn.initializers.he_normal()
-        features = nn.relu(
-            dense(self.hidden, dtype=last.dtype, kernel_init=init, name="hidden")(pooled)
-        ).astype(high)
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
+        hidden = partial(dense, dtype=last.dtype, kernel_init=nn.initializers.he_normal())
+        pooled = y = last.reshape(len(last), -1)
+        for number, width in enumerate(self.widths, 1):
+            features = nn.relu(hidden(width, name=f"hidden{number}")(y))
+            y = nn.Dropout(self.dropout, deterministic=not train)(features)
         head = dense(self.num_classes, dtype=high, precision="highest", name="head")
-        found = Regions(head(dropped), features, pooled.astype(high))
+        found = Regions(head(y.astype(high)), features.astype(high), pooled.astype(high))
         for name, shape in self.collected(*(each.shape[1] for each in found[1:])).items():
             self.variable("svm", name, jnp.zeros, shape, self.param_dtype)
         return found
@@ -133,8 +169,8 @@ class RCNN(nn.Module):
         flat, owner = jnp.pad(flat, [(0, over), (0, 0)]), jnp.pad(owner, (0, over))
 
         def some(part: tuple[jax.Array, jax.Array]) -> Regions:
-            x = warp(image, *part, size=self.size, context=self.context)
-            found: Any = pure.apply(variables, x, train=False)
+            x = self.warped(image, *part)
+            found: Any = pure.apply(variables, x, train=False, method="classify")
             return found
 
         found = jax.lax.map(some, (flat.reshape(-1, chunk, 4), owner.reshape(-1, chunk)))
@@ -231,23 +267,68 @@ def warp(
     Returns:
         (N, size, size, C) of the image's type.
     """
+    image, boxes = jnp.asarray(image), wide(boxes)
     height, width = image.shape[1:3]
-    boxes = wide(boxes)
     # From -context to size - context in steps of one, as shares of the box.
     shares = (jnp.arange(size, dtype=boxes.dtype) + 0.5 - context) / (size - 2 * context)
     shares = shares.reshape(1, -1)
 
-    def weights(low: jax.Array, high: jax.Array, room: int) -> jax.Array:
-        """(N, size, room): of each pixel of the image in each that comes out."""
+    def beside(low: jax.Array, high: jax.Array, room: int, axis: int) -> list[Any]:
+        """The two pixels along an axis that each place lies between, and what each weighs."""
         centre = low[:, None] + shares * (high - low)[:, None] - 0.5
-        away = centre[..., None] - jnp.arange(room, dtype=centre.dtype).reshape(1, 1, -1)
-        return jnp.maximum(1 - jnp.abs(away), 0).astype(image.dtype)
+        first = jnp.floor(centre)
+        found = []
+        for at in (first, first + 1):
+            weight = jnp.where((at >= 0) & (at < room), 1 - jnp.abs(centre - at), 0)
+            place = jnp.clip(at, 0, room - 1).astype(jnp.int32)
+            found.append([jnp.expand_dims(each, axis) for each in (place, weight)])
+        return found
 
-    rows = weights(boxes[:, 1], boxes[:, 3], height)
-    columns = weights(boxes[:, 0], boxes[:, 2], width)
-    product = partial(jnp.einsum, precision="highest")
-    high = product("nyh,nhwc->nywc", rows, image[owner])
-    return product("nxw,nywc->nyxc", columns, high)
+    rows = beside(boxes[:, 1], boxes[:, 3], height, 2)
+    columns = beside(boxes[:, 0], boxes[:, 2], width, 1)
+    # The four pixels about a place: nothing that is made is as large as the images.
+    owner = owner.reshape(-1, 1, 1)
+    found = jnp.zeros((), boxes.dtype)
+    for y, of_y in rows:
+        for x, of_x in columns:
+            pixels = image.at[owner, y, x].get(mode="promise_in_bounds")
+            found = found + (of_y * of_x)[..., None] * wide(pixels)
+    return found.astype(image.dtype)
+
+
+def hidden_layers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """A classifier's parameters as those of R-CNN on it; its head, of other classes, is left out.
+
+    Raises:
+        ValueError: the backbone is missing.
+    """
+    if "backbone" not in params:
+        raise ValueError(f"params of {', '.join(params)}: backbone is missing")
+    return {name: layers for name, layers in params.items() if name != "head"}
+
+
+def narrowed(channels: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of a form on ResNet-18 for small images: regions come to 32x32.
+
+    Args:
+        channels: of each of the four stages; the stem is as wide as the first, the hidden layer
+            twice as wide as the last.
+
+    Raises:
+        ValueError: they are not four.
+    """
+    if len(channels) != 4:
+        raise ValueError(f"ResNet-18 has 4 stages, not {len(channels)}")
+    return {
+        "stem_features": channels[0],
+        "channels": channels,
+        "widths": (2 * channels[-1],),
+        "size": 32,
+        "context": 4,
+    }
 
 
 rcnn = partial(detector, RCNN)
+# Section 2.2 in the form of AlexNet that has published weights: 227x227, two layers of 4096.
+rcnn_alexnet = partial(rcnn, AlexNet, widths=(4096, 4096))
+rcnn_resnet18 = partial(rcnn, ResNet18, size=224)

@@ -46,6 +46,7 @@ def from_darknet(
     path: str | pathlib.Path,
     *,
     cfg: str | pathlib.Path | None = None,
+    whole: bool = True,
     **fields: Any,
 ) -> dict[str, dict[str, Any]]:
     """Variables for `models.create(name, num_classes=…, **fields)`.
@@ -58,6 +59,9 @@ def from_darknet(
         path: a `.weights` file.
         cfg: the network's cfg; it is held against ours, layer by layer, and says `num_classes` and
             `anchors`. `fields_of` says them too, for `models.create`.
+        whole: whether the layers behind the backbone must be there. False: a file may end between
+            any two of them, as darknet53.conv.74 does at the first, which has the backbone alone;
+            those that are missing are absent from the variables too.
         **fields: of the network where they are others than its own: `num_classes` (80 by default),
             `anchors`, ….
 
@@ -81,6 +85,8 @@ def from_darknet(
     for layer in layers:
         wanted = parts(layer, shapes)
         count = sum(shapes[part].size for part in wanted)
+        if start == len(numbers) and not whole and not layer.module.startswith("backbone/"):
+            break
         if start + count > len(numbers):
             raise ValueError(
                 f"{path}: layer {layer.section} ({layer.module}): {start + count - len(numbers):,} "
@@ -100,6 +106,17 @@ def from_darknet(
             f"({layers[-1].module}), the last one{hint(network, shapes, len(numbers))}"
         )
     return unflatten_dict(variables)
+
+
+def classes_in(name: str, path: str | pathlib.Path) -> int:
+    """For how many classes a `.weights` file is, by how long it is; 80 where it fits none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `from_darknet`, of the name and the header.
+    """
+    network = made(name, {"num_classes": 80})
+    numbers = read_weights(pathlib.Path(os.path.expanduser(path)))
+    return fitting(network, variables_of(network), len(numbers)) or 80
 
 
 def fields_of(name: str, cfg: str | pathlib.Path, **fields: Any) -> dict[str, Any]:
@@ -174,15 +191,19 @@ def read_weights(path: pathlib.Path) -> np.ndarray:
 def hint(network: Any, shapes: Mapping[tuple[str, ...], Any], found: int) -> str:
     """How many numbers there are and should be; and for how many classes, if that is all."""
     wanted = sum(shape.size for shape in shapes.values())
+    said = f": {found:,} numbers, expected {wanted:,} with num_classes={network.num_classes}"
+    classes = fitting(network, shapes, found)
+    return f"{said}; they would fit num_classes={classes}" if classes else said
+
+
+def fitting(network: Any, shapes: Mapping[tuple[str, ...], Any], found: int) -> int:
+    """For how many classes a network would have so many numbers; 0 where for none."""
     each = sum(
         len(anchors) * (2 * width + 1)
         for anchors, width in zip(network.anchors, network.widths, strict=True)
     )
-    classes, rest = divmod(found - wanted, each)
-    said = f": {found:,} numbers, expected {wanted:,} with num_classes={network.num_classes}"
-    if rest or network.num_classes + classes < 1:
-        return said
-    return f"{said}; they would fit num_classes={network.num_classes + classes}"
+    classes, rest = divmod(found - sum(shape.size for shape in shapes.values()), each)
+    return 0 if rest else max(network.num_classes + classes, 0)
 
 
 def variables_of(network: Any) -> dict[tuple[str, ...], Any]:

@@ -268,6 +268,25 @@ def for_boxes(tensors: Iterable[str]) -> bool:
     return any(re.search(r"(^|\.)backbone\.(body|fpn)\.", tensor) for tensor in tensors)
 
 
+SIGNS = {
+    "maskrcnn": r"roi_heads\.mask_",
+    "keypointrcnn": r"roi_heads\.keypoint_",
+    "fasterrcnn_resnet50_fpn": r"roi_heads\.box_head\.fc6\.",
+    "fasterrcnn_resnet50_fpn_v2": r"roi_heads\.box_head\.0\.",
+    "fcos_resnet50_fpn": r"\.bbox_ctrness\.",
+    "retinanet_resnet50_fpn_v2": r"classification_head\.conv\.0\.1\.",
+    "retinanet_resnet50_fpn": r"classification_head\.conv\.",
+}
+"""A detector of torchvision's -> what in its tensors' names none of those before it has."""
+
+
+def detector_of(tensors: Iterable[str]) -> str:
+    """Which detector of torchvision's has tensors of these names; "" for none that is known."""
+    found = list(tensors)
+    signs = ((name, re.compile(sign)) for name, sign in SIGNS.items())
+    return next((name for name, sign in signs if any(map(sign.search, found))), "")
+
+
 def family_of(name: str) -> Family:
     """Of a network that torchvision has.
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from functools import partial
 
 import image_files
 import jax
@@ -18,6 +20,7 @@ from train.data.voc import CLASSES
 from train.experiment import refuse_idle
 from train.opened import opened
 from train.refusal import Refused
+from train.seal import flat
 from train.sized import fitting
 from train.tasks.detection.losses import SAMPLED
 
@@ -181,6 +184,106 @@ def test_a_slower_backbone_and_steps():
     assert moved["all"][6]["head"] > moved["all"][5]["head"]  # a tenth, although momentum grows
 
 
+# What papers leave as it is, and the groups of what moves: a step of their descent.
+STAGES_1_AND_2 = {f"backbone/stage{stage}_conv{i}" for stage in (1, 2) for i in (1, 2)}
+STEM_AND_STAGE_1 = {"backbone/stem", *(f"backbone/stage1_block{i}" for i in (1, 2, 3))}
+
+
+def paper(model, data="voc:PATH", **fields):
+    config = dataclasses.replace(recipe(data, model, "w.safetensors"), **fields)
+    return dataclasses.replace(config, **config.settled(ABOUT, 5011, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "rate", "frozen"),
+    [
+        ("rcnn_alexnet", 9_396, 1e-3, set()),
+        ("fastrcnn_vgg16", 40_088, 1e-3, STAGES_1_AND_2),
+        ("fasterrcnn_vgg16", 80_176, 1e-3, STAGES_1_AND_2),
+        ("fasterrcnn_resnet50_fpn", 8_143, 0.02, STEM_AND_STAGE_1),
+        ("retinanet_resnet50_fpn", 8_143, 0.01, STEM_AND_STAGE_1),
+        ("fcos_resnet50_fpn", 8_143, 0.01, STEM_AND_STAGE_1),
+    ],
+)
+def test_papers_descend_by_groups(model, steps, rate, frozen):
+    config = paper(model)
+    assert (config.steps, config.learning_rate) == (steps, rate)
+    refuse_idle(detect, config, ABOUT)
+    parts = build(config, ABOUT)
+    image = np.zeros((1, 64, 64, 3), np.float32)
+    start = jax.eval_shape(partial(parts.network.init, train=False), jax.random.key(0), image)
+    norm = getattr(parts.network.backbone, "norm", None)
+    assert (norm is FrozenBatchNorm) == ("resnet50" in model)
+    # Of each array two numbers: a kernel's decay, a bias's does not.
+    shapes = jax.tree.map(lambda leaf: (2,) + (1,) * (leaf.ndim - 1), start["params"])
+    params = jax.tree.map(np.ones, shapes, is_leaf=lambda x: isinstance(x, tuple))
+    optimizer = parts.optimizer(parts.hyper)
+    gradients = jax.tree.map(np.ones_like, params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    warm = 1 / max(config.warmup_steps, 1)
+    double = 1 if "resnet50" in model else 2
+    still = set()
+    for path, update in flat(updates).items():
+        name, _, leaf = path.rpartition("/")
+        expected = -rate * warm * (1 + config.weight_decay * (leaf == "kernel"))
+        if leaf == "bias" and f"{name}/kernel" in flat(params):
+            expected *= double
+        if model == "rcnn_alexnet" and name == "head":
+            expected *= 10
+        if not np.any(update):
+            still.add("/".join(name.split("/")[:2]))
+        else:
+            np.testing.assert_allclose(update, expected, rtol=1e-5, err_msg=path)
+    assert still == frozen
+
+
+def test_papers_are_for_trained_weights_alone():
+    assert recipe("voc:PATH", "fasterrcnn_vgg16").optimizer == "adamw"
+    assert recipe("voc:PATH", "yolov3", "w.weights").learning_rate == 1e-4
+    assert recipe("auto", "fasterrcnn_vgg16", "w.pth").optimizer == "muon"  # on scenes
+
+
+def test_rates_fall_at_the_drops():
+    config = Config(
+        steps=10, batch_size=2, warmup_steps=0, optimizer="sgd", schedule="steps", momentum=0.0
+    )
+    parts = build(dataclasses.replace(config, drops=(0.3, 0.5), weight_decay=0.0), ABOUT)
+    params = {"kernel": np.ones((1, 1))}
+    optimizer = parts.optimizer(parts.hyper)
+    state, lengths = optimizer.init(params), []
+    for _ in range(6):
+        updates, state = optimizer.update(params, state, params)
+        lengths.append(-float(updates["kernel"][0, 0]) / config.learning_rate)
+    assert lengths == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "found"),
+    [
+        ("yolov3_small", (1, 2, 3, 4), (((1, 2), (3, 4)),)),
+        ("yolov3_tiny", (1, 2, 3, 4), (((1, 2),), ((3, 4),))),
+    ],
+)
+def test_anchors_of_ones_own(model, given, found):
+    config = Config(model=model, anchors=given, steps=4, batch_size=2, warmup_steps=0)
+    assert build(config, ABOUT).network.anchors == found
+
+
+@pytest.mark.parametrize(
+    ("model", "anchors", "said"),
+    [
+        ("yolov3_tiny", (1, 2), "must be pairs, as many on each of 2"),
+        ("yolov3_small", (1, 2, 3), "must be pairs, as many on each of 1"),
+        ("yolov3_small", (1, 0), "must be pairs of sizes above 0"),
+        ("yolox_small", (1, 2), "yolox_small takes none"),
+    ],
+)
+def test_anchors_that_do_not_fit_are_refused(model, anchors, said):
+    config = Config(model=model, anchors=anchors, steps=4, batch_size=2, warmup_steps=0)
+    with pytest.raises(Refused, match=rf"anchors=\({anchors[0]}, .*{said}"):
+        build(config, ABOUT)
+
+
 def test_the_small_anchors_are_clusters_of_the_scenes_boxes():
     """A fixed point of k-means with IoU (Redmon & Farhadi 2017, section 2), but for rounding."""
     scenes = digit_scenes("train")
@@ -210,10 +313,13 @@ def test_frozen_norms_are_built():
         ({"capacity": 0}, "capacity=0"),
         ({"optimizer": "adam"}, "optimizer='adam'"),
         ({"schedule": "line"}, "schedule='line'"),
+        ({"drops": (0.5, 0.5)}, "drops=(0.5, 0.5) must ascend between 0 and 1"),
+        ({"drops": (0.5, 1.0)}, "drops="),
+        ({"bias_rate": -1}, "bias_rate=-1"),
     ],
 )
 def test_refusals(fields, said):
-    with pytest.raises(Refused, match=said.replace("(", "\\(")):
+    with pytest.raises(Refused, match=re.escape(said)):
         Config(**fields)
 
 
@@ -228,6 +334,8 @@ def test_what_has_no_effect_is_refused():
     [
         ({"regions": 9}, "yolox_small has no box head"),
         ({"most_proposals": 9}, "yolox_small reads no proposals"),
+        ({"drops": (0.5,)}, "schedule='cosine' has none"),
+        ({"norm_epsilon": 1e-4}, "yolox_small has its own"),
     ],
 )
 def test_what_only_other_models_read_is_refused(fields, why):

@@ -97,6 +97,8 @@ ON_PYRAMID = 5 * dense(9 * 256, 256) + dense(256, 3 * 5)
 PAPERS_RPN = dense(9 * 512, 512, 9 * 5)
 # The side of an image, the classes (with the background in the first ones), the parameters.
 DETECTORS = {
+    "rcnn_alexnet": (64, 21, 61_100_840 - dense(4096, 1000) + dense(4096, 21)),
+    "rcnn_resnet18": (64, 21, RESNET18 + dense(49 * 512, 256, 21)),
     "fastrcnn_vgg16": (64, 21, VGG16 + box_head(512, 4096, 21)),
     "fastrcnn_resnet18": (
         64,

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from train.finetune import Weights, begun, check_backbone, frozen, rates
+from train.finetune import Weights, begun, bias_rate, check_backbone, frozen, rates, scaled
 from train.optim import kernels
 from train.refusal import Refused
 from train.state import initial
@@ -51,6 +51,11 @@ def test_what_is_frozen_neither_moves_nor_decays_nor_counts_in_the_norm():
     assert found == pytest.approx(expected)
 
 
+def test_all_may_be_frozen():
+    found = leaves(updates(frozen(optax.chain(optax.sgd(1.0)), ["all"])))
+    assert set(found.values()) == {0}
+
+
 def test_nothing_frozen_is_the_optimiser_itself():
     inner = optax.sgd(1.0)
     assert frozen(inner, []) is inner
@@ -61,6 +66,35 @@ def test_the_longest_prefix_gives_the_rate():
     assert found["backbone/stem/kernel"] == 0.25
     assert found["backbone/stage1_block1/bias"] == 0.5
     assert found["head/kernel"] == 1
+
+
+def test_biases_have_a_rate_of_their_own():
+    """Of layers with a kernel: the shift of a normalisation is no bias in this sense."""
+    params = {
+        "stem": {"conv": {"kernel": jnp.ones((2, 2))}, "norm": {"scale": jnp.ones(2)}},
+        "head": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2, jnp.bfloat16)},
+    }
+    params["stem"]["norm"]["bias"] = jnp.ones(2)
+    optimizer = bias_rate(2.0)
+    found = optimizer.update(params, optimizer.init(params), params)[0]
+    assert leaves(found) == {
+        "stem/conv/kernel": 1,
+        "stem/norm/scale": 1,
+        "stem/norm/bias": 1,
+        "head/kernel": 1,
+        "head/bias": 2,
+    }
+    assert found["head"]["bias"].dtype == jnp.bfloat16
+
+
+def test_factors_of_one_change_nothing():
+    rate = optax.scale(-1.0)
+    assert scaled(rate, {"backbone": 1.0}) is rate
+    found = leaves(updates(scaled(rate, {"backbone": 0.5}, 2.0)))
+    assert found["backbone/stem/kernel"] == -0.5
+    assert found["backbone/stage1_block1/bias"] == -1  # both factors
+    assert found["head/bias"] == -2
+    assert found["head/kernel"] == -1
 
 
 @pytest.mark.parametrize("make", [lambda p: frozen(optax.sgd(1.0), [p]), lambda p: rates({p: 1})])
@@ -134,6 +168,16 @@ def test_of_an_auxiliary_head_only_the_layer_that_differs_starts_anew():
     state, said = begun(first(aux1=mine), Weights(weights))
     assert said == ["Starts anew, being of another shape or absent: aux1/fc."]
     assert leaves(state.params["aux1"]) == {"conv/kernel": 7, "fc/bias": 0}
+
+
+def test_a_part_that_starts_anew_as_a_whole_is_named_once():
+    one = {"kernel": np.zeros((2, 2))}
+    mine = {"neck": {"a": one, "b": {"c": one, "d": one}}, "roi": {"hidden": one, "last": one}}
+    theirs = {"roi": {"hidden": one}, "neck": {"a": one}}
+    _, said = begun(first(**mine), Weights(variables(value=7.0)))
+    assert said == ["Starts anew, being of another shape or absent: neck, roi."]
+    _, said = begun(first(**mine), Weights(variables(value=7.0, **theirs)))
+    assert said == ["Starts anew, being of another shape or absent: neck/b, roi/last."]
 
 
 def test_a_layer_that_is_named_starts_anew_although_it_fits():

@@ -2,37 +2,29 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from experiments import classify, resnet_cifar, segment
-from models.pretrained import torchvision
-from train import workdir
+from experiments import classify, detect, resnet_cifar, segment
+from train import weight_runs, workdir
 from train.data.arrays import Arrays
 from train.data.named import Splits
 from train.data.source import About
 from train.experiment import RUNTIME
-from train.finetune import Weights
+from train.finetune import Weights, begun
 from train.opened import opened
 from train.prepared import prepare
 from train.refusal import Refused
 from train.run import run, starting_weights
 from train.seal import flat
-from train.weights import (
-    IMAGENET,
-    check_channels,
-    fitted,
-    of_classes,
-    of_file,
-    of_run,
-    statistics_of,
-)
+from train.weight_files import IMAGENET
+from train.weight_runs import of_run
+from train.weights import check_channels, fitted, of_classes, statistics_of
 
 SHORT = {"steps": 1, "warmup_steps": 0, "batch_size": 4, "ema": 0.0, "devices": 1, "size": 32}
 ALL = "backbone,hidden1,head"
@@ -173,6 +165,81 @@ def test_a_run_of_another_experiment(first, tmp_path):
         of_run("resnet20", str(tmp_path))
 
 
+# --- detectors ---------------------------------------------------------------------------------
+
+
+def boxes(*classes):
+    """Detection of some classes, with one box an image, all of the first class."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    arrays = {
+        "image": images,
+        "boxes": [np.array([[2, 3, 20, 30]], np.float32)] * 4,
+        "box_label": [np.zeros(1, np.int32)] * 4,
+    }
+    about = About("drawn", "train", classes, mirror=False, shape=(32, 32, 3))
+    return SimpleNamespace(
+        __name__=detect.__name__,
+        Config=detect.Config,
+        build=detect.build,
+        splits=lambda config: Splits(*(Arrays(arrays, about) for _ in Splits._fields)),
+    )
+
+
+def detector(**fields):
+    short = {**SHORT, "size": 0, "optimizer": "sgd", "dark_ground": False, "colour": 0.0}
+    return detect.Config(**{"data": "drawn", "model": "yolov3_small", **short, **fields})
+
+
+@pytest.fixture(scope="module")
+def detecting(tmp_path_factory):
+    """A run of a detector of two classes, with anchors of its own."""
+    path = tmp_path_factory.mktemp("detectors") / "first"
+    run(boxes("cat", "dog"), detector(workdir=path, anchors=(4, 5, 6, 7, 20, 30)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("classes", "anew"),
+    [
+        (("cat", "dog"), ""),
+        (("dog", "cat"), "Starts anew, being of other classes: head1_output."),
+        (("cat",), "Starts anew, being of another shape or absent: head1_output."),
+    ],
+)
+def test_a_detector_starts_from_the_run_of_another(detecting, classes, anew):
+    old = opened(detecting)
+    asked = detector(init_from=str(detecting)).remembering(None)
+    assert asked.init_statistics == (old.about.mean, old.about.std)
+    assert asked.anchors == (4, 5, 6, 7, 20, 30)
+    prepared = prepare(boxes(*classes), asked)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), prepared.shapes())
+    state, said = begun(zeros, fitted(prepared, prepared.parts.weights()))
+    assert said[1:] == ([anew] if anew else [])
+    before, after = flat(old.variables), flat(state.variables)
+    for path, value in after.items():
+        taken = not (anew and "head1_output" in path)
+        np.testing.assert_array_equal(value, before[path] if taken else 0, err_msg=path)
+
+
+def test_a_run_of_a_classifier_is_a_detectors_backbone(tmp_path, monkeypatch):
+    """VGG's dense layers read regions; its head, of other things than boxes, is left."""
+    about = About("drawn", "train", ("a", "b"), False, (32, 32, 3), (1.0,) * 3, (2.0,) * 3)
+    workdir.write_config(tmp_path, classify.__name__, config(model="vgg16"))
+    workdir.write(tmp_path / workdir.ABOUT, about)
+    parts = {"hidden1": {"bias": 1}, "hidden2": {"bias": 2}, "head": {"bias": 3}}
+    variables = {"params": {"backbone": {"bias": 0}, **parts}}
+    made = SimpleNamespace(variables=variables, config=config(model="vgg16"), about=about, step=7)
+    monkeypatch.setattr(weight_runs, "opened", lambda path: made)
+    asked = detector(model="fasterrcnn_vgg16", init_from=str(tmp_path), size=64).remembering(None)
+    assert asked.init_statistics == (about.mean, about.std)
+    assert asked.start().variables["params"] == {
+        "backbone": {"bias": 0},
+        "roi_head": {"hidden1": {"bias": 1}, "hidden2": {"bias": 2}},
+    }
+    with pytest.raises(Refused, match="is a run of vgg16, not of yolov3_small's backbone"):
+        detector(init_from=str(tmp_path)).remembering(None)
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 
@@ -268,64 +335,6 @@ def test_the_home_directory_is_read_in_a_path(monkeypatch, tmp_path):
 
 def test_only_a_run_can_change_what_is_recorded():
     assert "init_statistics" not in RUNTIME
-
-
-# --- files -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def resnet18():
-    """torchvision's tensors of ResNet-18, each of one number, no two of the same."""
-    found = enumerate(torchvision.tensors("resnet18", 10).values(), 1)
-    return {t.name: np.full(t.shape, number / 1024, np.float32) for number, t in found}
-
-
-def test_a_file_without_a_head_leaves_it_out_and_says_so(resnet18, tmp_path):
-    names = {f"module.{k}": v for k, v in resnet18.items() if not k.startswith("fc.")}
-    save_file(
-        names | {"projector.0.weight": np.zeros((3, 3), np.float32)}, tmp_path / "w.safetensors"
-    )
-    found = of_file("resnet18", str(tmp_path / "w.safetensors"))
-    assert {*found.variables["params"]} == {"backbone"}
-    kernel = found.variables["params"]["backbone"]["stem"]["conv"]["kernel"]
-    assert kernel.ravel()[0] == resnet18["conv1.weight"].ravel()[0]
-    assert "which have no head" in found.said[0]
-    assert found.said[1] == "Passed over: 1 tensors there that no layer of resnet18 has."
-    assert found.origin == {"file": str(tmp_path / "w.safetensors")}
-
-
-def test_a_file_with_a_head_is_taken_whole(resnet18, tmp_path, monkeypatch):
-    save_file(resnet18, tmp_path / "w.safetensors")
-    monkeypatch.chdir(tmp_path)
-    found = of_file("resnet18", "w.safetensors")
-    assert {*found.variables["params"]} == {"backbone", "head"}
-    assert found.said == ["Starts from the weights in w.safetensors."]
-    assert found.origin == {"file": os.path.abspath("w.safetensors")}
-    assert statistics_of("resnet18", "w.safetensors") == IMAGENET
-    with pytest.raises(Refused) as caught:
-        of_file("vgg16", "w.safetensors")
-    head = "init_from='w.safetensors': 128 tensor(s) do not fit vgg16: 26 missing, 102 unexpected"
-    assert str(caught.value).startswith(head)
-    assert str(caught.value).count("\n") < 10
-
-
-@pytest.mark.parametrize("model", ["deeplabv3_resnet18", "resnet18"])
-def test_a_backbone_alone_serves_classifier_and_segmenter(resnet18, tmp_path, model):
-    names = {f"backbone.{k}": v for k, v in resnet18.items() if not k.startswith("fc.")}
-    save_file(names, tmp_path / "w.safetensors")
-    assert {*of_file(model, str(tmp_path / "w.safetensors")).variables["params"]} == {"backbone"}
-
-
-def test_vgg_without_its_dense_layers_is_a_backbone_for_an_fcn(tmp_path):
-    tensors = torchvision.tensors("vgg16", 10).values()
-    names = {
-        t.name: np.zeros(t.shape, np.float32) for t in tensors if t.name.startswith("features")
-    }
-    save_file(names, tmp_path / "w.safetensors")
-    for model in ("fcn8s", "vgg16"):
-        assert {*of_file(model, str(tmp_path / "w.safetensors")).variables["params"]} == {
-            "backbone"
-        }
 
 
 # --- which layers belong to classes ------------------------------------------------------------

@@ -89,6 +89,9 @@ QUANTITIES: dict[str, Quantity] = {
     **_rows(140, "", -1, auxiliary_loss="auxiliary loss"),
     **_rows(200, "", 0, learning_rate=("learning rate", "lr"), gradient_norm="gradient norm"),
     **_rows(210, RATE, 1, examples_per_second=("examples / s", "ex/s")),
+    **_rows(
+        220, "", -1, seconds_per_image="seconds / image", proposal_seconds="of these, proposals"
+    ),
     **_rows(900, COUNT, 0, count="examples"),
     **_rows(901, COUNT, -1, unreadable="unreadable"),
     **_rows(902, COUNT, 0, at_cap="images with as many detections as there may be"),

@@ -59,6 +59,7 @@ def write_study(
     links: Mapping[str, str],
     facts: Mapping[str, str] | None = None,
     lead: str = "",
+    alike: bool = True,
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Writes `report.html`: every value of every run, mean and standard deviation, one figure.
@@ -72,6 +73,8 @@ def write_study(
         links: name of a run -> path of its own page from `workdir` on; of none that has no page.
         facts: what all runs have in common, such as "Data" and "Model".
         lead: a paragraph under the title.
+        alike: whether the runs are of one recipe; else, as of stages, neither a mean nor the figure
+            says anything of them.
         say: takes a line for the user.
 
     Returns:
@@ -95,9 +98,10 @@ def write_study(
         overall=[overall(runs, name, found[name], len(measured) > 1) for name in names],
         of=f", n = {max(measured)}" if len(measured) == 1 and {len(runs)} != measured else "",
         several=len(runs) > 1,
+        alike=alike,
         lost=sum(not any(map(is_finite, scalars.values())) for scalars in runs.values()),
         count=len(runs),
-        figure=attempted(say, "the figure", plot) if drawn else "",
+        figure=attempted(say, "the figure", plot) if drawn and alike else "",
     )
     path = pathlib.Path(workdir) / REPORT
     write(path, written(page))

@@ -11,7 +11,7 @@ from models.detection.rcnn import rcnn, warp
 
 
 def network(**fields):
-    made = {"num_classes": 3, "size": 8, "context": 1, "hidden": 6, "chunk": 4, **fields}
+    made = {"num_classes": 3, "size": 8, "context": 1, "widths": (6,), "chunk": 4, **fields}
     return rcnn(PlainCNN, stages=(1, 1), channels=(4, 8), **made)
 
 
@@ -81,7 +81,8 @@ def test_detections_by_what_the_network_has(fields):
     else:
         regions = jnp.array([[2.0, 2, 10, 10], [12, 4, 20, 16]])
         x = warp(IMAGE, regions, jnp.zeros(2, int), size=8, context=1)
-        shares = jax.nn.softmax(net.apply(variables, x, train=False).logits)[:, 1:]
+        found_of = net.apply(variables, x, train=False, method="classify")
+        shares = jax.nn.softmax(found_of.logits)[:, 1:]
         np.testing.assert_allclose(found.scores[0, :4], np.sort(shares.ravel())[::-1], rtol=1e-5)
     if "regressed" in fields:  # clipped to the picture
         np.testing.assert_allclose(found.boxes[0, :2], [[6, 2, 14, 10], [16, 4, 24, 16]], atol=1e-5)

@@ -8,6 +8,7 @@ import flax.linen as nn
 from models.detection.fast_rcnn import FastRCNN
 from models.detection.faster_rcnn import FasterRCNN
 from models.detection.fcos import FCOS
+from models.detection.rcnn import RCNN
 from models.detection.retinanet import RetinaNet
 from models.detection.yolo_v1 import YOLOv1
 from models.detection.yolo_v3 import YOLOv3
@@ -15,7 +16,8 @@ from models.detection.yolox import YOLOX
 from train.tasks.detection.fast_rcnn import fast_rcnn_loss
 from train.tasks.detection.faster_rcnn import faster_rcnn_loss
 from train.tasks.detection.fcos import fcos_loss
-from train.tasks.detection.regions import BOX_HEAD, FAST_RCNN, Sampling
+from train.tasks.detection.rcnn_loss import rcnn_loss
+from train.tasks.detection.regions import BOX_HEAD, FAST_RCNN, RCNN_BATCH, Sampling
 from train.tasks.detection.retinanet import retinanet_loss
 from train.tasks.detection.task import DetectionLoss
 from train.tasks.detection.yolo_v1 import yolo_v1_loss
@@ -25,8 +27,9 @@ from train.tasks.detection.yolox import yolox_loss
 SAMPLED: dict[type[nn.Module], tuple[Callable[..., DetectionLoss], Sampling]] = {
     FasterRCNN: (faster_rcnn_loss, BOX_HEAD),
     FastRCNN: (fast_rcnn_loss, FAST_RCNN),
+    RCNN: (rcnn_loss, RCNN_BATCH),
 }
-"""Kind of network whose box head learns from sampled regions -> its loss, and how they are."""
+"""Kind of network that learns from sampled regions -> its loss, and how they are."""
 
 LOSSES: dict[type[nn.Module], Callable[[Any], DetectionLoss]] = {
     RetinaNet: retinanet_loss,
@@ -43,8 +46,8 @@ def loss_of(network: nn.Module, regions: int = 0) -> DetectionLoss:
 
     Args:
         network: of a kind in `SAMPLED` or `LOSSES`.
-        regions: of an image, that the box head of a network in `SAMPLED` learns from; 0 takes as
-            many as torchvision (512) or, of Fast R-CNN, the paper (64).
+        regions: of an image, that a network in `SAMPLED` learns from, or for R-CNN of a batch; 0
+            takes as many as torchvision (512), or the papers of Fast R-CNN (64) and R-CNN (128).
     """
     kind = type(network)
     if kind in SAMPLED:

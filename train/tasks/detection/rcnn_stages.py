@@ -10,7 +10,9 @@ import numpy as np
 
 from models.detection.boxes import encode, iou
 from models.detection.rcnn import RCNN
-from train.tasks.detection.rcnn_loss import candidates
+from train.tasks.detection.ignored import in_ignored
+from train.tasks.detection.outputs import taken
+from train.tasks.detection.regions import with_objects
 from train.tasks.detection.svm import box_regressor, hard_mined
 
 NEGATIVE = 0.3
@@ -54,25 +56,25 @@ def collect(
 
     @jax.jit
     def read(variables: Any, images: Any, truth: Any, proposals: jax.Array, there: jax.Array):
-        boxes, valid = candidates(truth, proposals, there)
+        boxes, valid = with_objects(proposals, there, truth)
         overlaps = iou(truth.boxes, boxes)
         real = jnp.where(truth.valid[..., None], overlaps, 0)
         aside = jnp.any((overlaps >= NEGATIVE) & truth.ignored[..., None], axis=1)
+        aside |= in_ignored(boxes, truth)
         kind = jax.nn.one_hot(truth.labels, classes, axis=-1)
         each = jnp.max(real[..., None] * kind[:, :, None], axis=1)
         each = jnp.where(aside[..., None], 1, each)
         at = jnp.argmax(real, axis=1)
-        objects = jnp.take_along_axis(truth.boxes, at[..., None], axis=1)
         own = jnp.arange(boxes.shape[1]).reshape(1, -1) >= proposals.shape[1]
-        labels = jnp.take_along_axis(truth.labels, at, axis=1)
+        labels = taken(truth.labels, at)
         found: Any = network.apply(variables, images.image, boxes, method="regions")
         near = (jnp.max(real, axis=1) >= MOVED) & valid & ~own
         return {
-            "valid": valid & truth.counted[:, None],
+            "valid": valid,
             "positive": jnp.where(own & valid, labels, -1),
             "overlap": each,
-            "near": near & truth.counted[:, None],
-            "targets": encode(objects, boxes),
+            "near": near,
+            "targets": encode(taken(truth.boxes, at), boxes),
             "labels": labels,
             "features": found.features.reshape(*valid.shape, -1),
             "pooled": found.pooled.reshape(*valid.shape, -1),

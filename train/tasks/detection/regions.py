@@ -25,7 +25,7 @@ class Sampling(NamedTuple):
     low: float
     """And negative below this."""
     number: int
-    """Sampled in an image."""
+    """Sampled in an image; of R-CNN, in a batch."""
     fraction: float
     """The largest share of positive ones."""
     beta: float
@@ -39,6 +39,8 @@ BOX_HEAD = Sampling(high=0.5, low=0.5, number=512, fraction=0.25, beta=1 / 9)
 # Girshick 2015, section 2.3; and as Faster R-CNN's authors train it, 128 of one image.
 FAST_RCNN = Sampling(high=0.5, low=0.5, number=64, fraction=0.25, beta=1.0, least=0.1)
 FASTER_RCNN = FAST_RCNN._replace(number=128)
+# Girshick et al. 2014, section 2.3: 32 and 96 regions of a batch.
+RCNN_BATCH = Sampling(high=0.5, low=0.5, number=128, fraction=0.25, beta=1.0)
 
 
 class Sampled(NamedTuple):
@@ -54,6 +56,51 @@ class Sampled(NamedTuple):
     """(B, S, 4): from the region to its object's box; of what is no background."""
     valid: jax.Array
     """(B, S) bool."""
+
+
+class Matched(NamedTuple):
+    """All regions of a batch, R of each image, and which could be sampled as what."""
+
+    boxes: jax.Array
+    """(B, R, 4): the proposals, behind which the objects' own boxes follow."""
+    valid: jax.Array
+    """(B, R) bool."""
+    positive: jax.Array
+    """(B, R) bool."""
+    negative: jax.Array
+    """(B, R) bool."""
+    objects: jax.Array
+    """(B, R) int32: the object that a positive one is of, a row of the truth."""
+
+
+def with_objects(
+    proposals: jax.Array, proposal_valid: jax.Array, truth: Truth
+) -> tuple[jax.Array, jax.Array]:
+    """Proposals and, behind them, the objects' own boxes; (B, R, 4), and which are there, (B, R).
+
+    Args:
+        proposals: (B, P, 4).
+        proposal_valid: (B, P) bool.
+        truth: of the same images.
+    """
+    boxes = lax.stop_gradient(jnp.concatenate([proposals, truth.boxes], axis=1))
+    valid = jnp.concatenate([proposal_valid, truth.valid], axis=1)
+    return boxes, valid & truth.counted[:, None]
+
+
+def matched_regions(
+    proposals: jax.Array, proposal_valid: jax.Array, truth: Truth, how: Sampling
+) -> Matched:
+    """Which regions are of an object, and which of none; arguments as `sampled_regions`."""
+    boxes, there = with_objects(proposals, proposal_valid, truth)
+    overlaps = iou(truth.boxes, boxes)
+    matches = match(overlaps, truth.valid, high=how.high, low=how.low, best_for_each=False)
+    negative = matches.negative & there & ~in_ignored(boxes, truth)
+    if how.least:
+        known = jnp.where(truth.valid[..., None], overlaps, 0)
+        near = jnp.max(known, axis=1, initial=0) >= how.least
+        negative &= near | ~jnp.any(truth.valid, axis=1, keepdims=True)
+    return Matched(boxes, there, matches.positive & there, negative, matches.indices)
 
 
 def sampled_regions(
@@ -72,20 +119,10 @@ def sampled_regions(
         truth: of the same images.
         how: see `BOX_HEAD`, `FAST_RCNN`, `FASTER_RCNN`.
     """
-    boxes = lax.stop_gradient(jnp.concatenate([proposals, truth.boxes], axis=1))
-    there = jnp.concatenate([proposal_valid, truth.valid], axis=1) & truth.counted[:, None]
-    overlaps = iou(truth.boxes, boxes)
-    matches = match(overlaps, truth.valid, high=how.high, low=how.low, best_for_each=False)
-    negative = matches.negative & there & ~in_ignored(boxes, truth)
-    if how.least:
-        known = jnp.where(truth.valid[..., None], overlaps, 0)
-        near = jnp.max(known, axis=1, initial=0) >= how.least
-        negative &= near | ~jnp.any(truth.valid, axis=1, keepdims=True)
-    chosen = sample(
-        key, matches.positive & there, negative, count=how.number, fraction=how.fraction
-    )
-    rois = taken(boxes, chosen.indices)
-    objects = jnp.take_along_axis(matches.indices, chosen.indices, 1)
+    found = matched_regions(proposals, proposal_valid, truth, how)
+    chosen = sample(key, found.positive, found.negative, count=how.number, fraction=how.fraction)
+    rois = taken(found.boxes, chosen.indices)
+    objects = jnp.take_along_axis(found.objects, chosen.indices, 1)
     return Sampled(
         chosen.indices,
         rois,

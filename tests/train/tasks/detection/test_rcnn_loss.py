@@ -1,7 +1,5 @@
 """R-CNN's regions: how many of which kind, what is left out, and a step that learns."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,21 +7,10 @@ import numpy as np
 from models.classification.plain import PlainCNN
 from models.detection.detections import Images
 from models.detection.rcnn import rcnn
-from train.tasks.detection.rcnn_loss import (
-    candidates,
-    first_variables,
-    rcnn_loss,
-    region_sample,
-)
-from train.tasks.detection.task import PROPOSALS, detection
-
-
-class Truth(NamedTuple):
-    boxes: jax.Array
-    labels: jax.Array
-    valid: jax.Array
-    ignored: jax.Array
-    counted: jax.Array
+from train.tasks.detection.rcnn_loss import batch_sample, rcnn_loss
+from train.tasks.detection.regions import RCNN_BATCH
+from train.tasks.detection.task import PROPOSALS, detection, first_variables
+from train.tasks.detection.truth import Truth
 
 
 def truth(valid=True, ignored=False):
@@ -43,10 +30,8 @@ THERE = jnp.array([[True, True, True], [True, True, False]])
 
 
 def drawn(objects, count=6, positives=3):
-    boxes, valid = candidates(objects, NEAR, THERE)
-    return region_sample(
-        jax.random.key(0), objects, boxes, valid, count=count, positives=positives, threshold=0.5
-    )
+    how = RCNN_BATCH._replace(number=count, fraction=positives / count)
+    return batch_sample(jax.random.key(0), NEAR, THERE, objects, how)[1:]
 
 
 def test_positive_regions_have_their_objects_class_and_negative_ones_the_background():
@@ -60,16 +45,17 @@ def test_positive_regions_have_their_objects_class_and_negative_ones_the_backgro
 
 
 def test_what_overlaps_an_ignored_object_is_no_background():
+    """Nor what lies within one: region 2."""
     _, found = drawn(truth(valid=False, ignored=True))
-    assert sorted(found.indices[found.valid].tolist()) == [1, 2, 4]
+    assert sorted(found.indices[found.valid].tolist()) == [1, 4]
 
 
 def test_gradients_are_finite_and_0_where_nothing_is_there():
-    net = rcnn(PlainCNN, num_classes=3, size=8, context=1, hidden=4, stages=(1,), channels=(4,))
+    net = rcnn(PlainCNN, num_classes=3, size=8, context=1, widths=(4,), stages=(1,), channels=(4,))
     variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
     image = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
     images = Images(image, jnp.array([[0.0, 0, 16, 16]] * 2))
-    loss = rcnn_loss(net, positives=2, negatives=6)
+    loss = rcnn_loss(net, box_head=RCNN_BATCH._replace(number=8))
 
     @jax.jit
     def gradient(objects, there):
@@ -91,7 +77,7 @@ def test_gradients_are_finite_and_0_where_nothing_is_there():
 
 
 def test_as_a_task():
-    net = rcnn(PlainCNN, num_classes=3, size=8, context=1, hidden=4, stages=(1,), channels=(4,))
+    net = rcnn(PlainCNN, num_classes=3, size=8, context=1, widths=(4,), stages=(1,), channels=(4,))
     task = detection(
         net, loss=rcnn_loss(net), num_classes=2, mean=(9,) * 3, std=(1,) * 3, reads=PROPOSALS
     )

@@ -1,7 +1,5 @@
 """SVMs and regressors of made images: what was learnt is found, and boxes come nearer."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +9,7 @@ from models.detection.boxes import paired_iou
 from models.detection.detections import Images
 from models.detection.rcnn import rcnn
 from train.tasks.detection.rcnn_stages import collect, machines, regressors
-
-
-class Truth(NamedTuple):
-    boxes: jax.Array
-    labels: jax.Array
-    valid: jax.Array
-    ignored: jax.Array
-    counted: jax.Array
+from train.tasks.detection.truth import Truth
 
 
 def scenes(seed, count=8):
@@ -40,7 +31,7 @@ def scenes(seed, count=8):
 
 
 def test_from_regions_to_detections(tmp_path):
-    fields = {"num_classes": 3, "size": 8, "context": 1, "hidden": 16, "chunk": 64}
+    fields = {"num_classes": 3, "size": 8, "context": 1, "widths": (16,), "chunk": 64}
     fields |= {"stages": (1,), "channels": (8,), "svm": True}
     net = rcnn(PlainCNN, **fields)
     full = rcnn(PlainCNN, **fields, regressed=True)

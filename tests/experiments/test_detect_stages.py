@@ -56,7 +56,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def config(pictures):
     fields = {"size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 4, "capacity": 2}
-    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 1}
+    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 2}
     fields |= {"proposals": "grid", "most_proposals": 48, "regions": 16, "classes": "cat,dog"}
     return Config(data=f"voc:{pictures}", model="rcnn_tiny", **fields)
 
@@ -121,6 +121,8 @@ def test_a_stage_is_opened_and_evaluated_as_any_run(study):
     assert found.boxes.shape == (len(found.scores), 4)
     measured = evaluate.main(evaluate.Config(run=path)).scalars
     assert measured["map50"] == summary_of(path)["test/map50"]
+    with pytest.raises(Refused, match="several runs; open one of them: boxes, softmax, svm"):
+        opened(study[0])
 
 
 def test_what_is_made_is_not_made_again(copied, monkeypatch, study):

@@ -142,7 +142,7 @@ def test_detections_by_what_the_network_has(fields):
     assert found.valid.tolist() == [[True] * 4 + [False] * 2, [False] * 6]
     assert not np.any(found.boxes[1])
     if "svm" in fields:
-        expected = jax.nn.sigmoid(bias)
+        expected = jax.nn.sigmoid(3 * bias)
         np.testing.assert_allclose(found.scores[0, [0, 2]], expected[::-1], rtol=1e-6)
         assert found.labels[0, :4].tolist() == [1, 1, 0, 0]
     else:

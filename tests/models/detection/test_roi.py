@@ -79,15 +79,35 @@ def test_coordinates_stay_float32_beside_a_bfloat16_map():
     """A ramp read at 100.25 + 0.5: bfloat16 would have put the region at 100 or 100.5."""
     ramp = jnp.broadcast_to(jnp.arange(128.0)[None, None, :, None] - 100, (1, 4, 128, 1))
     box = jnp.float32([[[100.25, 1, 101.25, 2]]])
-    found = roi.roi_align(ramp.astype(jnp.bfloat16), box, size=1, scale=1, sampling=1)
-    assert found.item() == 0.75
+    read = jax.jit(lambda ramp: roi.roi_align(ramp, box, size=1, scale=1, sampling=1))
+    assert read(ramp.astype(jnp.bfloat16)).item() == 0.75
+
+
+def test_a_gradient_is_summed_in_float32():
+    """300 regions read one pixel: in bfloat16 257 would be 256 again."""
+    image, boxes = jnp.zeros((1, 1, 1, 1), jnp.bfloat16), jnp.zeros((1, 300, 4))
+    total = jax.jit(jax.grad(lambda image: roi.roi_align(image, boxes, size=1, scale=1).sum()))
+    assert total(image).item() == 300
+
+
+def test_it_differentiates_forward_as_backward():
+    """Linear in the map, and its derivative in another form: both ways must give the same."""
+    image = jnp.arange(32.0).reshape(1, 4, 4, 2)
+    boxes = jnp.float32([[[0, 0, 3, 2], [1, 1, 9, 9], [0, 0, 0, 0]]])
+
+    @jax.jit
+    def both(image):
+        return jax.jvp(lambda x: roi.roi_align(x, boxes, size=2, scale=1), (image,), (image,))
+
+    values, tangents = both(image)
+    np.testing.assert_allclose(tangents, values, rtol=1e-6)
 
 
 def test_no_gradient_goes_to_the_regions():
     box = jnp.float32([[[1, 1, 3, 3]]])
     image = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    gradient = jax.grad(lambda rois: roi.roi_align(image, rois, size=1, scale=1).sum())(box)
-    assert not np.any(gradient)
+    gradient = jax.jit(jax.grad(lambda rois: roi.roi_align(image, rois, size=1, scale=1).sum()))
+    assert not np.any(gradient(box))
 
 
 ONE = np.zeros((1, 4, 4, 1), np.float32)

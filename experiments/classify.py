@@ -51,6 +51,7 @@ from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
 from train.data.source import About
 from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
 from train.network import network_of, refuse_other_network
+from train.optim import OPTIMIZERS
 from train.recipes import of_set, resolved
 from train.refusal import Refused, choose
 from train.report.classification import classification_part
@@ -289,9 +290,6 @@ def fitted(config: Config, model: str, optimizer: str, *, tenth: bool = False) -
     config = replace(config, model=model, **OWN.get(model, {}))
     config = replace(config, optimizer=optimizer, **RATES[optimizer])  # type: ignore[arg-type]
     return replace(config, learning_rate=config.learning_rate / 10) if tenth else config
-
-
-OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
 
 
 def rule(config: Config) -> Rule:

@@ -11,7 +11,6 @@ The first: mAP at IoU 0.5 0.9845 on the test scenes (seed 0) after 80,000 images
 with other work beside it, on two cores of an AMD EPYC with AVX-512 (jax 0.10.2).
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,8 +43,9 @@ from train.data.named import Splits
 from train.data.proposals import METHODS, Proposed, available
 from train.data.source import About, Source
 from train.data.subset import subset
-from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
+from train.experiment import Parts, at_least, choice, decided, fraction, nonnegative, positive
 from train.network import network_of, refuse_other_network
+from train.optim import OPTIMIZERS
 from train.refusal import Refused
 from train.report.detection import detection_part
 from train.run import run
@@ -61,7 +61,6 @@ SIZE = 416
 next that the model takes: YOLOv3's (Redmon and Farhadi 2018), and 448 of YOLOv1's paper."""
 
 Optimizer = Literal["adamw", "muon", "sgd"]
-OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +167,7 @@ class Config(FineTuned):
         nonnegative(self, "head_rate", "bias_rate", "norm_epsilon")
         positive(self, "capacity", "most_proposals")
         fraction(self, "momentum")
-        if not 1 <= self.zoom < math.inf:
-            raise Refused(f"zoom={self.zoom} must be finite and at least 1")
+        at_least(self, zoom=1)
         if list(self.drops) != sorted({*self.drops}) or not all(0 < at < 1 for at in self.drops):
             raise Refused(f"drops={self.drops} must ascend between 0 and 1")
         if self.norm_epsilon == 0 and not self.frozen_norm:

@@ -12,7 +12,6 @@ The first: mean IoU 0.9226 on the test scenes with seed 0, 0.9251 with seed 1, a
 and 28 minutes on two cores of an AMD EPYC with AVX-512 (jax 0.10.2).
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,8 +39,9 @@ from train.data.legend import entries
 from train.data.named import Splits
 from train.data.source import About
 from train.data.subset import with_classes
-from train.experiment import Parts, choice, decided, fraction, nonnegative
+from train.experiment import Parts, at_least, choice, decided, fraction, nonnegative
 from train.network import network_of, refuse_other_network
+from train.optim import OPTIMIZERS
 from train.refusal import Refused
 from train.report.segmentation import segmentation_part
 from train.run import run
@@ -53,7 +53,6 @@ from train.trained import FineTuned, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 Loss = Literal["ce", "dice", "focal", "ce+dice", "focal+dice"]
-OPTIMIZERS = {"adamw": optim.adamw, "muon": optim.muon}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +125,7 @@ class Config(FineTuned):
         nonnegative(self, "size", "least_classes", "rotate", "move", "colour")
         fraction(self, "dropout")
         choice(self, "loss", get_args(Loss))
-        if not 1 <= self.zoom < math.inf:
-            raise Refused(f"zoom={self.zoom} must be finite and at least 1")
+        at_least(self, zoom=1)
 
     def known(self) -> dict[str, Sequence[str]]:
         """All models."""

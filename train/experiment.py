@@ -312,6 +312,13 @@ def nonnegative(config: Any, *names: str) -> None:
             raise Refused(f"{name}={value} must not be below 0")
 
 
+def at_least(config: Any, **limits: float) -> None:
+    """Refuse a field that is less than its limit, or not finite."""
+    for name, limit in limits.items():
+        if not limit <= getattr(config, name) < math.inf:
+            raise Refused(f"{name}={getattr(config, name)} must be finite and at least {limit}")
+
+
 def below(config: Any, **limits: float) -> None:
     """Refuse a field that reaches its limit."""
     for name, limit in limits.items():

@@ -260,3 +260,7 @@ def moving_average(decay: float) -> Average:
         return jax.tree.map(one, averages, variables)
 
     return average
+
+
+OPTIMIZERS = {"adamw": adamw, "muon": muon}
+"""By their names in recipes; `sgd` is none of them, since it takes a momentum too."""

@@ -154,13 +154,6 @@ def to_yolo(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
     return centred / jnp.asarray([width, height] * 2, centred.dtype).reshape(ones(centred))
 
 
-def from_yolo(shares: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The inverse of `to_yolo`."""
-    height, width = size
-    shares = wide(shares)
-    return to_corners(shares * jnp.asarray([width, height] * 2, shares.dtype).reshape(ones(shares)))
-
-
 class Cells(NamedTuple):
     """Where in a grid the centres of boxes lie."""
 

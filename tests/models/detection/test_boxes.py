@@ -13,7 +13,6 @@ from models.detection.boxes import (
     clip,
     decode,
     encode,
-    from_yolo,
     giou,
     iou,
     large_enough,
@@ -117,7 +116,6 @@ def test_forms():
     np.testing.assert_array_equal(to_centre(boxes), [[6, 6, 8, 4]])
     np.testing.assert_array_equal(to_corners(to_centre(boxes)), boxes)
     np.testing.assert_array_equal(to_yolo(boxes, (16, 32)), [[6 / 32, 6 / 16, 8 / 32, 4 / 16]])
-    np.testing.assert_array_equal(from_yolo(to_yolo(boxes, (16, 32)), (16, 32)), boxes)
 
 
 def test_cells_and_centres_on_the_last_edges():
@@ -148,5 +146,5 @@ def test_types(dtype, expected, x64):
     extent = jnp.asarray([0, 0, 4, 4], jnp.float32)
     made = [area(boxes), iou(boxes, boxes), giou(boxes, boxes), clip(boxes, extent)]
     made += [encode(boxes, boxes), decode(boxes, boxes), to_yolo(boxes, (4, 4))]
-    made += [from_yolo(boxes, (4, 4)), cells(boxes, (4, 4), (2, 2)).place]
+    made += [cells(boxes, (4, 4), (2, 2)).place]
     assert {x.dtype for x in made} == {jnp.dtype(expected)}

@@ -225,7 +225,9 @@ class Config(FineTuned):
 SCENES = Config(capacity=8)
 """80,000 scenes of 96x96."""
 
-SCENES_OF: dict[str, dict[str, Any]] = {}
+SCENES_OF: dict[str, dict[str, Any]] = {
+    "rcnn_resnet18": {"channels": (16, 32, 64, 128), "examples": 2_000, "steps": 4_000},
+}
 """By the model, what it wants otherwise on scenes."""
 
 OWN_PICTURES = Config(

@@ -1,5 +1,6 @@
 """What the stages of R-CNN come to: a table, a page, and seconds an image."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from train.data.proposals import regions
 from train.metrics.quantities import readable, show
 from train.opened import Opened
 from train.prepared import Prepared
+from train.refusal import Refused
 from train.report.page import REPORT
 from train.report.study import write_study
 from train.study import Study
@@ -28,8 +30,12 @@ TIMED = 8
 
 def timed(prepared: Prepared, last: Opened) -> dict[str, float]:
     """Seconds that an image takes at prediction, one at a time: in all, and for its proposals."""
-    test = prepared.data.test
-    pictures = [test[i]["image"] for i in range(min(TIMED, len(test)))]
+    test, pictures = prepared.data.test, []
+    for i in range(len(test)):
+        with contextlib.suppress(Refused):  # one that can't be read, which the run has said
+            pictures.append(test[i]["image"])
+        if len(pictures) == TIMED:
+            break
     last.predict(pictures[:1], batch_size=1)  # compiles
     began = time.perf_counter()
     last.predict(pictures, batch_size=1)
@@ -52,8 +58,10 @@ def compared(
         stage: {name: value for name, value in scalars.items() if name not in shared}
         for stage, scalars in found.items()
     }
-    scalars = {
-        f"{name} ({stage})": value for stage, each in own.items() for name, value in each.items()
+    scalars = {  # the last stage first, which a table of many runs shows
+        f"{name} ({stage})": value
+        for stage, each in reversed(own.items())
+        for name, value in each.items()
     }
     scalars |= {**shared, **seconds}
     directory.write(

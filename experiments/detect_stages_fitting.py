@@ -125,7 +125,8 @@ def regions_of(prepared: Prepared, between: Callable[[], None]) -> Iterator[Any]
         with working("reading regions", total) as advance:
             for payload in payloads:
                 between()
-                yield batch_of(loader.data, payload)
+                # As in evaluation, one program at a time on several CPU devices.
+                yield jax.block_until_ready(batch_of(loader.data, payload))
                 advance(1)
     finally:
         payloads.close()

@@ -101,6 +101,10 @@ def opened(
         raise Refused(f"workdir={str(path)!r} holds several runs; open one of them: {names}")
     about = workdir.decoded(path, workdir.ABOUT, About)
     if about is None:
+        if below := sorted(file.parent.name for file in path.glob(f"*/{workdir.CONFIG}")):
+            raise Refused(
+                f"workdir={str(path)!r} holds several runs; open one of them: {', '.join(below)}"
+            )
         raise Refused(f"workdir={str(path)!r} holds no run: it has no {workdir.ABOUT}")
     device = jax.devices()[0] if device is None else device
     made = chosen(config.backend if backend is None else backend, [device])

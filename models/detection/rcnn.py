@@ -21,6 +21,9 @@ from models.detection.detections import Detections, best
 from models.detection.detector import detector
 from models.layers.image import check_image
 
+SHARPNESS = 3.0
+"""Of scores by SVMs: a margin of -1, which an SVM leaves its negatives at, then scores 0.05."""
+
 
 class Regions(NamedTuple):
     """What the network makes of N warped regions, all at least float32."""
@@ -46,8 +49,8 @@ class RCNN(nn.Module):
         context: pixels of them around the proposal, on each side (appendix A).
         widths: units of each hidden layer, at least one.
         dropout: rate behind each of them, in training.
-        svm: whether scores are the SVMs': sigmoids of their margins, in the same order; 0.5 is
-            where an SVM says yes.
+        svm: whether scores are the SVMs': sigmoids of `SHARPNESS` times their margins, in the same
+            order; 0.5 is where an SVM says yes.
         regressed: whether proposals move by the regressors of their class, which need `svm`.
         chunk: regions at a time in `detect`.
         score_threshold, nms_threshold, limit: least score of a detection, largest IoU of two of a
@@ -198,7 +201,7 @@ class RCNN(nn.Module):
         if self.svm:
             kernel, bias = self.held("kernel", "bias")
             product = jnp.matmul(found.features, kernel, precision="highest")
-            scores = nn.sigmoid(product + bias.reshape(1, -1))
+            scores = nn.sigmoid(SHARPNESS * (product + bias.reshape(1, -1)))
         if self.regressed:
             kernel, bias = self.held("box_kernel", "box_bias")
             deltas = jnp.matmul(found.pooled, kernel, precision="highest") + bias.reshape(1, -1)

@@ -5,13 +5,19 @@ import json
 import os
 import shutil
 import signal
+from functools import partial
 
 import image_files
+import jax
 import numpy as np
 import pytest
 
+import models
 from experiments import detect, detect_stages, detect_stages_fitting, evaluate
 from experiments.detect import Config
+from models.classification.plain import PlainCNN
+from models.detection.rcnn import rcnn
+from models.variant import Variant
 from train.data.source import About
 from train.experiment import refuse_idle
 from train.opened import opened
@@ -20,7 +26,6 @@ from train.stop import Stopped
 from train.study import Diverged
 
 STAGES = ("softmax", "svm", "boxes")
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +42,23 @@ def pictures(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """A network that compiles at once, under a name of its own."""
+    made = partial(rcnn, PlainCNN, stages=(1,), channels=(4,), size=8, context=1, widths=(8,))
+    row = Variant(made, background=True, proposals=True, svm=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for table in (models.DETECTORS, models.NETWORKS):
+            patch.setitem(table, "rcnn_tiny", row)
+        yield
+
+
 @pytest.fixture(scope="module")
 def config(pictures):
     fields = {"size": 32, "steps": 4, "batch_size": 4, "evaluate_every": 4, "capacity": 2}
-    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 1, "channels": (2, 2, 2, 4)}
+    fields |= {"validation": 0.0, "warmup_steps": 1, "devices": 2}
     fields |= {"proposals": "grid", "most_proposals": 48, "regions": 16, "classes": "cat,dog"}
-    return Config(data=f"voc:{pictures}", model="rcnn_resnet18", **fields)
+    return Config(data=f"voc:{pictures}", model="rcnn_tiny", **fields)
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +103,13 @@ def test_a_stage_has_the_weights_of_the_one_before(study):
     assert names["softmax"] == set()
     assert names["svm"] == {"kernel", "bias"}
     assert names["boxes"] == {"kernel", "bias", "box_kernel", "box_bias"}
-    params = {stage: run.variables["params"] for stage, run in runs.items()}
     for stage in ("svm", "boxes"):
-        np.testing.assert_array_equal(
-            params[stage]["head"]["kernel"], params["softmax"]["head"]["kernel"]
-        )
-        np.testing.assert_array_equal(
-            params[stage]["backbone"]["stem"]["conv"]["kernel"],
-            params["softmax"]["backbone"]["stem"]["conv"]["kernel"],
-        )
-        stats = (
-            runs[each].variables["batch_stats"]["backbone"]["stem"]["norm"]["mean"]
-            for each in (stage, "softmax")
-        )
-        np.testing.assert_array_equal(*stats)
+        for name in ("params", "batch_stats"):
+            jax.tree.map(
+                np.testing.assert_array_equal,
+                runs[stage].variables[name],
+                runs["softmax"].variables[name],
+            )
     kernel = runs["svm"].variables["svm"]["kernel"]
     assert np.any(kernel)
     np.testing.assert_array_equal(kernel, runs["boxes"].variables["svm"]["kernel"])
@@ -112,6 +121,8 @@ def test_a_stage_is_opened_and_evaluated_as_any_run(study):
     assert found.boxes.shape == (len(found.scores), 4)
     measured = evaluate.main(evaluate.Config(run=path)).scalars
     assert measured["map50"] == summary_of(path)["test/map50"]
+    with pytest.raises(Refused, match="several runs; open one of them: boxes, softmax, svm"):
+        opened(study[0])
 
 
 def test_what_is_made_is_not_made_again(copied, monkeypatch, study):

@@ -74,6 +74,14 @@ def test_every_value_and_what_they_come_to(tmp_path):
     assert "seed &lt;1&gt;" in text
 
 
+def test_of_runs_of_several_recipes_there_is_no_mean(tmp_path):
+    table, text = page(tmp_path, alike=False)
+    assert [row[0] for row in table.rows] == ["Run", "seed 0", "seed <1>", "seed 2", "seed 3"]
+    assert "best" in table.classes[2, 1]
+    assert "mean" not in text
+    assert "<figure" not in text
+
+
 def test_what_the_runs_have_in_common_is_said(tmp_path):
     assert '<dl class="facts">' not in page(tmp_path)[1]
     text = page(tmp_path, facts={"Data": "folder:<pets>", "Model": "lenet5"})[1]

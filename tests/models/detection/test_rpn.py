@@ -46,28 +46,27 @@ def test_proposals_are_torchvisions(golden, inputs, mode):
 
 def test_rows_that_are_not_valid_are_0():
     """One level, of which the better two boxes are one; one has no extent in the picture."""
-    anchors = jnp.asarray(
-        [[0, 0, 10, 10], [0, 0, 10, 10.5], [50, 50, 60, 60], [20, 20, 30, 30]], jnp.float32
-    )
-    regions = Regions(jnp.asarray([[1.0, 2.0, 5.0, -1.0]]), jnp.zeros((1, 4, 4)), anchors, (4,))
-    extent = jnp.asarray([[0.0, 0.0, 40.0, 40.0]])
-    how = {"before": 9, "after": 3, "nms_threshold": 0.7}
-    found = propose(regions, extent, score_threshold=0.0, **how)
+    anchors = np.float32([[0, 0, 10, 10], [0, 0, 10, 10.5], [50, 50, 60, 60], [20, 20, 30, 30]])
+    deltas = np.zeros((1, 4, 4), np.float32)
+    regions = Regions(np.float32([[1, 2, 5, -1]]), deltas, anchors, (4,))
+    extent = np.float32([[0, 0, 40, 40]])
+    run = jax.jit(partial(propose, before=9, after=3, nms_threshold=0.7))
+    found = run(regions, extent, score_threshold=0.0)
     assert found.valid.tolist() == [[True, True, False]]
     assert found.boxes.tolist() == [[[0, 0, 10, 10.5], [20, 20, 30, 30], [0, 0, 0, 0]]]
     assert found.scores[0, 2] == 0
     # A score at the threshold is kept.
     least = float(jax.nn.sigmoid(jnp.float32(2.0)))
-    assert propose(regions, extent, score_threshold=least, **how).valid.sum() == 1
-    assert not propose(regions, extent, score_threshold=0.99, **how).valid.any()
+    assert run(regions, extent, score_threshold=least).valid.sum() == 1
+    assert not run(regions, extent, score_threshold=0.99).valid.any()
 
 
 def test_levels_do_not_drop_one_another():
-    anchors = jnp.asarray([[0, 0, 10, 10]] * 4, jnp.float32)
-    regions = Regions(jnp.asarray([[1.0, 2.0, 3.0, 0.0]]), jnp.zeros((1, 4, 4)), anchors, (2, 2))
-    extent = jnp.asarray([[0.0, 0.0, 40.0, 40.0]])
+    anchors, deltas = np.float32([[0, 0, 10, 10]] * 4), np.zeros((1, 4, 4), np.float32)
+    regions = Regions(np.float32([[1, 2, 3, 0]]), deltas, anchors, (2, 2))
+    extent = np.float32([[0, 0, 40, 40]])
     how = {"score_threshold": 0.0, "nms_threshold": 0.7}
-    found = propose(regions, extent, before=2, after=4, **how)
+    found = jax.jit(partial(propose, before=2, after=4, **how))(regions, extent)
     np.testing.assert_allclose(found.scores[0], [*jax.nn.sigmoid(jnp.asarray([3.0, 2.0])), 0, 0])
 
 
@@ -80,7 +79,7 @@ def test_no_gradient_passes(inputs):
         found = propose(given, jnp.asarray(EXTENT), **how)
         return jnp.sum(found.boxes) + jnp.sum(found.scores)
 
-    gradient = jax.grad(of, (0, 1))(regions.objectness, regions.deltas)
+    gradient = jax.jit(jax.grad(of, (0, 1)))(regions.objectness, regions.deltas)
     assert not any(np.any(leaf) for leaf in gradient)
 
 

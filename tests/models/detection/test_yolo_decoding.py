@@ -1,5 +1,7 @@
 """What the outputs of YOLOv1, YOLOv3 and YOLOX mean, by hand; and what is detected of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +31,19 @@ def test_yolov3_boxes_by_hand():
         0,
         logit(0.2),
     ]
-    boxes = yolo_v3.boxes_of(output, 8, ((4, 6), (10, 20)))
+    anchors = ((4, 6), (10, 20))
+
+    @jax.jit
+    def read(output):
+        levels = [output, output[:, :1, :1]]
+        flat, _ = yolo_v3.decode(levels, (8, 16), (anchors,) * 2)
+        return yolo_v3.boxes_of(output, 8, anchors), yolo_v3.scores_of(output), flat
+
+    boxes, scores, flat = map(np.asarray, read(output))
     np.testing.assert_allclose(boxes[0, 1, 2, 1], [18 - 10, 14 - 5, 18 + 10, 14 + 5], rtol=1e-6)
     np.testing.assert_allclose(boxes[0, 0, 1, 0], [12 - 2, 4 - 3, 12 + 2, 4 + 3], rtol=1e-6)
-    scores = yolo_v3.scores_of(output)
     np.testing.assert_allclose(scores[0, 1, 2, 1], [0.25, 0.1], rtol=1e-6)
 
-    flat, _ = yolo_v3.decode([output, output[:, :1, :1]], (8, 16), (((4, 6), (10, 20)),) * 2)
     assert flat.shape == (1, 2 * 3 * 2 + 2, 4)
     np.testing.assert_array_equal(flat[0, (1 * 3 + 2) * 2 + 1], boxes[0, 1, 2, 1])
     np.testing.assert_allclose(flat[0, -1], [8 - 5, 8 - 10, 8 + 5, 8 + 10])
@@ -44,11 +52,16 @@ def test_yolov3_boxes_by_hand():
 def test_yolox_boxes_by_hand():
     output = np.zeros((1, 2, 3, 5 + 2), np.float32)
     output[0, 1, 2] = [0.5, -0.25, np.log(3), np.log(0.5), logit(0.5), logit(0.8), 0]
-    boxes = yolox.boxes_of(output, 4)
+
+    @jax.jit
+    def read(output):
+        found = yolox.boxes_of(output, 4), yolox.scores_of(output)
+        return *found, *yolox.decode([output, output[:, :1]], (4, 8))
+
+    boxes, each, flat, scores = map(np.asarray, read(output))
     np.testing.assert_allclose(boxes[0, 1, 2], [10 - 6, 3 - 1, 10 + 6, 3 + 1], rtol=1e-6)
     np.testing.assert_allclose(boxes[0, 0, 1], [4 - 2, -2, 4 + 2, 2], rtol=1e-6)
-    np.testing.assert_allclose(yolox.scores_of(output)[0, 1, 2], [0.4, 0.25], rtol=1e-6)
-    flat, scores = yolox.decode([output, output[:, :1]], (4, 8))
+    np.testing.assert_allclose(each[0, 1, 2], [0.4, 0.25], rtol=1e-6)
     assert (flat.shape, scores.shape) == ((1, 9, 4), (1, 9, 2))
     np.testing.assert_array_equal(flat[0, 5], boxes[0, 1, 2])
 
@@ -60,13 +73,13 @@ def test_yolov1_boxes_by_hand():
     classes = np.zeros((1, 2, 3, 2), np.float32)
     classes[0, 1, 2] = [0.5, 1]
     cells = yolo_v1.Predicted(boxes, classes)
-    found = yolo_v1.boxes_of(cells, 64)
+    read = jax.jit(lambda cells: (yolo_v1.boxes_of(cells, 64), *yolo_v1.decode(cells, 64)))
+    found, flat, scores = map(np.asarray, read(cells))
     # Centre (144, 112); a quarter of 192 wide, a sixteenth of 128 high.
     np.testing.assert_allclose(found[0, 1, 2, 1], [144 - 24, 112 - 4, 144 + 24, 112 + 4])
-    flat, scores = yolo_v1.decode(cells, 64)
     np.testing.assert_array_equal(flat[0, (1 * 3 + 2) * 2 + 1], found[0, 1, 2, 1])
     np.testing.assert_allclose(scores[0, 11], [0.3, 0.6])
-    assert float(jnp.abs(scores[0, :11]).max()) == 0
+    assert np.abs(scores[0, :11]).max() == 0
 
 
 @pytest.mark.parametrize("of", [yolo_v3.boxes_of, yolox.boxes_of])
@@ -96,7 +109,8 @@ SCORES = np.float32([[0.9, 0.3], [0.8, 0.7], [0.2, 0.04], [1, 1]])
 def chosen(**fields):
     how = {"score_threshold": 0.05, "nms_threshold": 0.5, "candidates": 100, "limit": 5} | fields
     extent = np.float32([[0, 0, 40, 25]])
-    return select(jnp.asarray(BOXES[None]), jnp.asarray(SCORES[None]), jnp.asarray(extent), **how)
+    found = jax.jit(partial(select, **how))(BOXES[None], SCORES[None], extent)
+    return jax.tree.map(np.asarray, found)
 
 
 def test_pairs_of_box_and_class_are_suppressed_within_their_class():
@@ -122,22 +136,22 @@ def test_candidates_limit_and_thresholds_bound_what_is_found():
 def test_a_network_detects_what_its_last_biases_say(levels):
     """With all weights 0 every cell says the same: the boxes are those of the biases."""
     fields = {"stages": (1, 1), "channels": (4, 4), "stem_features": 4, "limit": 20}
-    x = jnp.zeros((1, 8, 16, 3))
-    extent = jnp.asarray([[0.0, 0, 16, 8]])
+    x = np.zeros((1, 8, 16, 3), np.float32)
+    extent = np.float32([[0, 0, 16, 8]])
 
     def detected(name, biases, **more):
         network = models.create(name, num_classes=2, **fields, **more)
         zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape),
+            lambda leaf: np.zeros(leaf.shape, np.float32),
             jax.eval_shape(lambda: network.init(jax.random.key(0), x, train=False)),
         )
         for path, values in biases.items():
             head = zeros["params"]
             for part in path.split("/"):
                 head = head[part]
-            head["bias"] = jnp.asarray(values, jnp.float32)
+            head["bias"] = np.float32(values)
         apply = jax.jit(lambda v, x: network.apply(v, x, extent, method="detect"))
-        return apply(zeros, x)
+        return jax.tree.map(np.asarray, apply(zeros, x))
 
     far = logit(0.1)
     widths = {"widths": (4,) * levels, "depths": (1,) * levels}

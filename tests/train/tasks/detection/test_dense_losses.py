@@ -22,6 +22,7 @@ GRIDS = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
 CELLS = sum(height * width for height, width in GRIDS)
 SIZES = [(32, 40, 50), (64, 80, 101), (128, 161, 203), (256, 322, 406), (512, 645, 812)]
 HOW = {"high": 0.5, "low": 0.4}
+ASSIGNED = jax.jit(partial(assigned, radius=1.5, reach=4.0))
 
 
 def outputs(inputs, kind, count):
@@ -54,12 +55,10 @@ def known(expected, count=3):
 
 
 def truth(boxes, labels, valid, ignored=None, counted=None):
-    valid = jnp.asarray(valid, bool)
-    ignored = jnp.zeros_like(valid) if ignored is None else jnp.asarray(ignored, bool)
-    counted = jnp.ones(len(valid), bool) if counted is None else jnp.asarray(counted, bool)
-    return Truth(
-        jnp.asarray(boxes, jnp.float32), jnp.asarray(labels, jnp.int32), valid, ignored, counted
-    )
+    valid = np.asarray(valid, bool)
+    ignored = np.zeros_like(valid) if ignored is None else np.asarray(ignored, bool)
+    counted = np.ones(len(valid), bool) if counted is None else np.asarray(counted, bool)
+    return Truth(np.float32(boxes), np.int32(labels), valid, ignored, counted)
 
 
 # --- torchvision's ------------------------------------------------------------------------------
@@ -102,8 +101,8 @@ def test_fcos_losses_are_torchvisions(golden, inputs):
     expected = golden("dense_parts")
     output, objects = outputs(inputs, "fcos", 3), known(expected)
     run = jax.jit(partial(fcos_parts, radius=1.5, reach=4.0))
-    indices, positive = assigned(output, objects, radius=1.5, reach=4.0)
-    np.testing.assert_array_equal(jnp.where(positive, indices, -1), expected["fcos/matched"])
+    indices, positive = ASSIGNED(output, objects)
+    np.testing.assert_array_equal(np.where(positive, indices, -1), expected["fcos/matched"])
     for case, count in (("one", 1), ("all", 3)):
         sums, positives = run(first(output, count), known(expected, count))
         assert int(positives) == (expected["fcos/matched"][:count] >= 0).sum()
@@ -128,21 +127,17 @@ def test_points_go_to_the_smallest_object_whose_middle_they_are_in():
     output = points()
     # Around (9, 0), 20 wide; around (9, 0), 30 wide; 160 wide, around (20, 0).
     boxes = [[[-6, -20, 24, 20], [-1, -20, 19, 20], [-60, -20, 100, 20]]]
-    indices, positive = assigned(
-        output, truth(boxes, [[0, 1, 0]], [[True] * 3]), radius=1.5, reach=4.0
-    )
+    indices, positive = ASSIGNED(output, truth(boxes, [[0, 1, 0]], [[True] * 3]))
     # 0: 9 to the centre, 20 below: the second. 16: 7 to the centre. Stride 32: over 128 nothing is
     # (of the finest level's most, 64, nothing is either): the third's farthest side is 100 from 0.
     assert positive.tolist() == [[True, True, True, False, False]]
     assert indices.tolist()[0][:3] == [1, 1, 1]
     wide = [[-160, -20, 200, 20]]
-    _, positive = assigned(output, truth([wide], [[0]], [[True]]), radius=1.5, reach=4.0)
+    _, positive = ASSIGNED(output, truth([wide], [[0]], [[True]]))
     assert positive.tolist() == [[False, False, False, True, True]]
-    _, positive = assigned(output, truth([wide], [[0]], [[False]]), radius=1.5, reach=4.0)
+    _, positive = ASSIGNED(output, truth([wide], [[0]], [[False]]))
     assert not positive.any()
-    _, positive = assigned(
-        output, truth([wide], [[0]], [[True]], counted=[False]), radius=1.5, reach=4.0
-    )
+    _, positive = ASSIGNED(output, truth([wide], [[0]], [[True]], counted=[False]))
     assert not positive.any()
 
 
@@ -271,8 +266,9 @@ def test_a_set_without_room_for_boxes_is_all_background(inputs, kind):
     output = outputs(inputs, kind, 2)
     objects = truth(np.zeros((2, 0, 4)), np.zeros((2, 0)), np.zeros((2, 0)))
     if kind == "retinanet":
-        sums, positives = retinanet_parts(output, objects, **HOW, box_loss=by_deltas())
+        parts = partial(retinanet_parts, **HOW, box_loss=by_deltas())
     else:
-        sums, positives = fcos_parts(output, objects, radius=1.5, reach=4.0)
+        parts = partial(fcos_parts, radius=1.5, reach=4.0)
+    sums, positives = jax.jit(parts)(output, objects)
     assert int(positives) == 0 == float(sums["box_loss"])
     assert float(sums["class_loss"]) > 0

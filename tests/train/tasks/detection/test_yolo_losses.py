@@ -1,7 +1,5 @@
 """YOLO's losses: small cases by hand, and what must stay finite."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 
 from models.detection.yolo_v1 import Predicted
 from train.tasks.detection.simota import simota
+from train.tasks.detection.truth import Truth
 from train.tasks.detection.yolo_v1 import yolo_v1_parts
 from train.tasks.detection.yolo_v3 import found_in, giou, places_of, squared_error, yolo_v3_parts
 from train.tasks.detection.yolox import yolox_parts
@@ -17,13 +16,9 @@ ANCHORS = (((8.0, 8.0), (16.0, 16.0)),)
 
 
 def truths(boxes, valid, labels=None):
-    boxes = jnp.asarray(boxes, jnp.float32)
-    valid = jnp.asarray(valid)
-    labels = jnp.zeros(valid.shape, jnp.int32) if labels is None else jnp.asarray(labels)
-    counted = jnp.ones(len(valid), bool)
-    return SimpleNamespace(
-        boxes=boxes, labels=labels, valid=valid, ignored=jnp.zeros_like(valid), counted=counted
-    )
+    boxes, valid = jnp.asarray(boxes, jnp.float32), jnp.asarray(valid)
+    labels = np.zeros(valid.shape, np.int32) if labels is None else np.int32(labels)
+    return Truth(boxes, labels, valid, np.zeros(valid.shape, bool), np.ones(len(valid), bool))
 
 
 def v3(y, truth, box_loss=squared_error):
@@ -74,10 +69,13 @@ def test_losses_are_finite_whatever_truths_there_are(name):
 NAMES = ("box_loss", "object_loss", "class_loss")
 
 
+V3 = jax.jit(v3)
+
+
 def test_v3_by_hand():
-    y = jnp.zeros((1, 2, 2, 2, 8))
+    y = np.zeros((1, 2, 2, 2, 8), np.float32)
     # A box of 8x16 at the centre of cell (0, 0): both anchors have shape IoU 1/2, the first is it.
-    parts = v3(y, truths([[[0, -4, 8, 12]]], [[True]], [[2]]))
+    parts = V3(y, truths([[[0, -4, 8, 12]]], [[True]], [[2]]))
     weight = 2 - 8 * 16 / 256
     np.testing.assert_allclose(parts["box_loss"], weight * np.log(2) ** 2 / 2, rtol=1e-5)
     # Of 8 predictions none but its own overlaps it by more than a half: all have log 2.
@@ -86,14 +84,17 @@ def test_v3_by_hand():
 
 
 def test_v3_ignores_predictions_that_overlap_a_truth():
-    y = jnp.zeros((1, 2, 2, 2, 8)).at[..., 1, 2:4].set(-0.5)  # the second anchor: 9.7 pixels
-    parts = v3(y, truths([[[0, 0, 8, 8]]], [[True]]))  # IoU 64 / 94 with cell (0, 0)'s second
+    y = np.zeros((1, 2, 2, 2, 8), np.float32)
+    y[..., 1, 2:4] = -0.5  # the second anchor: 9.7 pixels
+    parts = V3(y, truths([[[0, 0, 8, 8]]], [[True]]))  # IoU 64 / 94 with cell (0, 0)'s second
     np.testing.assert_allclose(parts["object_loss"], 7 * np.log(2), rtol=1e-5)
 
 
 def test_a_centre_on_the_edge_is_of_the_last_cell():
-    boxes = jnp.asarray([[[12.0, 12, 20, 20], [-4, 12, 4, 20]]])
-    place = places_of(boxes, jnp.ones((1, 2), bool), [jnp.zeros((1, 2, 2, 2, 8))], (8,), ANCHORS)
+    boxes = np.float32([[[12, 12, 20, 20], [-4, 12, 4, 20]]])
+    y = np.zeros((1, 2, 2, 2, 8), np.float32)
+    run = jax.jit(lambda boxes: places_of(boxes, jnp.ones((1, 2), bool), [y], (8,), ANCHORS))
+    place = run(boxes)
     assert place.tolist() == [[6, 4]]
 
 
@@ -102,7 +103,7 @@ def test_v1_by_hand():
     y[0, 0, 0, :5] = [0.5, 0.5, 0.5, 0.5, 1]  # root of 1/4: 4x4 at the cell's centre
     y[0, 0, 0, 5:10] = [0.5, 0.5, np.sqrt(0.5), np.sqrt(0.5), 0.5]  # 8x8: IoU 1
     y[0, 1, 1, 4] = 2.0
-    parts = v1(jnp.asarray(y), truths([[[0, 0, 8, 8]]], [[True]], [[1]]))
+    parts = jax.jit(v1)(y, truths([[[0, 0, 8, 8]]], [[True]], [[1]]))
     np.testing.assert_allclose(parts["box_loss"], 0, atol=1e-6)
     np.testing.assert_allclose(parts["object_loss"], 0.5**2 + 0.5 * (1 + 4), rtol=1e-5)
     np.testing.assert_allclose(parts["class_loss"], 1, rtol=1e-6)

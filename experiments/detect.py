@@ -228,6 +228,7 @@ SHORT: dict[str, Any] = {"batch_size": 8, "warmup_steps": 1000, "ema": 0.999}
 in batches of 16 0.970."""
 NARROW = (32, 64, 96, 128)
 SCENES_OF: dict[str, dict[str, Any]] = {
+    "rcnn_resnet18": {"channels": (16, 32, 64, 128), "examples": 2_000, "steps": 4_000},
     "fastrcnn_resnet18": SHORT
     | {"channels": NARROW, "examples": 2_000, "steps": 3_000, "warmup_steps": 600},
     "fasterrcnn_resnet18_fpn": SHORT | {"channels": NARROW, "regions": 64},

@@ -58,8 +58,10 @@ def compared(
         stage: {name: value for name, value in scalars.items() if name not in shared}
         for stage, scalars in found.items()
     }
-    scalars = {
-        f"{name} ({stage})": value for stage, each in own.items() for name, value in each.items()
+    scalars = {  # the last stage first, which a table of many runs shows
+        f"{name} ({stage})": value
+        for stage, each in reversed(own.items())
+        for name, value in each.items()
     }
     scalars |= {**shared, **seconds}
     directory.write(

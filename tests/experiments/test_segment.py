@@ -17,7 +17,7 @@ from experiments import segment
 from experiments.segment import LOSSES, Config, build, recipe
 from models.layers.norm import FrozenBatchNorm
 from models.pretrained import torchvision
-from train import cli, finetune, weights, workdir
+from train import cli, finetune, weight_files, workdir
 from train.data.source import About
 from train.data.voc import CLASSES
 from train.experiment import refuse_idle
@@ -291,14 +291,14 @@ def started(model, file="w.pth"):
 
 @pytest.mark.parametrize("model", ["fcn_resnet50", "deeplabv3_resnet50", "deeplabv3plus_resnet50"])
 def test_weights_are_those_of_the_backbones_classifier(model, monkeypatch):
-    monkeypatch.setattr(weights, "read", lambda path: zeros("resnet50", 7))
+    monkeypatch.setattr(weight_files, "read", lambda path: zeros("resnet50", 7))
     _, anew = started(model)
     assert anew
     assert not any(layer.startswith("backbone") for layer in anew)
 
 
 def test_or_they_are_the_models_own(monkeypatch):
-    monkeypatch.setattr(weights, "read", lambda path: zeros("fcn_resnet50"))
+    monkeypatch.setattr(weight_files, "read", lambda path: zeros("fcn_resnet50"))
     assert started("fcn_resnet50")[1] == set()
     with pytest.raises(Refused, match="do not fit deeplabv3_resnet50"):
         started("deeplabv3_resnet50")
@@ -312,7 +312,7 @@ def test_or_they_are_the_models_own(monkeypatch):
 def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
     pictures, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(weights, "read", lambda path: zeros("resnet18"))
+    monkeypatch.setattr(weight_files, "read", lambda path: zeros("resnet18"))
     file = tmp_path / "w.pth"
     file.touch()
     fields = {"model": "deeplabv3_resnet18", "channels": (2, 4, 8, 16), "init_from": str(file)}
@@ -325,7 +325,7 @@ def test_weights_of_other_widths_are_refused_before_a_directory_is_made(
 
 @pytest.mark.parametrize("model", ["fcn32s", "fcn8s", "deeplab_largefov", "deeplabv2_vgg16"])
 def test_on_vgg_they_are_vggs(model, monkeypatch):
-    monkeypatch.setattr(weights, "read", lambda path: zeros("vgg16"))
+    monkeypatch.setattr(weight_files, "read", lambda path: zeros("vgg16"))
     found, anew = started(model)
     assert not any(layer.startswith("backbone") for layer in anew)
     if model.startswith("fcn"):

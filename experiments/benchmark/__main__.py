@@ -18,13 +18,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
-import models
-from experiments.benchmark.layer_speed import layers, measured_at
+from experiments.benchmark.cases import Case, cases, known, objects
+from experiments.benchmark.layer_speed import layers
 from experiments.benchmark.loader_speed import HEIGHT, WIDTH, write_pictures
 from experiments.benchmark.turns import OURS, Found, compete, middle, ratios
 from train.experiment import positive
@@ -39,20 +39,6 @@ SETTINGS = {"equal": HUGE, "kept": KEPT, "own": ""}
 """GLIBC_TUNABLES of every process."""
 
 
-class Case(NamedTuple):
-    """A segmenter and what it is measured on."""
-
-    size: int
-    """Height and width of the images, in pixels."""
-    batch_size: int
-    classes: int
-    fields: dict[str, Any]
-    """Of the network."""
-
-
-SEGMENTERS = {"unet": Case(96, 8, 11, {"features": (32, 64, 128, 256, 512)})}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What is measured.
@@ -61,12 +47,13 @@ class Config:
         what: "step", a whole training step; "layers", each convolution of a network; "loader",
             reading, decoding and cropping of pictures that it makes; "augment", what a chain of
             augmentations adds to a step of ResNet-20.
-        models: classifiers of `models.names()`, with commas; for steps `SEGMENTERS` too.
+        models: classifiers of `models.names()`, with commas; for steps the segmenters and detectors
+            of `cases.OTHERS` too.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
         torch_python: an interpreter that has torch and torchvision.
-        batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default, a
-            segmenter's in `SEGMENTERS`.
+        batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default, others
+            in `cases.OTHERS`.
         dtype: of the arithmetic; PyTorch's by autocast.
         backend: ours, see `models.backends`.
         settings: memory of the processes. "equal": huge pages for all; "kept": freed pages stay,
@@ -93,9 +80,8 @@ class Config:
     json: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        known = (*models.names("classification"), *(SEGMENTERS if self.what == "step" else ()))
         for name in self.models.split(","):
-            choose("models", name, known)
+            choose("models", name, known(self.what))
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
         positive(self, "workers", "pictures", "rounds", "seconds")
@@ -103,23 +89,13 @@ class Config:
             positive(self, "batch_size")
 
 
-def contestants(config: Config, model: str) -> Found:
+def contestants(config: Config, model: str, case: Case) -> Found:
     """Name -> command and what it is to measure; ours first."""
-    if model in SEGMENTERS:
-        size, batch, classes, fields = SEGMENTERS[model]
-        batch = config.batch_size or batch
-    else:
-        size, batch = measured_at(model, config.batch_size)
-        classes, fields = 10 if size == 32 else 1000, {}
-    spec = {
+    spec = case._asdict() | {
         "model": model,
-        "fields": fields,
-        "pixels": model in SEGMENTERS,
-        "size": size,
-        "classes": classes,
-        "batch_size": batch,
         "dtype": config.dtype,
         "seconds": config.seconds,
+        "objects": objects(case) if case.task == "detection" else [],
     }
     jax_step, torch_step = str(HERE / "jax_step.py"), str(HERE / "torch_step.py")
     own = config.settings == "own"
@@ -144,12 +120,16 @@ def measured(found: Found, title: str, config: Config, console: Console) -> dict
 
 def step(config: Config, console: Console) -> list[dict[str, Any]]:
     """Images a second of a whole training step."""
-    title = f"{{}}, {config.dtype}, memory: {config.settings}"
-    return [
-        {"model": model}
-        | measured(contestants(config, model), title.format(model), config, console)
-        for model in config.models.split(",")
-    ]
+    numbers = []
+    for model in config.models.split(","):
+        for case in cases(model, config.batch_size):
+            title = (
+                f"{model}, batches of {case.batch_size} at {case.size}x{case.size}, "
+                f"{config.dtype}, memory: {config.settings}"
+            )
+            found = measured(contestants(config, model, case), title, config, console)
+            numbers.append({"model": model, "size": case.size} | found)
+    return numbers
 
 
 def loader(config: Config, console: Console) -> list[dict[str, Any]]:

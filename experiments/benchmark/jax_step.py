@@ -2,13 +2,16 @@
 
 A process of its own runs this file, as another runs `torch_step.py`, and speaks as that does:
 
-    python jax_step.py '{"model": "resnet20", "fields": {}, "pixels": false, "size": 32,
+    python jax_step.py '{"model": "resnet20", "task": "classification", "fields": {}, "size": 32,
                          "classes": 10, "batch_size": 128, "dtype": "float32", "seconds": 4,
-                         "backend": "auto", "keep": false}'
+                         "objects": [], "backend": "auto", "keep": false}'
 
-`fields`: of the network, in place of its own. `pixels`: whether each pixel has a label. `keep`:
-whether pages stay with the process, as they do for every experiment.
+`fields`: of the network, in place of its own. `objects`: of each image of a detector, see
+`cases.objects`. `keep`: whether pages stay with the process, as they do for every experiment.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,39 +23,95 @@ from experiments.benchmark.rounds import answer
 from models import backends
 from models.backends import Backend
 from train.memory import keep_pages
+from train.tasks.detection.losses import loss_of
+from train.tasks.detection.task import detection
+
+Loss = Callable[[dict[str, Any], dict[str, jax.Array], jax.Array], tuple[jax.Array, Any]]
+"""(variables, batch, key) -> (loss, updated collections)."""
+RATES = {"classification": 0.1, "segmentation": 0.1, "detection": 1e-3}
+"""Learning rate of a task's steps."""
 
 
 def training_step(spec, backend: Backend):
-    """(step, state): forward, cross-entropy, backward, SGD with momentum, on one fixed batch."""
+    """(step, state): forward, loss, backward, SGD with momentum, on one fixed batch."""
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["fields"].items()}
     fields = {"num_classes": spec["classes"], "dtype": spec["dtype"]} | backend.fields | own
     network = models.create(spec["model"], **fields)
-    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
+    rate = RATES[spec["task"]]
+    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(rate, momentum=0.9))
     rng = np.random.default_rng(0)
     shape = (spec["batch_size"], spec["size"], spec["size"], 3)
-    images = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    labelled = shape[:3] if spec["pixels"] else shape[:1]
-    labels = jnp.asarray(rng.integers(0, spec["classes"], labelled))
+    if spec["task"] == "detection":
+        loss, batch = detector_loss(network), objects(rng, shape, spec["objects"])
+    else:
+        pixels = spec["task"] == "segmentation"
+        loss, batch = cross_entropy(network), labelled(rng, shape, spec["classes"], pixels)
 
     @jax.jit
     def start(key):
-        variables = network.init(key, images[:1], train=False)
-        return {**variables, "optimizer": optimizer.init(variables["params"])}
+        variables = network.init(key, batch["image"][:1].astype(jnp.float32), train=False)
+        return {**variables, "optimizer": optimizer.init(variables["params"]), "step": 0}
 
-    def update(state, images, labels):
-        def loss(params):
+    def update(state, batch):
+        def of(params):
             variables = {"params": params, "batch_stats": state["batch_stats"]}
-            logits, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean(), updated["batch_stats"]
+            return loss(variables, batch, jax.random.fold_in(jax.random.key(0), state["step"]))
 
-        grads, statistics = jax.grad(loss, has_aux=True)(state["params"])
+        grads, updated = jax.grad(of, has_aux=True)(state["params"])
         updates, moved = optimizer.update(grads, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        return {"params": params, "batch_stats": statistics, "optimizer": moved}
+        return {"params": params, **updated, "optimizer": moved, "step": state["step"] + 1}
 
     compiled = jax.jit(update, donate_argnums=0)
-    return lambda state: compiled(state, images, labels), start(jax.random.key(0))
+    return lambda state: compiled(state, batch), start(jax.random.key(0))
+
+
+def cross_entropy(network) -> Loss:
+    """Of a classifier, or of every pixel of a segmenter."""
+
+    def loss(variables, batch, key):
+        del key
+        logits, updated = network.apply(
+            variables, batch["image"], train=True, mutable=["batch_stats"]
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        return losses.mean(), updated
+
+    return loss
+
+
+def detector_loss(network) -> Loss:
+    """That of the detector's task: its paper's."""
+    task = detection(
+        network, loss=loss_of(network), num_classes=10, mean=(127.5,) * 3, std=(127.5,) * 3
+    )
+
+    def loss(variables, batch, key):
+        value, aux = task.loss(variables, batch, key)
+        return value, aux.collections
+
+    return loss
+
+
+def labelled(rng, shape, classes, pixels) -> dict[str, jax.Array]:
+    """Images (B, H, W, 3) of noise, normalised; each or each pixel with a class."""
+    of = shape[:3] if pixels else shape[:1]
+    return {
+        "image": jnp.asarray(rng.normal(size=shape), jnp.float32),
+        "label": jnp.asarray(rng.integers(0, classes, of)),
+    }
+
+
+def objects(rng, shape, found) -> dict[str, jax.Array]:
+    """Images (B, H, W, 3) of noise, 0..255, each with objects: a batch of a detector's task."""
+    rows = np.asarray(found, np.float32)
+    return {
+        "image": jnp.asarray(rng.integers(0, 256, shape), jnp.uint8),
+        "boxes": jnp.asarray(rows[..., :4]),
+        "box_label": jnp.asarray(rows[..., 4], jnp.int32),
+        "box_valid": jnp.ones(rows.shape[:2], bool),
+        "valid": jnp.ones(rows.shape[:1], bool),
+    }
 
 
 def start(spec):

@@ -1,11 +1,12 @@
 """PyTorch's side of `experiments.benchmark --what step`: one network, one training step, timed.
 
 Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
-torchvision and, of this project, `rounds.py` beside it alone; nothing of this project imports it:
+torchvision and, of this project, `rounds.py` and `torch_detectors.py` beside it alone; nothing of
+this project imports it:
 
-    python torch_step.py '{"model": "resnet20", "fields": {}, "pixels": false, "size": 32,
+    python torch_step.py '{"model": "resnet20", "task": "classification", "fields": {}, "size": 32,
                            "classes": 10, "batch_size": 128, "dtype": "float32", "seconds": 4,
-                           "compile": false}'
+                           "objects": [], "compile": false}'
 """
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from rounds import answer
 from torch import nn
+from torch_detectors import detector
 
 CIFAR = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
 """Blocks of each of the three stages (He et al. 2015, section 4.2)."""
@@ -116,24 +118,38 @@ def create(name, classes, fields):
     return torchvision.models.get_model(name, num_classes=classes)
 
 
-def training_step(spec):
-    """() -> None: forward, cross-entropy, backward, and SGD with momentum, on one fixed batch."""
-    torch.manual_seed(0)
+def classifier(spec):
+    """(network, () -> cross-entropy of images or of pixels) on one fixed batch of noise."""
     network = create(spec["model"], spec["classes"], spec["fields"])
-    network = network.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     images = torch.randn(spec["batch_size"], 3, spec["size"], spec["size"])
     images = images.to(memory_format=torch.channels_last)
-    pixels = images.shape[2:] if spec["pixels"] else ()
+    pixels = images.shape[2:] if spec["task"] == "segmentation" else ()
     labels = torch.randint(0, spec["classes"], (spec["batch_size"], *pixels))
     forward = torch.compile(network) if spec["compile"] else network
+    return network, lambda: F.cross_entropy(forward(images).float(), labels)
+
+
+def training_step(spec):
+    """() -> None: forward, loss, backward, and SGD with momentum, on one fixed batch.
+
+    Raises:
+        ValueError: it can't be had compiled.
+    """
+    torch.manual_seed(0)
+    detects = spec["task"] == "detection"
+    if detects and spec["compile"]:
+        raise ValueError("detectors run eagerly alone")
+    network, loss = detector(spec) if detects else classifier(spec)
+    network.to(memory_format=torch.channels_last).train()
+    rate = 1e-3 if detects else 0.1
+    optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
     narrow = spec["dtype"] == "bfloat16"
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
-            logits = forward(images)
-        F.cross_entropy(logits.float(), labels).backward()
+            value = loss()
+        value.backward()
         optimizer.step()
 
     return step

@@ -329,8 +329,9 @@ def sampled(
 def weighted(pixels: jax.Array, at: jax.Array, weight: jax.Array) -> jax.Array:
     """Sums of weighted pixels: (P, C), (T, R, s, s) int32 and floats -> (R, s, s, C).
 
-    Terms are added one by one, so that XLA's CPU backend keeps none of them; the gradient wants
-    another form, `by_regions`.
+    The gradient wants another form, `by_regions`. Here XLA's CPU backend makes one loop of a few
+    terms, and keeps none of them; all in one expression it would join with what reads the result,
+    which is slower than a term at a time.
     """
 
     def add(total: jax.Array, tap: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -339,7 +340,7 @@ def weighted(pixels: jax.Array, at: jax.Array, weight: jax.Array) -> jax.Array:
         return total + value * weight[..., None], None
 
     none = jnp.zeros((*at.shape[1:], pixels.shape[-1]), pixels.dtype)
-    return lax.scan(add, none, (at, weight), unroll=16)[0]
+    return lax.scan(add, none, (at, weight), unroll=math.isqrt(len(at)))[0]
 
 
 @weighted.defjvp

@@ -28,6 +28,8 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
+import jax
+import numpy as np
 import optax
 from jax import lax
 
@@ -323,7 +325,8 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     )
     host = brought(config, about)
     shape = arriving.shape or (config.size, config.size, len(mean))
-    if config.frozen_norm and not finetune.normalises(network, task, shape):
+    x = jax.eval_shape(task.inputs, {"image": jax.ShapeDtypeStruct((1, *shape), np.uint8)})
+    if config.frozen_norm and not finetune.normalises(partial(network.init, train=False), x):
         raise Refused(f"frozen_norm=True: {config.model} has no BatchNorm")
     slower = {finetune.BACKBONE: config.backbone_rate}
     return Parts(

@@ -12,7 +12,7 @@ with other work beside it, on two cores of an AMD EPYC with AVX-512 (jax 0.10.2)
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,14 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
+import jax
 import numpy as np
 from jax import lax
 
 import models
 from experiments import detect_stages as stages
 from experiments.detect_papers import PAPERS
+from models.detection.detections import Images
 from models.detection.yolo_v3 import YOLOv3
 from models.layers.norm import BatchNorm, FrozenBatchNorm
 from train import cli, finetune, optim, trained
@@ -289,6 +291,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         network = network.clone(**form)
     size = (config.size,) if config.size else ()
     refuse_unfit(network, config.model, sizes=config.sizes, size=size)
+    refuse_no_norm(config, partial(first_variables, network), about)
     reads = PROPOSALS if models.variant(config.model).proposals else ()
     task = detection(
         network,
@@ -329,6 +332,20 @@ def norm_of(config: Config, norm: Any) -> Any:
     if config.norm_epsilon is None:
         return kind
     return partial(kind, epsilon=config.norm_epsilon)
+
+
+def refuse_no_norm(config: Config, init: Callable[..., Any], about: About) -> None:
+    """Refuse fields of BatchNorms for a network that has none.
+
+    Raises:
+        Refused: names the field.
+    """
+    size = about.shape[:2] if about.shape and not config.size else (config.size or SIZE,) * 2
+    shapes: Any = [jax.ShapeDtypeStruct(x, np.float32) for x in ((1, *size, 3), (1, 4))]
+    for name, usual in (("frozen_norm", False), ("norm_epsilon", None)):
+        value = getattr(config, name)
+        if value != usual and not finetune.normalises(init, Images(*shapes)):
+            raise Refused(f"{name}={value}: {config.model} has no BatchNorm")
 
 
 def anchored(network: Any, config: Config) -> Any:

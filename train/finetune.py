@@ -6,10 +6,8 @@ A prefix is the beginning of a parameter's path, of whole names: "backbone/stage
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,7 +16,6 @@ import models
 from train.refusal import Refused
 from train.seal import flat, shortened
 from train.state import State
-from train.tasks.task import Task
 
 EVERYTHING = "all"
 """In place of prefixes: all parameters are under it."""
@@ -142,17 +139,14 @@ def under(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix.rstrip("/") + "/")
 
 
-def normalises(network: nn.Module, task: Task, shape: Sequence[int]) -> bool:
+def normalises(init: Callable[[jax.Array, Any], Any], inputs: Any) -> bool:
     """Whether a network has a BatchNorm; nothing is computed.
 
     Args:
-        network: of the task.
-        task: of images alone.
-        shape: (H, W, C) of an image.
+        init: (key, inputs) -> its variables.
+        inputs: arrays, or their shapes.
     """
-    x = jax.eval_shape(task.inputs, {"image": jax.ShapeDtypeStruct((1, *shape), jnp.uint8)})
-    init = partial(network.init, train=False)
-    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), x)
+    return "batch_stats" in jax.eval_shape(init, jax.random.key(0), inputs)
 
 
 def begun(state: State, weights: Weights) -> tuple[State, list[str]]:

@@ -298,6 +298,12 @@ def test_the_small_anchors_are_clusters_of_the_scenes_boxes():
     assert overlap.max(1).mean() > 0.8
 
 
+def test_a_frozen_norm_needs_a_norm():
+    config = Config(model="fastrcnn_vgg16", steps=4, batch_size=2, frozen_norm=True)
+    with pytest.raises(Refused, match="frozen_norm=True: fastrcnn_vgg16 has no BatchNorm"):
+        build(config, ABOUT)
+
+
 def test_frozen_norms_are_built():
     parts = build(Config(steps=4, batch_size=2, warmup_steps=0, frozen_norm=True), ABOUT)
     assert parts.network.norm is FrozenBatchNorm

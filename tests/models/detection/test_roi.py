@@ -1,6 +1,5 @@
 """RoI pooling and RoIAlign against torchvision's values and gradients, and by hand."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

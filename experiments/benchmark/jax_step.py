@@ -34,7 +34,7 @@ RATES = {"classification": 0.1, "segmentation": 0.1, "detection": 1e-3}
 
 def training_step(spec, backend: Backend):
     """(step, state): forward, loss, backward, SGD with momentum, on one fixed batch."""
-    own = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["fields"].items()}
+    own = {name: fixed(value) for name, value in spec["fields"].items()}
     fields = {"num_classes": spec["classes"], "dtype": spec["dtype"]} | backend.fields | own
     network = models.create(spec["model"], **fields)
     rate = RATES[spec["task"]]
@@ -64,6 +64,11 @@ def training_step(spec, backend: Backend):
 
     compiled = jax.jit(update, donate_argnums=0)
     return lambda state: compiled(state, batch), start(jax.random.key(0))
+
+
+def fixed(value):
+    """A field of a network as it is written in Python: JSON has lists for tuples."""
+    return tuple(map(fixed, value)) if isinstance(value, list) else value
 
 
 def cross_entropy(network) -> Loss:

@@ -13,6 +13,7 @@ from rich.console import Console
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import jax_step
 from experiments.benchmark.__main__ import Config
+from experiments.benchmark.cases import Case, cases, objects
 from experiments.benchmark.layer_speed import convolutions, described
 from models import backends
 from train.data import jpeg
@@ -49,13 +50,13 @@ def test_a_bad_request_is_refused(wrong, message):
 
 def test_torch_needs_its_interpreter():
     with pytest.raises(Refused, match="torch_python"):
-        benchmark.contestants(Config(against="torch"), "resnet20")
+        benchmark.contestants(Config(against="torch"), "resnet20", *cases("resnet20", None))
 
 
 def test_all_measure_the_same_step():
     config = Config(against="stock,torch,compile", torch_python="python", dtype="bfloat16")
     for model, size, batch in (("resnet18_cifar", 32, 128), ("resnet50", 224, 32)):
-        found = benchmark.contestants(config, model)
+        found = benchmark.contestants(config, model, *cases(model, None))
         assert list(found) == ["svertka", "stock", "torch", "compile"]
         for _, spec in found.values():
             assert (spec["model"], spec["size"], spec["batch_size"]) == (model, size, batch)
@@ -66,16 +67,47 @@ def test_all_measure_the_same_step():
 
 def test_a_segmenter_is_measured_as_its_case_says():
     config = Config(models="unet", against="stock,torch", torch_python="python")
-    found = benchmark.contestants(config, "unet")
+    found = benchmark.contestants(config, "unet", *cases("unet", None))
     for _, spec in found.values():
-        assert (spec["size"], spec["batch_size"], spec["pixels"]) == (96, 8, True)
+        assert (spec["size"], spec["batch_size"], spec["task"]) == (96, 8, "segmentation")
         assert spec["fields"] == {"features": (32, 64, 128, 256, 512)}
     with pytest.raises(Refused, match="unet"):
         Config(models="unet", what="layers")
 
 
+@pytest.mark.parametrize("model", ["yolov3_tiny", "fasterrcnn_resnet18_fpn"])
+def test_a_detector_is_measured_at_two_sizes_with_the_same_objects_for_all(model):
+    config = Config(models=model, against="stock,torch", torch_python="python")
+    assert [case.size for case in cases(model, None)] == [96, 320]
+    for case in cases(model, 3):
+        specs = [spec for _, spec in benchmark.contestants(config, model, case).values()]
+        assert len(specs) == 3
+        for spec in specs:
+            assert (spec["task"], spec["batch_size"]) == ("detection", 3)
+            assert spec["objects"] == objects(case)
+        boxes = np.array(objects(case))[..., :4]
+        assert boxes.shape == (3, 4, 4)
+        sides = boxes[..., 2:] - boxes[..., :2]
+        assert np.all((sides >= case.size / 8) & (sides <= case.size / 3))
+        assert np.all((boxes >= 0) & (boxes <= case.size))
+
+
+def test_a_detectors_step_learns_from_its_objects():
+    case = Case("detection", 16, 2, 10, {})
+    fields = {"anchors": [[[8, 8], [4, 4]]], "widths": [4], "depths": [0]}
+    fields |= {"stages": [1], "channels": [6], "stem_features": 4}
+    spec = case._asdict() | {"model": "yolov3_small", "dtype": "float32"}
+    spec |= {"fields": fields, "objects": objects(case)}
+    update, state = jax_step.training_step(spec, backends.XLA)
+    before = jax.tree.map(np.array, state)
+    after = update(state)
+    assert after["step"] == 1
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), after["params"], before["params"])
+    assert all(jax.tree.leaves(changed))
+
+
 def test_every_pixel_of_a_segmenters_step_has_a_label():
-    spec = {"model": "unet", "fields": {"features": [4, 6]}, "pixels": True, "size": 8}
+    spec = {"model": "unet", "fields": {"features": [4, 6]}, "task": "segmentation", "size": 8}
     spec |= {"classes": 3, "batch_size": 2, "dtype": "float32"}
     update, state = jax_step.training_step(spec, backends.XLA)
     before = jax.tree.map(np.array, state)
@@ -87,7 +119,8 @@ def test_every_pixel_of_a_segmenters_step_has_a_label():
 
 @pytest.mark.parametrize(("settings", "keeps"), [("equal", False), ("own", True)])
 def test_pages_are_kept_by_ours_alone_and_only_as_it_runs_by_itself(settings, keeps):
-    found = benchmark.contestants(Config(settings=settings), "resnet20")
+    config = Config(settings=settings)
+    found = benchmark.contestants(config, "resnet20", *cases("resnet20", None))
     assert found["svertka"][1]["keep"] == keeps
     assert not found["stock"][1]["keep"]
 

@@ -232,7 +232,13 @@ NARROW = (32, 64, 96, 128)
 SCENES_OF: dict[str, dict[str, Any]] = {
     "rcnn_resnet18": {"channels": (16, 32, 64, 128), "examples": 2_000, "steps": 4_000},
     "fastrcnn_resnet18": SHORT
-    | {"channels": NARROW, "examples": 2_000, "steps": 3_000, "warmup_steps": 600},
+    | {
+        "channels": NARROW,
+        "examples": 2_000,
+        "steps": 3_000,
+        "warmup_steps": 600,
+        "learning_rate": 2e-3,
+    },
     "fasterrcnn_resnet18_fpn": SHORT | {"channels": NARROW, "regions": 64},
 }
 """By the model, what it wants otherwise on scenes."""

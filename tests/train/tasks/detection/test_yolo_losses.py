@@ -126,6 +126,14 @@ def test_what_lies_in_a_crowd_is_no_background(name, object_loss):
     np.testing.assert_allclose(found["object_loss"], object_loss, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_losses_without_room_for_a_truth(name):
+    parts, shape = CASES[name]
+    found = jax.jit(parts)(jnp.zeros(shape), truths(np.zeros((1, 0, 4)), np.zeros((1, 0), bool)))
+    none = {"v1": 0.0, "yolox": 4 * np.log(2)}.get(name, 8 * np.log(2))
+    assert [float(found[n]) for n in NAMES] == pytest.approx([0, none, 0], rel=1e-6)
+
+
 def reference(boxes, objectness, logits, centres, strides, truth, labels, valid):
     """SimOTA of one image in plain loops."""
     inside, both = {}, {}

@@ -304,6 +304,13 @@ def test_a_frozen_norm_needs_a_norm():
         build(config, ABOUT)
 
 
+def test_a_rate_of_the_head_needs_a_head():
+    fields = {"steps": 4, "batch_size": 2, "warmup_steps": 0, "head_rate": 10.0}
+    with pytest.raises(Refused, match=r"head_rate=10\.0: yolox_small has no layers under 'head'"):
+        build(Config(**fields), ABOUT)
+    assert build(Config(model="retinanet_resnet18_fpn", **fields), ABOUT).network
+
+
 def test_frozen_norms_are_built():
     parts = build(Config(steps=4, batch_size=2, warmup_steps=0, frozen_norm=True), ABOUT)
     assert parts.network.norm is FrozenBatchNorm

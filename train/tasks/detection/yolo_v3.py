@@ -47,7 +47,8 @@ def yolo_v3_loss(network: nn.Module, *, box_loss: BoxLoss | None = None) -> Call
 
     A truth belongs to the prediction of its cell whose anchor, of all levels, is most like it in
     shape; of several of one prediction, to the first. Binary cross-entropies of object and classes.
-    A prediction of which half lies in a crowd or a difficult object is no negative. All are summed and divided by the images that count, as Darknet's are.
+    A prediction of which half lies in a crowd or a difficult object is no negative. All are summed
+    and divided by the images that count, as Darknet's are.
 
     Args:
         network: a `YOLOv3`.

@@ -170,6 +170,8 @@ class Config(FineTuned):
         nonnegative(self, "size", "move", "colour", "backbone_rate", "examples", "regions")
         nonnegative(self, "head_rate", "bias_rate", "norm_epsilon")
         positive(self, "capacity", "most_proposals")
+        if 0 < self.regions < 4:
+            raise Refused(f"regions={self.regions}: of fewer than 4 none is of an object")
         fraction(self, "momentum")
         at_least(self, zoom=1)
         if list(self.drops) != sorted({*self.drops}) or not all(0 < at < 1 for at in self.drops):

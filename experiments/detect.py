@@ -82,7 +82,8 @@ class Config(FineTuned):
         capacity: most boxes that an image may have in training.
         examples: train on the first so many alone; 0 takes all.
         regions: of an image, that the box head of Fast or Faster R-CNN learns from, or of a batch,
-            that R-CNN does; 0 takes torchvision's 512, or the 64 and 128 of the papers.
+            that R-CNN does; 0 takes torchvision's 512, or the papers': 64 of Fast R-CNN, 128 of
+            R-CNN and of Faster R-CNN on VGG-16.
         proposals: of R-CNN and Fast R-CNN, which propose no regions themselves: "fast" or
             "quality", selective search by OpenCV (the extra `proposals`); "grid", sliding windows.
             "auto" is "fast" where OpenCV is there.
@@ -112,7 +113,8 @@ class Config(FineTuned):
         norm_epsilon: added to the variance in all BatchNorms; None takes the network's own.
             torchvision's published COCO_V1 of two models want 0, which `init_from` sets for them.
         backbone_rate: factor of the learning rate within the backbone.
-        head_rate: factor of the learning rate within the head; of R-CNN that is its last layer.
+        head_rate: factor of the learning rate of what lies under "head": of R-CNN and YOLOv1 their
+            last layer, of RetinaNet and FCOS all behind the pyramid; the others have none.
         bias_rate: factor of the learning rate of biases.
         anchors: width and height in pixels of each anchor of YOLOv3, the finest level's first, as a
             cfg of Darknet's lists them; none takes the model's own.
@@ -168,6 +170,8 @@ class Config(FineTuned):
         nonnegative(self, "size", "move", "colour", "backbone_rate", "examples", "regions")
         nonnegative(self, "head_rate", "bias_rate", "norm_epsilon")
         positive(self, "capacity", "most_proposals")
+        if 0 < self.regions < 4:
+            raise Refused(f"regions={self.regions}: of fewer than 4 none is of an object")
         fraction(self, "momentum")
         at_least(self, zoom=1)
         if list(self.drops) != sorted({*self.drops}) or not all(0 < at < 1 for at in self.drops):
@@ -297,7 +301,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         network = network.clone(**form)
     size = (config.size,) if config.size else ()
     refuse_unfit(network, config.model, sizes=config.sizes, size=size)
-    refuse_no_norm(config, partial(first_variables, network), about)
+    refuse_absent(config, partial(first_variables, network), about)
     reads = PROPOSALS if models.variant(config.model).proposals else ()
     task = detection(
         network,
@@ -340,18 +344,26 @@ def norm_of(config: Config, norm: Any) -> Any:
     return partial(kind, epsilon=config.norm_epsilon)
 
 
-def refuse_no_norm(config: Config, init: Callable[..., Any], about: About) -> None:
-    """Refuse fields of BatchNorms for a network that has none.
+def refuse_absent(config: Config, init: Callable[..., Any], about: About) -> None:
+    """Refuse fields of layers that the network has not: BatchNorms, or a part named "head".
 
     Raises:
         Refused: names the field.
     """
+    fields = (
+        ("frozen_norm", False, "batch_stats", "has no BatchNorm"),
+        ("norm_epsilon", None, "batch_stats", "has no BatchNorm"),
+        ("head_rate", 1.0, "head", "has no layers under 'head'"),
+    )
+    asked = [field for field in fields if getattr(config, field[0]) != field[1]]
+    if not asked:
+        return
     size = about.shape[:2] if about.shape and not config.size else (config.size or SIZE,) * 2
     shapes: Any = [jax.ShapeDtypeStruct(x, np.float32) for x in ((1, *size, 3), (1, 4))]
-    for name, usual in (("frozen_norm", False), ("norm_epsilon", None)):
-        value = getattr(config, name)
-        if value != usual and not finetune.normalises(init, Images(*shapes)):
-            raise Refused(f"{name}={value}: {config.model} has no BatchNorm")
+    variables = jax.eval_shape(init, jax.random.key(0), Images(*shapes))
+    for name, _, part, why in asked:
+        if part not in {*variables, *variables["params"]}:
+            raise Refused(f"{name}={getattr(config, name)}: {config.model} {why}")
 
 
 def anchored(network: Any, config: Config) -> Any:

@@ -87,7 +87,7 @@ class YOLOv3(nn.Module):
         check_neck(self.widths, self.depths)
         check_levels(self)
         if len(self.anchors) != len(self.widths) or not all(
-            len(level) and np.shape(level)[1:] == (2,) and np.min(level) > 0
+            np.shape(level)[1:] == (2,) and 0 < np.min(level) <= np.max(level) < np.inf
             for level in self.anchors
         ):
             raise ValueError(

@@ -275,6 +275,7 @@ def test_anchors_of_ones_own(model, given, found):
         ("yolov3_tiny", (1, 2), "must be pairs, as many on each of 2"),
         ("yolov3_small", (1, 2, 3), "must be pairs, as many on each of 1"),
         ("yolov3_small", (1, 0), "must be pairs of sizes above 0"),
+        ("yolov3_small", (1, np.inf), "must be pairs of sizes above 0"),
         ("yolox_small", (1, 2), "yolox_small takes none"),
     ],
 )
@@ -304,6 +305,13 @@ def test_a_frozen_norm_needs_a_norm():
         build(config, ABOUT)
 
 
+def test_a_rate_of_the_head_needs_a_head():
+    fields = {"steps": 4, "batch_size": 2, "warmup_steps": 0, "head_rate": 10.0}
+    with pytest.raises(Refused, match=r"head_rate=10\.0: yolox_small has no layers under 'head'"):
+        build(Config(**fields), ABOUT)
+    assert build(Config(model="retinanet_resnet18_fpn", **fields), ABOUT).network
+
+
 def test_frozen_norms_are_built():
     parts = build(Config(steps=4, batch_size=2, warmup_steps=0, frozen_norm=True), ABOUT)
     assert parts.network.norm is FrozenBatchNorm
@@ -322,6 +330,7 @@ def test_frozen_norms_are_built():
         ({"drops": (0.5, 0.5)}, "drops=(0.5, 0.5) must ascend between 0 and 1"),
         ({"drops": (0.5, 1.0)}, "drops="),
         ({"bias_rate": -1}, "bias_rate=-1"),
+        ({"regions": 3}, "regions=3: of fewer than 4 none is of an object"),
     ],
 )
 def test_refusals(fields, said):

@@ -82,7 +82,7 @@ class Proposed(Through):
         super().__init__(source)
         choose("proposals", method, METHODS)
         if not 1 <= most <= ROOM:
-            raise Refused(f"most={most} proposals: from 1 to {ROOM} are kept of a picture")
+            raise Refused(f"most_proposals={most}: from 1 to {ROOM} are kept of a picture")
         if method != "grid" and _opencv() is None:
             raise _missing(method)
         self.method, self.most = method, most

@@ -77,5 +77,5 @@ def test_without_opencv_a_grid_is_named(monkeypatch):
 
 @pytest.mark.parametrize(("method", "most"), [("slow", 5), ("fast", 0), ("fast", 5000)])
 def test_what_is_refused(method, most):
-    with pytest.raises(Refused, match="slow" if method == "slow" else f"most={most}"):
+    with pytest.raises(Refused, match="slow" if method == "slow" else f"most_proposals={most}:"):
         Proposed(source(), method, most)

@@ -5,6 +5,7 @@ import pytest
 
 from train.data import subset as module
 from train.data.arrays import Arrays
+from train.data.decode import Unreadable
 from train.data.source import About
 from train.data.subset import at_hand, subset
 from train.data.unseen import unseen, without_objects
@@ -94,3 +95,14 @@ def test_splits_without_an_object_are_named(boxes, others, bare):
     splits = {"train": Boxes(boxes), "validation": None, "test": Boxes(boxes, boxes)}
     assert without_objects(splits) == (["train", "test"] if bare else [])
     assert without_objects({"train": source([0, 1])}) == []
+
+
+def test_of_a_split_that_cannot_be_read_nothing_is_known():
+    class Unread:
+        def __len__(self):
+            return 2
+
+        def truth(self, i):
+            raise Unreadable("a.png", i, "is no picture")
+
+    assert without_objects({"train": Unread()}) == []

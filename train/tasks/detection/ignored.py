@@ -12,7 +12,7 @@ SHARE = 0.5
 def in_ignored(anchors: jax.Array, truth: Truth) -> jax.Array:
     """Whether at least half of an anchor lies in one ignored box: (A, 4) -> (B, A) bool.
 
-    Also of each image's own anchors: (B, A, 4) -> (B, A).
+    Also of each image's own anchors, or predicted boxes: (B, A, 4) -> (B, A).
 
     A share of the anchor, not IoU: a crowd is large and anchors in it are small. An anchor that an
     ignored object would be matched with, by an IoU of 0.5, is among them.

@@ -17,7 +17,13 @@ from train.tasks.detection.fast_rcnn import fast_rcnn_loss
 from train.tasks.detection.faster_rcnn import faster_rcnn_loss
 from train.tasks.detection.fcos import fcos_loss
 from train.tasks.detection.rcnn_loss import rcnn_loss
-from train.tasks.detection.regions import BOX_HEAD, FAST_RCNN, RCNN_BATCH, Sampling
+from train.tasks.detection.regions import (
+    BOX_HEAD,
+    FAST_RCNN,
+    FASTER_RCNN,
+    RCNN_BATCH,
+    Sampling,
+)
 from train.tasks.detection.retinanet import retinanet_loss
 from train.tasks.detection.task import DetectionLoss
 from train.tasks.detection.yolo_v1 import yolo_v1_loss
@@ -47,10 +53,13 @@ def loss_of(network: nn.Module, regions: int = 0) -> DetectionLoss:
     Args:
         network: of a kind in `SAMPLED` or `LOSSES`.
         regions: of an image, that a network in `SAMPLED` learns from, or for R-CNN of a batch; 0
-            takes as many as torchvision (512), or the papers of Fast R-CNN (64) and R-CNN (128).
+            takes as many as torchvision (512), or the papers of Fast R-CNN (64), R-CNN and, without
+            a pyramid, Faster R-CNN (128).
     """
     kind = type(network)
     if kind in SAMPLED:
         loss, how = SAMPLED[kind]
+        if isinstance(network, FasterRCNN) and network.neck is None:  # the paper's
+            how = FASTER_RCNN
         return loss(network, box_head=how._replace(number=regions or how.number))
     return LOSSES[kind](network)

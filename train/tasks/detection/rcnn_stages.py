@@ -62,13 +62,14 @@ def collect(
         aside = jnp.any((overlaps >= NEGATIVE) & truth.ignored[..., None], axis=1)
         aside |= in_ignored(boxes, truth)
         kind = jax.nn.one_hot(truth.labels, classes, axis=-1)
-        each = jnp.max(real[..., None] * kind[:, :, None], axis=1)
+        each = jnp.max(real[..., None] * kind[:, :, None], axis=1, initial=0)
         each = jnp.where(aside[..., None], 1, each)
-        at = jnp.argmax(real, axis=1)
+        most = jnp.max(real, axis=1, initial=0)
+        at = jnp.argmax(real, axis=1) if real.shape[1] else jnp.zeros(most.shape, jnp.int32)
         own = jnp.arange(boxes.shape[1]).reshape(1, -1) >= proposals.shape[1]
         labels = taken(truth.labels, at)
         found: Any = network.apply(variables, images.image, boxes, method="regions")
-        near = (jnp.max(real, axis=1) >= MOVED) & valid & ~own
+        near = (most >= MOVED) & valid & ~own
         return {
             "valid": valid,
             "positive": jnp.where(own & valid, labels, -1),

@@ -69,6 +69,9 @@ def simota(
         `Assigned`; no gradient flows through it.
     """
     boxes, objectness, logits = lax.stop_gradient((boxes, objectness, logits))
+    if not truth.shape[1]:
+        none = jnp.zeros(boxes.shape[:2], bool)
+        return Assigned(none, none.astype(jnp.int32), jnp.zeros(boxes.shape[:2], boxes.dtype))
     in_box, in_centre = _places(centres, strides, truth, valid)
     candidate = jnp.any(in_box | in_centre, axis=1)  # (B, A)
     overlap = jnp.where(candidate[:, None], iou(truth, boxes), 0)  # (B, N, A)

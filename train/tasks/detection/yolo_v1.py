@@ -11,6 +11,7 @@ from jax import lax
 from models.detection.boxes import cells, paired_iou, to_yolo
 from models.detection.yolo_v1 import Predicted, boxes_of
 from train.tasks.detection.box_losses import safe
+from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.outputs import first_owner, outputs_of, reported, taken
 
 COORDINATES = 5.0
@@ -24,7 +25,8 @@ def yolo_v1_loss(network: nn.Module) -> Callable[..., Any]:
 
     Squared errors, summed and divided by the images that count. A cell has one object, the first
     whose centre is in it; of its boxes that of the largest IoU is responsible, the first of equals,
-    and its confidence is to be that IoU.
+    and its confidence is to be that IoU. A box of which half lies in a crowd or a difficult object
+    is no negative.
     """
 
     def loss(variables: dict, images: Any, truth: Any, key: jax.Array):
@@ -56,7 +58,8 @@ def yolo_v1_parts(cell: Predicted, stride: int, truth: Any) -> dict[str, jax.Arr
     wanted = jnp.concatenate([taken(place.place, owner), roots], axis=-1)
     off = jnp.square(raw[..., :4] - wanted[:, :, None])
     sure, unsure = jnp.square(raw[..., 4] - overlap), jnp.square(raw[..., 4])
-    idle = ~responsible & truth.counted[:, None, None]
+    crowded = in_ignored(boxes.reshape(batch, -1, 4), truth).reshape(responsible.shape)
+    idle = ~responsible & ~crowded & truth.counted[:, None, None]
     scores = cell.classes.reshape(batch, rows * columns, -1)
     labels = taken(jnp.where(valid, truth.labels, 0), owner)
     classes = jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)

@@ -14,6 +14,7 @@ from models.detection.boxes import area, iou, to_centre
 from models.detection.yolo_v3 import boxes_of
 from train.tasks.detection import box_losses
 from train.tasks.detection.box_losses import safe
+from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.outputs import first_owner, outputs_of, reported, taken
 
 IGNORE = 0.5
@@ -46,7 +47,8 @@ def yolo_v3_loss(network: nn.Module, *, box_loss: BoxLoss | None = None) -> Call
 
     A truth belongs to the prediction of its cell whose anchor, of all levels, is most like it in
     shape; of several of one prediction, to the first. Binary cross-entropies of object and classes.
-    All are summed and divided by the images that count, as Darknet's are.
+    A prediction of which half lies in a crowd or a difficult object is no negative. All are summed
+    and divided by the images that count, as Darknet's are.
 
     Args:
         network: a `YOLOv3`.
@@ -73,9 +75,9 @@ def yolo_v3_parts(
     place = places_of(truth.boxes, valid, outputs, strides, anchors)
     raw = found.raw
     owner, positive = first_owner(place, valid, raw.shape[1])
-    known = (truth.valid | truth.ignored)[..., None]
-    overlap = jnp.where(known, iou(truth.boxes, lax.stop_gradient(found.boxes)), 0)
-    near = jnp.max(overlap, axis=1, initial=0) > IGNORE
+    predicted = lax.stop_gradient(found.boxes)
+    overlap = jnp.where(truth.valid[..., None], iou(truth.boxes, predicted), 0)
+    near = (jnp.max(overlap, axis=1, initial=0) > IGNORE) | in_ignored(predicted, truth)
     counted = (positive | ~near) & truth.counted[:, None]
     some = optax.sigmoid_binary_cross_entropy(raw[..., 4], positive.astype(raw.dtype))
     labels = taken(jnp.where(valid, truth.labels, 0), owner)

@@ -12,6 +12,7 @@ import optax
 from models.detection.boxes import paired_iou
 from models.detection.yolox import boxes_of
 from train.tasks.detection.box_losses import safe
+from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.outputs import outputs_of, reported, taken
 from train.tasks.detection.simota import simota
 
@@ -24,8 +25,9 @@ def yolox_loss(network: nn.Module) -> Callable[..., Any]:
 
     5 (1 - IoU^2) of the positives, the binary cross-entropy of every object's logit, and of the
     positives' classes, whose target is the IoU at the truth's class and 0 elsewhere. All are summed
-    over the batch and divided by its positives (by 1 where there are none). The L1 term that the
-    authors add for the last epochs is left out.
+    over the batch and divided by its positives (by 1 where there are none). A prediction of which
+    half lies in a crowd or a difficult object is no negative. The L1 term that the authors add for
+    the last epochs is left out.
     """
 
     def loss(variables: dict, images: Any, truth: Any, key: jax.Array):
@@ -60,13 +62,14 @@ def yolox_parts(
     overlap = paired_iou(safe(boxes, positive), target)
     box = jnp.where(positive, 1 - jnp.square(overlap), 0)
     some = optax.sigmoid_binary_cross_entropy(raw[..., 4], positive.astype(raw.dtype))
+    counted = (positive | ~in_ignored(boxes, truth)) & truth.counted[:, None]
     classes = jax.nn.one_hot(taken(labels, found.truth), channels - 5, dtype=raw.dtype)
     each = optax.sigmoid_binary_cross_entropy(
         safe(raw[..., 5:], positive), classes * found.iou[..., None]
     )
     parts = {
         "box_loss": BOX_WEIGHT * jnp.sum(box),
-        "object_loss": jnp.sum(jnp.where(truth.counted[:, None], some, 0)),
+        "object_loss": jnp.sum(jnp.where(counted, some, 0)),
         "class_loss": jnp.sum(jnp.where(positive[..., None], each, 0)),
     }
     return parts, jnp.sum(positive, dtype=jnp.int32)

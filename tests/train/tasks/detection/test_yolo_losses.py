@@ -109,6 +109,31 @@ def test_v1_by_hand():
     np.testing.assert_allclose(parts["class_loss"], 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "object_loss"),
+    [("v1", 6 * 0.5 * 0.5**2), ("v3", 6 * np.log(2)), ("yolox", 3 * np.log(2))],
+)
+def test_what_lies_in_a_crowd_is_no_background(name, object_loss):
+    """What cell (0, 0) predicts, and nothing else, lies in it; no IoU with it reaches a half."""
+    parts, shape = CASES[name]
+    y = np.zeros(shape, np.float32)
+    if name == "v1":  # squares of 4 pixels in the cells' centres, with a confidence of a half
+        y[..., :10] = 0.5
+    if name == "yolox":
+        y[..., :2] = 0.5
+    crowd = truths([[[-12, -12, 8, 8]]], [[False]])._replace(ignored=np.array([[True]]))
+    found = jax.jit(parts)(y, crowd)
+    np.testing.assert_allclose(found["object_loss"], object_loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_without_room_for_a_truth(name):
+    parts, shape = CASES[name]
+    found = jax.jit(parts)(jnp.zeros(shape), truths(np.zeros((1, 0, 4)), np.zeros((1, 0), bool)))
+    none = {"v1": 0.0, "yolox": 4 * np.log(2)}.get(name, 8 * np.log(2))
+    assert [float(found[n]) for n in NAMES] == pytest.approx([0, none, 0], rel=1e-6)
+
+
 def reference(boxes, objectness, logits, centres, strides, truth, labels, valid):
     """SimOTA of one image in plain loops."""
     inside, both = {}, {}

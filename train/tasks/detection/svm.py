@@ -3,7 +3,7 @@
 import numpy as np
 
 NORM = 20.0
-"""Mean norm that features are scaled to, as the authors' code does."""
+"""Mean norm that features are scaled to, as in the authors' code: so penalties fit any network."""
 COST = 1e-3
 """C of the SVMs, on features of that norm; positives weigh twice."""
 MARGIN = -1.0
@@ -68,6 +68,8 @@ def box_regressor(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One class's regressor of dx dy dw dh: (F, 4) and (4,) (appendix C).
 
+    For the fit features are scaled to a mean norm of `NORM`; the weights are for those as they are.
+
     Args:
         pooled: (n, F), of proposals that overlap an object of the class by 0.6.
         targets: (n, 4), see `models.detection.boxes.encode`.
@@ -80,5 +82,7 @@ def box_regressor(
 
     if not len(pooled):
         return np.zeros((pooled.shape[1], 4), np.float32), np.zeros(4, np.float32)
-    fitted = Ridge(alpha=penalty).fit(pooled.astype(np.float64), targets.astype(np.float64))
-    return fitted.coef_.T.astype(np.float32), fitted.intercept_.astype(np.float32)
+    scale = NORM / max(float(np.linalg.norm(pooled, axis=1).mean()), 1e-12)
+    scaled = pooled.astype(np.float64) * scale
+    fitted = Ridge(alpha=penalty).fit(scaled, targets.astype(np.float64))
+    return (scale * fitted.coef_.T).astype(np.float32), fitted.intercept_.astype(np.float32)

@@ -45,9 +45,12 @@ def test_regressor_is_ridge_by_hand():
     pooled, targets = rng.standard_normal((50, 3)), rng.standard_normal((50, 4)) + 1
     kernel, bias = box_regressor(pooled, targets, penalty=7.0)
     x, y = pooled - pooled.mean(0), targets - targets.mean(0)
-    expected = np.linalg.solve(x.T @ x + 7 * np.eye(3), x.T @ y)
+    scale = 20 / np.linalg.norm(pooled, axis=1).mean()
+    expected = np.linalg.solve(x.T @ x + 7 / scale**2 * np.eye(3), x.T @ y)
     np.testing.assert_allclose(kernel, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(bias, targets.mean(0) - pooled.mean(0) @ expected, rtol=1e-5)
+    larger, _ = box_regressor(10 * pooled, targets, penalty=7.0)
+    np.testing.assert_allclose(10 * larger, kernel, rtol=1e-5)  # boxes are the same
     kernel, bias = box_regressor(pooled[:0], targets[:0])
     assert not kernel.any()
     assert not bias.any()

@@ -38,18 +38,17 @@ def faster_rcnn_loss(
     *,
     rpn: Sampling = RPN,
     box_head: Sampling = BOX_HEAD,
-    inside: bool = False,
 ) -> DetectionLoss:
     """A loss of `train.tasks.detection.task.detection`: the sum of four.
 
     Proposals are constants for the box head, and the objects' own boxes are appended to them.
+    Anchors that reach out of the picture are learnt from too, as in torchvision; the paper leaves
+    them out (section 3.3), which in small pictures would leave few or none.
 
     Args:
         network: its anchors, proposals and box head are trained.
         rpn: how anchors are sampled; the best ones of each object are positive too.
         box_head: how proposals are; the paper's is `train.tasks.detection.regions.FASTER_RCNN`.
-        inside: whether anchors that reach out of the picture are passed over, as in the paper
-            (section 3.3); torchvision's are not.
 
     It logs `loss`, `rpn_objectness`, `rpn_boxes`, `classes` and `boxes`.
     """
@@ -60,9 +59,7 @@ def faster_rcnn_loss(
         def steps(network: FasterRCNN) -> dict[str, jax.Array]:
             maps = network.features(images.image, train=True)
             regions = network.rpn(maps, (images.image.shape[1], images.image.shape[2]))
-            objectness, rpn_boxes = rpn_losses(
-                of_anchors, regions, images.extent, truth, rpn, inside=inside
-            )
+            objectness, rpn_boxes = rpn_losses(of_anchors, regions, truth, rpn)
             proposals = network.proposals(regions, images.extent, train=True)
             wanted = sampled_regions(of_regions, proposals.boxes, proposals.valid, truth, box_head)
             boxes = network.box_head(maps, wanted.rois, train=True)
@@ -86,11 +83,8 @@ def faster_rcnn_loss(
 def rpn_losses(
     key: jax.Array,
     regions: Regions,
-    extent: jax.Array,
     truth: Truth,
     how: Sampling,
-    *,
-    inside: bool,
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy of objectness, and smooth L1 of the deltas of anchors that have an object.
 
@@ -99,19 +93,14 @@ def rpn_losses(
     Args:
         key: of the step.
         regions: what the network says of the anchors.
-        extent: (B, 4) x0 y0 x1 y1 of the pictures.
         truth: of the same images.
         how: see `RPN`.
-        inside: see `faster_rcnn_loss`.
     """
     anchors = regions.anchors[None]
     matches = match(
         iou(truth.boxes, anchors), truth.valid, high=how.high, low=how.low, best_for_each=True
     )
     there = truth.counted[:, None]
-    if inside:
-        low, high = extent[:, None, :2], extent[:, None, 2:]
-        there = there & jnp.all((anchors[..., :2] >= low) & (anchors[..., 2:] <= high), -1)
     negative = matches.negative & there & ~in_ignored(regions.anchors, truth)
     chosen = sample(
         key, matches.positive & there, negative, count=how.number, fraction=how.fraction

@@ -70,9 +70,8 @@ def test_losses_of_all_anchors_are_torchvisions(golden, inputs):
         counts,
     )
     everyone = RPN._replace(number=2 * sum(counts))
-    run = jax.jit(partial(rpn_losses, how=everyone, inside=False))
-    extent = jnp.asarray([[0.0, 0.0, 128.0, 96.0]] * 3)
-    objectness, boxes = run(jax.random.key(0), regions, extent, golden_truth(expected))
+    run = jax.jit(partial(rpn_losses, how=everyone))
+    objectness, boxes = run(jax.random.key(0), regions, golden_truth(expected))
     np.testing.assert_allclose(objectness, expected["loss/rpn_objectness"], rtol=1e-5)
     np.testing.assert_allclose(boxes, expected["loss/rpn_boxes"], rtol=1e-5)
 
@@ -156,21 +155,17 @@ def test_regions_are_cut_to_the_picture():
     assert valid.tolist() == [[True, False, False]]
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_anchors_that_reach_out_of_the_picture(inside):
-    """Of two anchors that are background, one does; by hand."""
+def test_losses_of_anchors_by_hand():
+    """One of the two that are background reaches out of the picture, and is learnt from too."""
     anchors = jnp.asarray([[0, 0, 10, 10], [-1, 0, 9, 10], [30, 30, 40, 40]], jnp.float32)
     regions = Regions(jnp.asarray([[1.0, 2.0, 3.0]]), jnp.zeros((1, 3, 4)), anchors, (3,))
-    extent = jnp.asarray([[0.0, 0.0, 64.0, 64.0]])
     truth = truth_of([[[30, 30, 40, 42]]], [[0]])
-    run = jax.jit(partial(rpn_losses, how=RPN, inside=inside))
-    objectness, boxes = run(jax.random.key(0), regions, extent, truth)
+    objectness, boxes = jax.jit(partial(rpn_losses, how=RPN))(jax.random.key(0), regions, truth)
     losses = [np.log1p(np.exp(1.0)), np.log1p(np.exp(2.0)), np.log1p(np.exp(-3.0))]
-    used = [losses[0], losses[2]] if inside else losses
-    np.testing.assert_allclose(objectness, np.mean(used), rtol=1e-6)
+    np.testing.assert_allclose(objectness, np.mean(losses), rtol=1e-6)
     # dy = 0.1 and dh = log 1.2, of which the first is below beta.
     distance = 0.1**2 / 2 * 9 + np.log(1.2) - 1 / 18
-    np.testing.assert_allclose(boxes, distance / len(used), rtol=1e-5)
+    np.testing.assert_allclose(boxes, distance / 3, rtol=1e-5)
 
 
 # --- training -----------------------------------------------------------------------------------

@@ -94,8 +94,8 @@ def squared_error(found: Found, target: jax.Array, positive: jax.Array) -> jax.A
     """Half the squares of sigmoid(t_x), sigmoid(t_y), t_w, t_h less the truth's, times 2 - w h.
 
     w and h by the image's: Darknet's weight, by which small boxes count up to twice. Their sizes
-    are compared as logarithms by the anchor's. Its gradient has a factor s (1 - s) of each sigmoid s,
-    which Darknet leaves out.
+    are compared as logarithms by the anchor's. Its gradient has a factor s (1 - s) of
+    each sigmoid s, which Darknet leaves out.
     """
     centred = to_centre(target)
     place = (centred[..., :2] - found.corners) / found.strides

@@ -14,7 +14,7 @@ from models.layers.norm import BatchNorm
 from models.sequence.lengths import mask
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
-# Variants, the steps of a series that each takes, the least that it takes, and fields of a tiny one.
+# Variants, the steps of a series that each takes, the least it takes, and fields of a tiny one.
 FAMILIES = {
     "linear1d": (10, 1, {}),
     "mlp1d": (10, 1, {"widths": (6, 6)}),

@@ -1,5 +1,6 @@
 """TCN: no output sees the future, how far it sees back, and what weight normalisation is."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,9 +80,7 @@ def test_a_weight_is_its_scale_in_the_direction_of_the_kernel(dtype):
 
 
 def test_a_kernel_of_zeros_has_a_finite_gradient():
-    conv = WeightNormConv(
-        2, (3,), padding=1, kernel_init=lambda key, shape, dtype: jnp.zeros(shape)
-    )
+    conv = WeightNormConv(2, (3,), padding=1, kernel_init=nn.initializers.zeros)
     x = jnp.ones((1, 5, 1))
     made = conv.init(jax.random.key(0), x)
     found = jax.grad(lambda v: conv.apply(v, x).sum())(made)

@@ -20,7 +20,7 @@ from models.sequence.classifier import check_series
 from models.sequence.lengths import convolved, zeroed
 
 
-def drawn(fan_in: int) -> dict[str, nn.initializers.Initializer]:
+def drawn(fan_in: int) -> dict[str, Any]:
     """Initialisers of a layer whose outputs are each a sum of so many products."""
     reach = fan_in**-0.5
 

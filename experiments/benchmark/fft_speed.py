@@ -61,9 +61,11 @@ def main() -> None:
 
 def draw(ratio: np.ndarray, path: str) -> None:
     """How many times as long the direct form takes."""
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(np.log2(ratio), origin="lower", cmap="RdBu_r", vmin=-6, vmax=6)
+    shown = axes.imshow(
+        np.log2(ratio), origin="lower", aspect="auto", cmap="RdBu_r", vmin=-4, vmax=4
+    )
     for (row, column), value in np.ndenumerate(ratio):
         if np.isfinite(value):
             axes.text(column, row, f"{value:.2g}", ha="center", va="center")

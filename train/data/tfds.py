@@ -109,8 +109,7 @@ def source(name: str, split: str, want: str = "label") -> "Tfds":
 class Tfds:
     """A split of a set whose examples are an image or a sound and what is known of it.
 
-    May be pickled. An image or an annotation that cannot be used is `Unreadable` when its example is
-    read.
+    May be pickled. What of it cannot be used is `Unreadable` when its example is read.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, found: Layout):
@@ -279,8 +278,8 @@ def _open(name: str) -> tfds.core.DatasetBuilder:
         ) from None
     except ImportError as error:
         raise Refused(
-            f"data={name!r}: its copy under {folder} is of a form that TensorFlow alone reads, such "
-            "as sounds that are kept encoded"
+            f"data={name!r}: its copy under {folder} is of a form that TensorFlow alone reads, as "
+            "sounds are that are kept encoded"
         ) from error
     except Exception as error:
         raise Refused(f"data={name!r}: its copy under {folder} cannot be read: {error}") from error

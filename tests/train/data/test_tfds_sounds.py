@@ -119,7 +119,7 @@ def test_a_copy_in_the_other_format_is_converted(root):
 
 def test_a_set_that_is_not_prepared_says_how(root):
     with pytest.raises(
-        Refused, match="'speech_commands' is not prepared under .*TensorFlow"
+        Refused, match=r"'speech_commands' is not prepared under .*TensorFlow"
     ) as one:
         named("speech_commands")
     assert "\n" not in str(one.value)

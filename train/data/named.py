@@ -17,6 +17,7 @@ from train.data.keys import WANTS, Wanted
 from train.data.legend import FILES as CLASS_LISTS
 from train.data.legend import as_before, legend_in, plain, without_background
 from train.data.mask_values import derived, settled
+from train.data.mnist1d import mnist1d
 from train.data.places import lies
 from train.data.said import counted
 from train.data.scene_sets import digit_scenes, fashion_scenes
@@ -94,8 +95,7 @@ def named(
     if colon and not _VERSION.fullmatch(path):
         choose("data", kind, FILES)
     if name in EMBEDDED:
-        make = EMBEDDED[name]
-        return Splits(*(make(split, want) for split in ("train", "validation", "test")))
+        return EMBEDDED[name](want)
     from train.data import prepare, tfds  # a second of imports
 
     try:
@@ -108,6 +108,8 @@ def named(
     prepare.prepare(name, (want,))
     return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
 
+
+ALL = Splits._fields
 
 Cut = Callable[[Source, float], tuple[Source, Source]]
 """(source, fraction) -> (rest, part): how a part is cut off."""
@@ -278,22 +280,27 @@ def _masks(path: pathlib.Path, classes: Sequence[str], earlier: Sequence[str]) -
     )
 
 
-def _digits(split: str, want: str) -> Source:
+def _digits(want: str) -> Splits:
     _check("digits", want, "label")
-    return digits(split)
+    return Splits(*map(digits, ALL))
 
 
-def _digit_scenes(split: str, want: str) -> Source:
+def _digit_scenes(want: str) -> Splits:
     _check("digit_scenes", want, "boxes", "mask")
-    return Wanted(Cached(digit_scenes(split), ROW), want)
+    return Splits(*(Wanted(Cached(digit_scenes(split), ROW), want) for split in ALL))
 
 
-def _fashion_scenes(split: str, want: str) -> Source:
+def _fashion_scenes(want: str) -> Splits:
     _check("fashion_scenes", want, "boxes", "mask")
     from train.data import prepare
 
     prepare.prepare("fashion_mnist", ("label",))
-    return Wanted(Cached(fashion_scenes(split), ROW), want)
+    return Splits(*(Wanted(Cached(fashion_scenes(split), ROW), want) for split in ALL))
+
+
+def _mnist1d(want: str) -> Splits:
+    _check("mnist1d", want, "label")
+    return Splits(mnist1d("train"), None, mnist1d("test"))
 
 
 def _check(name: str | pathlib.Path, want: str, *has: str) -> None:
@@ -313,10 +320,11 @@ FILES: dict[str, Callable[[pathlib.Path, str, Sequence[str], Sequence[str]], Spl
 }
 LISTED = {"folder": ("mask",), "voc": ("mask", "boxes")}
 """Kind of set -> the annotations whose classes may be said."""
-EMBEDDED: dict[str, Callable[[str, str], Source]] = {
+EMBEDDED: dict[str, Callable[[str], Splits]] = {
     "digits": _digits,
     "digit_scenes": _digit_scenes,
     "fashion_scenes": _fashion_scenes,
+    "mnist1d": _mnist1d,
 }
 
 

@@ -87,6 +87,11 @@ def extent_said(about: About) -> str:
     return f"examples of shape {about.shape}"
 
 
+def is_signals(about: About) -> bool:
+    """Whether the examples are signals, which have a shape in any case."""
+    return about.shape is not None and len(about.shape) == 2
+
+
 class Source(Protocol):
     """Random access. Keys are those of the batch (`train.data.batch`), without the axis B.
 

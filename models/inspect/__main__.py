@@ -28,12 +28,8 @@ def main() -> int:
     """Print it; 2 where the network or its input can't be had."""
     parser = argparse.ArgumentParser("python -m models.inspect", description=__doc__)
     parser.add_argument("network", help="one of models.names()")
-    parser.add_argument(
-        "--size",
-        type=numbers,
-        default=[224],
-        help="of the image: 224, or 480x640; steps of a series",
-    )
+    size = "of the image: 224, or 480x640; of a series, its steps"
+    parser.add_argument("--size", type=numbers, default=[224], help=size)
     parser.add_argument("--channels", type=number, default=3, help="of image or series")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--train", action="store_true", help="as in training: a batch of 2")

@@ -110,11 +110,10 @@ def named(
     except Refused:
         if not os.path.exists(os.path.expanduser(name)):
             raise
-        file = not os.path.isdir(os.path.expanduser(name))
-        forms = " or ".join(f"{kind}:{name}" for kind in (("series",) if file else IN_FILES[want]))
-        raise Refused(
-            f"data={name!r} is unknown; for the {'file' if file else 'folder'} of that name: {forms}"
-        ) from None
+        there = "folder" if os.path.isdir(os.path.expanduser(name)) else "file"
+        kinds = IN_FILES[want] if there == "folder" else ("series",)
+        forms = " or ".join(f"{kind}:{name}" for kind in kinds)
+        raise Refused(f"data={name!r} is unknown; for the {there} of that name: {forms}") from None
     prepare.prepare(name, (want,))
     return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
 

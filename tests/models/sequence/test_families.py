@@ -11,19 +11,18 @@ from jax import lax
 
 import models
 from models.layers.norm import BatchNorm
-from models.sequence.lengths import mask
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
-# Variants, the steps of a series that each takes, the least that it takes, and fields of a tiny one.
+# Variants, the steps of a series that each takes, the least it takes, and fields of a tiny one.
 FAMILIES = {
     "linear1d": (10, 1, {}),
     "mlp1d": (10, 1, {"widths": (6, 6)}),
     "cnn1d": (17, 3, {"channels": (4, 5, 6)}),
-    "fcn1d": (17, 1, {"channels": (4, 6, 4)}),
-    "resnet1d": (17, 1, {"channels": (4, 6, 6)}),
-    "resnet1d_small": (17, 1, {"channels": (4, 6, 8), "stages": (1, 2, 1)}),
+    "fcn1d": (17, 1, {"channels": (4, 6), "kernels": (8, 3)}),
+    "resnet1d": (17, 1, {"channels": (4, 6), "stages": (1, 2), "kernels": (8, 3)}),
+    "resnet1d_small": (17, 1, {"channels": (4, 6), "stages": (1, 1)}),
     "tcn": (17, 1, {"channels": (4, 6, 6), "kernel": 3}),
-    "m5": (190, 4, {"channels": (4, 4, 6)}),
+    "m5": (190, 4, {"channels": (4, 6)}),
 }
 FLAT = {"linear1d", "mlp1d"}
 ANY_LENGTH = [name for name in FAMILIES if name not in FLAT | {"cnn1d"}]
@@ -64,7 +63,7 @@ def drawn(network, shape, copies=1):
         else:
             fan_in = np.prod(leaf.shape[:-1]) if name == "kernel" else 4
             value = rng.normal(size=shape) * (2 / fan_in) ** 0.5
-        return jnp.asarray(value, leaf.dtype)
+        return value.astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, tree(network, shape)[1])
 
@@ -130,8 +129,8 @@ def test_training_reaches_every_parameter_of_each_of_several_seeds(name):
     """Two networks in one program, as `vmap` over states trains them; of padded series."""
     network = tiny(name)
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=shape(name, 4)), jnp.float32)
-    length = jnp.array([shape(name)[1], 9, 0, 12], jnp.int32)
+    x = rng.normal(size=shape(name, 4)).astype(np.float32)
+    length = np.array([shape(name)[1], 9, 0, 12], np.int32)
     variables = drawn(network, x.shape, copies=2)
     params = variables.pop("params")
 
@@ -143,7 +142,7 @@ def test_training_reaches_every_parameter_of_each_of_several_seeds(name):
 
         return jax.grad(loss, has_aux=True)(params)
 
-    weights = jnp.asarray(rng.normal(size=(2, 4, 3)), jnp.float32)
+    weights = rng.normal(size=(2, 4, 3)).astype(np.float32)
     found, updated = jax.jit(jax.vmap(gradient))(params, variables, weights)
     assert jax.tree.structure(found) == jax.tree.structure(params)
     for path, leaf in zip(paths(found), jax.tree.leaves(found), strict=True):
@@ -160,74 +159,88 @@ def near(actual, expected):
     )
 
 
-@pytest.mark.parametrize("read", ["mean", "last", "steps"])
-@pytest.mark.parametrize("name", ANY_LENGTH)
-def test_a_padded_series_gives_what_it_gives_alone(name, read):
-    """In inference; whatever stands in its padding, and however much of it there is."""
-    network = tiny(name, read=read)
+def padded(name):
+    """A whole series, a short one and none, on one step more; filled up with what counts not."""
     steps = shape(name)[1]
-    short = steps - 6 if name != "m5" else 101
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(3, steps, CHANNELS)), jnp.float32).at[1, short:].set(50)
-    length = jnp.array([steps, short, 0], jnp.int32)
-    variables = jax.tree.map(lambda leaf: leaf[0], drawn(network, x.shape))
+    length = np.array([steps, steps - 6 if name != "m5" else 101, 0], np.int32)
+    x = np.random.default_rng(0).normal(size=(3, steps + 1, CHANNELS)).astype(np.float32)
+    x[np.arange(steps + 1) >= length[:, None]] = 50
+    return x, length
+
+
+def one(network, shape):
+    """Variables of one network."""
+    return jax.tree.map(lambda leaf: leaf[0], drawn(network, shape))
+
+
+@pytest.mark.parametrize("name", ANY_LENGTH)
+def test_a_padded_series_gives_what_it_gives_alone(name):
+    """In inference; whatever stands in its padding, and however much of it there is."""
+    network = tiny(name)
+    x, length = padded(name)
+    variables = one(network, x.shape)
     apply = jax.jit(partial(network.apply, train=False))
     y = apply(variables, x, length=length)
-    more = apply(variables, jnp.pad(x, [(0, 0), (0, 1), (0, 0)]), length=length)
-    bias = np.asarray(variables["params"]["head"]["bias"])
-    if read == "steps":
-        whole, alone = apply(variables, x[:1])[0], apply(variables, x[1:2, :short])[0]
-        near(y[1, : len(alone)], alone)
-        near(more[1, : len(alone)], alone)
-        near(y[1, len(alone) :], np.broadcast_to(bias, y[1, len(alone) :].shape))
-        near(y[2], np.broadcast_to(bias, y[2].shape))
-    else:
-        whole, alone = apply(variables, x[:1])[0], apply(variables, x[1:2, :short])[0]
-        near(y[1], alone)
-        near(more, y)
-        near(y[2], bias)
-    near(y[0], whole)
+    for row in (0, 1):
+        near(y[row], apply(variables, x[row : row + 1, : length[row]])[0])
+    near(y[2], variables["params"]["head"]["bias"])
+
+
+@pytest.mark.parametrize("name", ["resnet1d_small", "tcn"])
+def test_steps_of_a_padded_series_are_those_that_it_has_alone(name):
+    network = tiny(name, read="steps")
+    x, length = padded(name)
+    variables = one(network, x.shape)
+    apply = jax.jit(partial(network.apply, train=False))
+    y = apply(variables, x, length=length)
+    alone = apply(variables, x[1:2, : length[1]])[0]
+    near(y[1, : len(alone)], alone)
+    bias = variables["params"]["head"]["bias"]
+    near(y[1, len(alone) :], np.broadcast_to(bias, y[1, len(alone) :].shape))
 
 
 @pytest.mark.parametrize("name", ANY_LENGTH)
 def test_a_padded_series_trains_as_it_does_alone(name):
-    """Logits, new batch statistics and gradients of a batch of one, whose statistics they are."""
+    """Logits and new batch statistics of a batch of one, whose statistics they are."""
     network = tiny(name)
-    steps = shape(name)[1]
-    short = steps - 6 if name != "m5" else 101
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, steps, CHANNELS)), jnp.float32)
-    variables = jax.tree.map(lambda leaf: leaf[0], drawn(network, x.shape))
+    x, length = (of[1:2] for of in padded(name))
+    variables = one(network, x.shape)
+    trained = jax.jit(partial(network.apply, train=True, mutable=["batch_stats"]))
+    near(trained(variables, x, length=length), trained(variables, x[:, : length[0]]))
 
-    @jax.jit
-    def trained(variables, x, length=None):
-        def run(params):
-            how = {"train": True, "length": length, "mutable": ["batch_stats"]}
-            y, stats = network.apply(variables | {"params": params}, x, **how)
-            return jnp.sin(y).sum(), (y, stats)
 
-        return jax.grad(run, has_aux=True)(variables["params"])
+def test_gradients_of_a_padded_series_are_those_that_it_has_alone():
+    network = tiny("resnet1d_small")
+    x, length = (of[1:2] for of in padded("resnet1d_small"))
+    variables = one(network, x.shape)
 
-    grads, (y, stats) = trained(variables, x.at[:, short:].set(50), jnp.array([short], jnp.int32))
-    expected, (alone, moved) = trained(variables, x[:, :short])
-    near((y, stats), (alone, moved))
+    def loss(params, x, length=None):
+        how = {"train": True, "length": length, "mutable": ["batch_stats"]}
+        return jnp.sin(network.apply(variables | {"params": params}, x, **how)[0]).sum()
+
+    found, expected = (
+        jax.jit(jax.grad(loss))(variables["params"], *of)
+        for of in ((x, length), (x[:, : length[0]],))
+    )
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), grads, expected
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
     )
 
 
 @pytest.mark.parametrize("name", ["linear1d", "mlp1d", "cnn1d"])
 def test_what_is_beyond_a_series_of_a_fixed_length_counts_as_0(name):
     network = tiny(name)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=shape(name)), jnp.float32)
-    variables = jax.tree.map(lambda leaf: leaf[0], drawn(network, x.shape))
-    length = jnp.array([x.shape[1], 6], jnp.int32)
-    y = network.apply(variables, x, train=False, length=length)
-    other = network.apply(variables, x.at[1, 6:].set(50), train=False, length=length)
-    near(other, y)
-    near(y[0], network.apply(variables, x, train=False)[0])
+    x = np.random.default_rng(0).normal(size=shape(name)).astype(np.float32)
+    variables = one(network, x.shape)
+    length = np.array([x.shape[1], 6], np.int32)
+    apply = jax.jit(partial(network.apply, train=False))
+    y = apply(variables, x, length=length)
+    near(y[0], apply(variables, x)[0])
+    x[1, 6:] = 50
+    near(apply(variables, x, length=length), y)
+    x[1, 6:] = 0
     if name in FLAT:
-        cut = jnp.where(mask(length, x.shape[1])[..., None], x, 0)
-        near(y, network.apply(variables, cut, train=False))
+        near(y, apply(variables, x))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -12,9 +12,8 @@ from models.layers.conv import CHANNELS_LAST
 from models.layers.norm import BatchNorm
 from models.sequence import lengths
 
-GRID = list(
-    itertools.product((1, 2, 7, 12), (1, 2, 5), (1, 2, 3), (1, 2), ((0, 0), (1, 1), (0, 4)))
-)
+PADS = (0, 0), (1, 1), (0, 4)
+GRID = list(itertools.product((1, 2, 7, 12), (1, 2, 5), (1, 2, 3), (1, 2), PADS))
 
 
 def column(*values):
@@ -82,9 +81,10 @@ def test_output_lengths_are_the_shapes_of_jax():
         lengths.output_length(none, 3, padding="SAME")
 
 
-@pytest.mark.parametrize(
-    ("stride", "dilation", "padding"), [(1, 2, (4, 0)), (2, 1, (2, 2)), (3, 1, 0)]
-)
+MOVES = [(1, 2, (4, 0)), (2, 1, (2, 2)), (3, 1, 0)]
+
+
+@pytest.mark.parametrize(("stride", "dilation", "padding"), MOVES)
 def test_a_padded_series_is_convolved_as_it_is_alone(stride, dilation, padding):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(3, 11, 2)), jnp.float32)

@@ -64,6 +64,7 @@ def test_weights_are_drawn_up_to_the_root_of_the_fan_in(name):
 
 def test_another_length_than_the_weights_are_for_is_named():
     network = models.create("cnn1d", num_classes=10)
-    variables = network.init(jax.random.key(0), X, train=False)
+    key, x = jax.random.key(0), jax.ShapeDtypeStruct((1, 48, 1), jnp.float32)
+    made = jax.eval_shape(lambda key: network.init(key, X, train=False), key)
     with pytest.raises(ValueError, match="150 values at head, whose weights are for 125"):
-        network.apply(variables, jnp.zeros((1, 48, 1)), train=False)
+        jax.eval_shape(lambda v, x: network.apply(v, x, train=False), made, x)

@@ -1,5 +1,6 @@
 """TCN: no output sees the future, how far it sees back, and what weight normalisation is."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,11 @@ from models.sequence.tcn import TCN, WeightNormConv
 FIELDS = {"channels": (3, 4, 4), "kernel": 3}
 
 
+def started(network, x):
+    """Its variables."""
+    return jax.jit(lambda key: network.init(key, x, train=False))(jax.random.key(0))
+
+
 @pytest.mark.parametrize("backend", ["onednn", "jax", "xla"])
 def test_no_output_sees_the_future_and_each_sees_its_receptive_field(request, backend):
     if backend == "onednn":
@@ -21,7 +27,7 @@ def test_no_output_sees_the_future_and_each_sees_its_receptive_field(request, ba
     # Without ReLU's zeros: what is seen has a gradient that is not 0.
     network = TCN(**FIELDS, **fields)
     x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (1, 40, 1)), jnp.float32)
-    made = network.init(jax.random.key(0), x, train=False)
+    made = started(network, x)
     params = jax.tree.map(jnp.abs, made)
     of_x = jax.jit(jax.jacrev(lambda x: network.apply(params, x, train=False)[0].sum(-1)[0]))(x)[
         :, 0, :, 0
@@ -40,7 +46,7 @@ def test_receptive_fields_by_the_formula(name, reach):
 def test_the_future_changes_nothing_that_is_said():
     network = models.create("tcn", num_classes=2, read="steps", **FIELDS)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 20, 1)), jnp.float32)
-    made = network.init(jax.random.key(0), x, train=False)
+    made = started(network, x)
     apply = jax.jit(lambda x: network.apply(made, x, train=False))
     y, other = apply(x), apply(x.at[:, 12:].set(9))
     np.testing.assert_array_equal(y[:, :12], other[:, :12])
@@ -50,7 +56,7 @@ def test_the_future_changes_nothing_that_is_said():
 def test_the_last_step_of_a_padded_series_is_its_own():
     network = models.create("tcn", num_classes=2, **FIELDS)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 20, 1)), jnp.float32)
-    made = network.init(jax.random.key(0), x, train=False)
+    made = started(network, x)
     last = network.apply(made, x, train=False, length=jnp.array([13], jnp.int32))
     steps = models.create("tcn", num_classes=2, read="steps", **FIELDS)
     np.testing.assert_allclose(last[0], steps.apply(made, x, train=False)[0, 12], atol=1e-6)
@@ -79,9 +85,7 @@ def test_a_weight_is_its_scale_in_the_direction_of_the_kernel(dtype):
 
 
 def test_a_kernel_of_zeros_has_a_finite_gradient():
-    conv = WeightNormConv(
-        2, (3,), padding=1, kernel_init=lambda key, shape, dtype: jnp.zeros(shape)
-    )
+    conv = WeightNormConv(2, (3,), padding=1, kernel_init=nn.initializers.zeros)
     x = jnp.ones((1, 5, 1))
     made = conv.init(jax.random.key(0), x)
     found = jax.grad(lambda v: conv.apply(v, x).sum())(made)
@@ -91,7 +95,7 @@ def test_a_kernel_of_zeros_has_a_finite_gradient():
 def test_dropout_takes_whole_channels():
     block = TCN(channels=(8,), kernel=1, dropout=0.5, weight_norm=False)
     x = jnp.ones((4, 6, 1))
-    params = jax.tree.map(jnp.ones_like, block.init(jax.random.key(0), x, train=False))
+    params = jax.tree.map(jnp.ones_like, started(block, x))
     params["params"]["level1"]["shortcut"] = jax.tree.map(
         jnp.zeros_like, params["params"]["level1"]["shortcut"]
     )

@@ -156,15 +156,21 @@ class FromLast(nn.Module):
     """A network of changes: what it sees, and what it says, is counted from the last step.
 
     (B, L, C) -> (B, num_classes) of the first channel
+
+    Attributes:
+        network: of the changes.
+        unit: they are divided by it, and what the network says is multiplied.
     """
 
     network: nn.Module
+    unit: float = 1.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, length: jax.Array | None = None) -> jax.Array:
         last = last_step(x, length)
-        change = self.network(x - last[:, None], train=train, length=length)  # type: ignore[operator]
-        return change + last[:, :1].astype(change.dtype)
+        seen = (x - last[:, None]) / self.unit
+        change = self.network(seen, train=train, length=length)  # type: ignore[operator]
+        return change * self.unit + last[:, :1].astype(change.dtype)
 
 
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
@@ -172,7 +178,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
     mean, std = config.statistics(about)
     network = network_of(config, len(about.targets), conv=conv, norm=norm)
     if config.relative:
-        network = FromLast(network)
+        network = FromLast(network, config.scale / std[0] or 1.0)
     task = regression(
         network,
         targets=about.targets,

@@ -68,7 +68,10 @@ def autoregression(
 
     def fitted(ridge: float) -> Forecaster:
         penalty = np.sqrt(ridge) * np.eye(x.shape[1])[:-1]  # none on the constant
-        rows = np.concatenate([x, penalty]), np.concatenate([y, np.zeros((len(penalty), y.shape[1]))])
+        rows = (
+            np.concatenate([x, penalty]),
+            np.concatenate([y, np.zeros((len(penalty), y.shape[1]))]),
+        )
         weights = np.linalg.lstsq(*rows, rcond=None)[0]
         return lambda past: read(past) @ weights * std + base(past)
 

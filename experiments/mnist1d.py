@@ -3,9 +3,9 @@
 python experiments/mnist1d.py                    the six cells, five seeds each
 python experiments/mnist1d.py --workdir DIR      goes on with a table that was stopped
 
-Logistic regression, an MLP and a CNN of 5,210 parameters, each on signals as they are and with their
-steps in one other order, the same in training and test: the authors' own. An MLP does not care; a
-CNN loses what it knows of neighbours. Recipe: Adam with a constant rate of 0.01, 6,000 batches of
+Logistic regression, an MLP and a CNN of 5,210 parameters, each on signals as they are and with
+their steps in one other order, the same in training and test: the authors' own. An MLP does not
+care; a CNN loses what it knows of neighbours. Recipe: Adam with a constant rate of 0.01, 6,000 batches of
 100 of the 4,000 training signals, as in the authors' code, whose batches come in one order and ours
 in a new one each epoch; the last weights are tested, once.
 """
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -100,17 +100,26 @@ TABLE = Config(
 """The authors'."""
 
 
+OWN: dict[str, dict[str, Any]] = {"mlp1d": {"schedule": "cosine", "weight_decay": 0.1}}
+"""What a network wants otherwise. By the authors' recipe the MLP falls two points short of what they
+published (so it does in their own notebooks); of the weight decays 0, 0.01 and 0.1 the last was the
+best on a tenth of the training signals."""
+
+
 def recipe(data: str = "auto", model: str = ALL) -> Config:
     """The recipe of all cells; of one model a single run."""
     choose("data", data, ("auto", "mnist1d"))
-    return TABLE if model == ALL else replace(TABLE, model=model, seeds=())
+    if model == ALL:
+        return TABLE
+    return replace(TABLE, model=model, seeds=(), **OWN.get(model, {}))
 
 
 def cells(config: Config) -> Iterator[tuple[str, Config]]:
     """Name of a directory, and what is run there."""
     for model in PUBLISHED:
-        yield model, replace(config, model=model, permutation=())
-        yield f"{model}_shuffled", replace(config, model=model, permutation=PERMUTATION)
+        its = replace(config, model=model, **OWN.get(model, {}))
+        yield model, replace(its, permutation=())
+        yield f"{model}_shuffled", replace(its, permutation=PERMUTATION)
 
 
 def cell(config: Config, path: Path) -> list[float | None]:

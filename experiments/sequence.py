@@ -1,4 +1,4 @@
-"""Any 1-D network on signals and time series with a class each: MNIST-1D, sounds, files of one's own.
+"""Any 1-D network on signals with a class each: MNIST-1D, sounds, series in files.
 
 python experiments/sequence.py                                  MNIST-1D, embedded
 python experiments/sequence.py --data wav:PATH                  WAV files, a subfolder a class
@@ -34,13 +34,13 @@ import models
 from models.layers.norm import BatchNorm
 from train import cli, optim
 from train.augment import (
+    amplitude,
     chain,
     cutmix,
     gaussian_noise,
     mixup,
     one_of,
     time_mask,
-    time_scale,
     time_shift,
 )
 from train.augment.kinds import Stage
@@ -75,8 +75,9 @@ class Config(Trained):
     """The recipe.
 
     Attributes:
-        data: "mnist1d"; "wav:PATH", a folder of WAV files with a subfolder per class; "series:PATH",
-            a CSV or .npz file of series, or a folder of one a split; a TFDS set of sounds.
+        data: "mnist1d"; "wav:PATH", a folder of WAV files with a subfolder per class;
+            "series:PATH", a CSV or .npz file of series, or a folder of one a split; a TFDS set of
+            sounds.
         model: any 1-D network of `models.names("sequence")`; by default "resnet1d_small", of sounds
             "m5", of series in files "resnet1d".
         optimizer: "sgd", "adamw" or "muon", see `train.optim`; each has a learning rate and a
@@ -89,7 +90,7 @@ class Config(Trained):
         shift: largest share of a training signal's length by which it is moved, either way; 0
             leaves it where it is, 1 moves it anywhere.
         ends: what comes in at the one end: what went out at the other ("around"), or "zeros".
-        stretch: a training signal is multiplied by 1 - stretch .. 1 + stretch.
+        gain: a training signal is multiplied by 1 - gain .. 1 + gain.
         noise: largest standard deviation of normal noise on a training signal, as a share of the
             channels' own.
         mask: largest share of a training signal that is covered by its mean.
@@ -114,7 +115,7 @@ class Config(Trained):
     label_smoothing: float = 0.0
     shift: float = 0.0
     ends: Literal["around", "zeros"] = "around"
-    stretch: float = 0.0
+    gain: float = 0.0
     noise: float = 0.0
     mask: float = 0.0
     mixup: float = 0.0
@@ -128,7 +129,7 @@ class Config(Trained):
         choice(self, "schedule", SCHEDULES)
         choice(self, "ends", ("around", "zeros"))
         nonnegative(self, "noise", "mixup", "cutmix")
-        fraction(self, "momentum", "label_smoothing", "stretch", "mask")
+        fraction(self, "momentum", "label_smoothing", "gain", "mask")
         if not 0 <= self.shift <= 1:
             raise Refused(f"shift={self.shift} must lie in [0, 1]")
         if sorted(self.permutation) != list(range(len(self.permutation))):
@@ -168,7 +169,7 @@ OWN = Config(
 )
 """Of series in files, about which nothing is known: none is changed in training."""
 
-SOUNDS = replace(OWN, model="m5", epochs=30.0, shift=0.1, ends="zeros", stretch=0.3)
+SOUNDS = replace(OWN, model="m5", epochs=30.0, shift=0.1, ends="zeros", gain=0.3)
 """A sound begins a little earlier or later, and is a little softer or louder."""
 
 
@@ -246,7 +247,7 @@ def augmentation(config: Config, about: About) -> Transform | None:
     ]
     stages: list[Stage] = [
         *([time_shift(config.shift, circular=config.ends == "around")] if config.shift else []),
-        *([time_scale(config.stretch)] if config.stretch else []),
+        *([amplitude(config.gain)] if config.gain else []),
         *([gaussian_noise((0.0, config.noise * float(np.mean(std))))] if config.noise else []),
         *([time_mask(config.mask, fill=mean)] if config.mask else []),
         *([one_of(*mixing)] if len(mixing) > 1 else mixing),

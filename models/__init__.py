@@ -4,6 +4,8 @@ network = models.create("resnet50", num_classes=10)
 variables = network.init(key, x, train=False)
 logits = network.apply(variables, x, train=False)      # (B, 10); (B, H, W, 10) of a segmenter
 
+Images are (B, H, W, C), series (B, L, C); networks of series take `length=` too.
+
 A detector's classes are counted as its logits; what it finds, `network.apply(…, method="detect")`.
 """
 
@@ -27,6 +29,9 @@ from models.detection import (
     yolox,
 )
 from models.segmentation import deeplab, fcn, unet
+from models.sequence import fcn as fcn_1d
+from models.sequence import m5, mnist1d, tcn
+from models.sequence import resnet as resnet_1d
 from models.variant import Variant
 
 
@@ -134,7 +139,23 @@ DETECTORS = {
     "yolox_darknet53": Variant(yolox.yolox_darknet53),
     "yolox_small": Variant(yolox.yolox_small),
 }
-TASKS = {"classification": CLASSIFIERS, "segmentation": SEGMENTERS, "detection": DETECTORS}
+SEQUENCE = {
+    "linear1d": Variant(mnist1d.linear1d),
+    "mlp1d": Variant(mnist1d.mlp1d),
+    "cnn1d": Variant(mnist1d.cnn1d),
+    "fcn1d": Variant(fcn_1d.fcn1d),
+    "resnet1d": Variant(resnet_1d.resnet1d),
+    "resnet1d_small": Variant(resnet_1d.resnet1d_small),
+    "tcn": Variant(tcn.tcn),
+    "tcn_small": Variant(tcn.tcn_small),
+    "m5": Variant(m5.m5),
+}
+TASKS = {
+    "classification": CLASSIFIERS,
+    "segmentation": SEGMENTERS,
+    "detection": DETECTORS,
+    "sequence": SEQUENCE,
+}
 NETWORKS = {name: row for table in TASKS.values() for name, row in table.items()}
 
 

@@ -163,10 +163,11 @@ ad.primitive_jvps[COTANGENT] = partial(plain_jvp, cotangent)
 ad.primitive_transposes[TANGENT] = tangent_transpose
 
 
-def batch_normalise(x, scale, bias, *, epsilon, act, add, dtype, engine: NormEngine):
+def batch_normalise(x, scale, bias, *, epsilon, act, add, dtype, engine: NormEngine, valid=None):
     """`models.layers.norm.batch_normalise` by an engine; itself where the engine does not reach."""
     known = (
-        x.dtype in (jnp.float32, jnp.bfloat16)
+        valid is None
+        and x.dtype in (jnp.float32, jnp.bfloat16)
         and dtype == x.dtype
         and x.size > 0
         and scale.dtype == bias.dtype == jnp.float32
@@ -176,7 +177,7 @@ def batch_normalise(x, scale, bias, *, epsilon, act, add, dtype, engine: NormEng
     )
     if not known:
         how = {"epsilon": epsilon, "act": act, "add": add, "dtype": dtype}
-        return norm.batch_normalise(x, scale, bias, **how)
+        return norm.batch_normalise(x, scale, bias, valid=valid, **how)
     rows = partial(jnp.reshape, shape=(1, -1, x.shape[-1]))
     others = [] if add is None else [rows(add)]
     form = Form(epsilon, relu=act is not None, adds=add is not None)

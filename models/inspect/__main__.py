@@ -28,14 +28,16 @@ def main() -> int:
     """Print it; 2 where the network or its input can't be had."""
     parser = argparse.ArgumentParser("python -m models.inspect", description=__doc__)
     parser.add_argument("network", help="one of models.names()")
-    parser.add_argument("--size", type=numbers, default=[224], help="of the image: 224, or 480x640")
-    parser.add_argument("--channels", type=number, default=3, help="of the image")
+    size = "of the image: 224, or 480x640; of a series, its steps"
+    parser.add_argument("--size", type=numbers, default=[224], help=size)
+    parser.add_argument("--channels", type=number, default=3, help="of image or series")
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--train", action="store_true", help="as in training: a batch of 2 images")
+    parser.add_argument("--train", action="store_true", help="as in training: a batch of 2")
     parser.add_argument("--depth", type=int, help="fold what lies deeper in the path")
     chosen = parser.parse_args()
     height, width = chosen.size[0], chosen.size[-1]
-    shape = (2 if chosen.train else 1, height, width, chosen.channels)
+    sizes = (height,) if chosen.network in models.names("sequence") else (height, width)
+    shape = (2 if chosen.train else 1, *sizes, chosen.channels)
     try:
         network = models.create(chosen.network, num_classes=chosen.classes)
         rows = layer_table(network, shape, train=chosen.train, depth=chosen.depth)

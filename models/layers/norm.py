@@ -39,13 +39,30 @@ def normalise(
 
 
 def batch_normalise(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, **how: Any
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    **how: Any,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`normalise` by the statistics of x itself, and these: (y, mean, variance)."""
-    wide, axes = x.astype(scale.dtype), tuple(range(x.ndim - 1))
-    mean = jnp.mean(wide, axes)
-    var = jnp.mean(jnp.square(wide - along_channels(mean, x)), axes)
+    """`normalise` by the statistics of x itself, and these: (y, mean, variance).
+
+    `valid`, of x's shape without the channels, says which values they are of: all by default.
+    """
+    wide = x.astype(scale.dtype)
+    mean = mean_of(wide, valid)
+    var = mean_of(jnp.square(wide - along_channels(mean, x)), valid)
     return normalise(wide, mean, var, scale, bias, **how), mean, var
+
+
+def mean_of(x: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Per channel, over all other axes: (…, C) -> (C,); of no valid value it is 0."""
+    axes = tuple(range(x.ndim - 1))
+    if valid is None:
+        return jnp.mean(x, axes)
+    total = jnp.sum(jnp.where(valid[..., None], x, 0), axes)
+    return total / jnp.maximum(jnp.sum(valid, dtype=x.dtype), 1)
 
 
 class BatchNorm(nn.Module):
@@ -88,6 +105,7 @@ class BatchNorm(nn.Module):
         train: bool,
         act: Act | None = None,
         add: jax.Array | None = None,
+        valid: jax.Array | None = None,
     ) -> jax.Array:
         """act(normalised x + add), each step where it is given, then rounded to `dtype`.
 
@@ -96,6 +114,8 @@ class BatchNorm(nn.Module):
             train: whether to use the batch's statistics, and to update the running ones.
             act: activation.
             add: of x's shape: the other branch of a residual block.
+            valid: (…) bool, x's shape without the channels: what the batch's statistics are of,
+                where some of x is padding; of none, the running ones stay.
 
         Raises:
             ValueError: in training, x has one value a channel (variance 0: all would become the
@@ -114,17 +134,23 @@ class BatchNorm(nn.Module):
         if not train:
             mean, var = running_mean.value.astype(wide), running_var.value.astype(wide)
             return normalise(x, mean, var, scale, bias, **how)
-        count = x.size // features
+        count: Any = x.size // features
         if count < 2:
             raise ValueError(
                 f"{'/'.join(self.path) or 'BatchNorm'}: x of shape {x.shape} has {count} "
                 f"value(s) a channel; training needs at least 2"
             )
+        less: Any = count - 1
+        if valid is not None:
+            how["valid"] = valid
+            count = jnp.sum(valid, dtype=wide)
+            less = jnp.maximum(count - 1, 1)
         y, mean, var = self.batch_normalise(x, scale, bias, **how)
         if not self.is_initializing():
-            spread = var * (count / (count - 1)) if self.unbiased else var
-            running_mean.value = self.moved(running_mean.value, mean)
-            running_var.value = self.moved(running_var.value, spread)
+            spread = var * (count / less) if self.unbiased else var
+            for running, batch in ((running_mean, mean), (running_var, spread)):
+                old, new = running.value, self.moved(running.value, batch)
+                running.value = new if valid is None else jnp.where(count > 0, new, old)
         return y
 
     def moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:

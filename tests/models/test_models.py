@@ -124,6 +124,31 @@ DETECTORS = {
     "fcos_resnet18_fpn": (64, 91, 19_303_072),
     "fcos_resnet50_fpn": (64, 91, 32_322_720),
 }
+# Of 10 classes: the steps of a series of one channel, and the parameters.
+SEQUENCE = {
+    "linear1d": (40, dense(40, 10)),
+    "mlp1d": (40, dense(40, 100, 100, 10)),
+    "cnn1d": (40, 5_210),
+    "fcn1d": (96, 8 * 128 + 5 * 128 * 256 + 3 * 256 * 128 + 2 * (128 + 256 + 128) + dense(128, 10)),
+    "resnet1d": (
+        96,
+        # Blocks of 64, 128 and 128; their BatchNorms, the shortcuts' too; two projections.
+        (8 + 8 * 64) * 64
+        + (8 * 64 + 8 * 128) * 128
+        + (8 + 8) * 128 * 128
+        + 4 * 2 * (64 + 128 + 128)
+        + (1 + 128) * 64
+        + dense(128, 10),
+    ),
+    "resnet1d_small": (40, 241_258),
+    # A scale beside each weight-normalised convolution's bias; the first shortcut projects.
+    "tcn": (784, (7 + 15 * 7 * 25) * 25 + 16 * 50 + 2 * 25 + dense(25, 10)),
+    "tcn_small": (40, (3 + 7 * 3 * 32) * 32 + 8 * 64 + 2 * 32 + dense(32, 10)),
+    "m5": (
+        32_000,
+        80 * 128 + 3 * (128 * 128 + 128 * 256 + 256 * 512) + 2 * (256 + 256 + 512) + dense(512, 10),
+    ),
+}
 WITHOUT_AUX = {
     "fcn_resnet50": 32_957_013,
     "fcn_resnet101": 51_949_141,
@@ -137,6 +162,7 @@ def test_every_variant_has_a_row_here():
     assert set(models.names("classification")) == known
     assert set(models.names("segmentation")) == SEGMENTERS.keys() | {"unet_2015"}
     assert set(models.names("detection")) == DETECTORS.keys()
+    assert set(models.names("sequence")) == SEQUENCE.keys()
     assert models.names() == sum(map(models.names, models.TASKS), ())
     with pytest.raises(KeyError):
         models.names("cooking")
@@ -149,6 +175,7 @@ ROWS = [
     *((name, 21, (64, 64, 3), parameters) for name, parameters in SEGMENTERS.items()),
     ("unet_2015", 2, (572, 572, 1), 31_030_658),
     *((name, k, (side, side, 3), parameters) for name, (side, k, parameters) in DETECTORS.items()),
+    *((name, 10, (steps, 1), parameters) for name, (steps, parameters) in SEQUENCE.items()),
 ]
 
 

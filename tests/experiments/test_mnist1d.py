@@ -1,0 +1,98 @@
+"""MNIST-1D's table: its cells, its permutation, what it leaves behind."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import mnist1d
+from train import cli
+from train.metrics.spread import Spread
+from train.refusal import Refused
+
+
+def test_the_cells_are_every_network_ordered_and_shuffled():
+    cells = dict(mnist1d.cells(mnist1d.TABLE))
+    assert [*cells] == [
+        "linear1d", "linear1d_shuffled", "mlp1d", "mlp1d_shuffled", "cnn1d", "cnn1d_shuffled",
+    ]  # fmt: skip
+    for name, config in cells.items():
+        model, _, shuffled = name.partition("_")
+        assert config.model == model
+        assert config.permutation == (mnist1d.PERMUTATION if shuffled else ())
+        assert (config.seeds, config.validation, config.weights) == ((0, 1, 2, 3, 4), 0, "last")
+    assert cells["cnn1d"].learning_rate == 0.01
+    assert mnist1d.recipe(model="cnn1d") == mnist1d.replace(cells["cnn1d"], seeds=())
+    assert mnist1d.recipe(model="mlp1d") == mnist1d.replace(cells["mlp1d"], seeds=())
+
+
+def test_the_permutation_is_that_of_the_authors_code():
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    few = {**get_dataset_args(as_dict=True), "num_samples": 200}
+    before = np.random.get_state()  # noqa: NPY002
+    try:
+        ordered, shuffled = (
+            make_dataset(SimpleNamespace(**{**few, "shuffle_seq": shuffle}))["x"]
+            for shuffle in (False, True)
+        )
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    drawn = [int(np.abs(ordered - column[:, None]).sum(0).argmin()) for column in shuffled.T]
+    assert sorted(drawn) == list(range(40))  # of fewer signals another one is drawn
+    assert sorted(mnist1d.PERMUTATION) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "tcn"), "model='tcn'"),
+        (("--data", "digits"), "data='digits'"),
+        (("--permutation", "0", "1"), "permutation"),
+    ],
+)
+def test_what_the_table_does_not_have_is_refused(arguments, said, capsys):
+    assert cli.command_line(mnist1d.NAME, [*arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_seeds_are_refused():
+    with pytest.raises(Refused, match="seeds"):
+        mnist1d.main(mnist1d.replace(mnist1d.TABLE, seeds=()))
+
+
+def test_a_table_and_what_goes_on_with_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mnist1d, "PUBLISHED", {"linear1d": mnist1d.Row("logistic", 32, 32)})
+    path = tmp_path / "table"
+    arguments = (
+        "--steps", 8, "--batch-size", 500, "--seeds", 0, 1, "--devices", 1, "--workdir", path,
+    )  # fmt: skip
+    assert cli.command_line(mnist1d.NAME, [*map(str, arguments)]) == 0
+    found = json.loads((path / "summary.json").read_text())
+    assert found["seeds"] == [0, 1]
+    for name in ("linear1d", "linear1d_shuffled"):
+        each = [
+            json.loads((path / name / f"seed_{seed}" / "summary.json").read_text())
+            for seed in (0, 1)
+        ]
+        assert found[name] == [one["test/accuracy"] for one in each]
+        assert (path / name / "report.html").exists()
+    lines = (path / "table.md").read_text().splitlines()
+    mean = 100 * np.mean(found["linear1d"])
+    assert lines[2].startswith(f"| logistic | 32 | {mean:.2f} ± ")
+    capsys.readouterr()
+    again = (*arguments[:6], 2, *arguments[6:])  # a third seed
+    assert cli.command_line(mnist1d.NAME, [*map(str, again)]) == 0
+    later = json.loads((path / "summary.json").read_text())
+    assert later["linear1d"][:2] == found["linear1d"]
+    assert len(later["linear1d"]) == 3
+
+
+def test_the_lines_of_a_table():
+    measured = {
+        name: Spread(50.0 + k, 0.5, 5, 0)
+        for k, (name, _) in enumerate(mnist1d.cells(mnist1d.TABLE))
+    }
+    assert mnist1d.lines(measured)[2] == ("CNN", "94", "54.00 ± 0.50 (5)", "56", "55.00 ± 0.50 (5)")
+    assert mnist1d.around(Spread(50.0, None, 1, 0)) == "50.00 (1)"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,6 +51,7 @@ from train.network import network_of, refuse_other_network
 from train.recipes import of_set
 from train.refusal import Refused, choose
 from train.report.classification import classification_part
+from train.report.signals import signals_part
 from train.run import run
 from train.tasks import adapt
 from train.tasks.classification import classification
@@ -121,6 +122,8 @@ class Config(Trained):
     mixup: float = 0.0
     cutmix: float = 0.0
     permutation: tuple[int, ...] = ()
+
+    reads: ClassVar[Literal["image", "signal"]] = "signal"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,7 +205,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         task=task,
         transform=augmentation(config, about),
         rank="accuracy",
-        report=[classification_part],
+        report=[classification_part, signals_part],
         init=partial(first_variables, network),
         **descent(config, rule(config), SCHEDULES[config.schedule](decided(config.steps))),
     )

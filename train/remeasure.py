@@ -11,7 +11,7 @@ from train.data.gaps import Gaps
 from train.data.joined import Joined
 from train.data.matched import matched
 from train.data.named import Splits
-from train.data.source import Source
+from train.data.source import About, Source, is_signals
 from train.experiment import Parts
 from train.mesh import make_mesh, replicated
 from train.opened import Opened
@@ -77,7 +77,9 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         raise Refused(f"split={split!r}: data={recipe.data!r} has none")
     if not own and split == "test" and getattr(found.test, "cut_off", False):
         found = found._replace(test=Joined((found.train, found.test), "whole"))
-    pictures = run.about.shape is None or len(run.about.shape) == 3
+    pictures = not is_signals(run.about)
+    if not pictures:
+        refuse_other_signals(getattr(found, split).about, run.about)
     channels = channels_of(run) if pictures and not own else None
     found = Splits(*(one and matched(one, run.about, channels) for one in found))
     found = derived(found, parts)
@@ -87,6 +89,29 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
     elif pictures and getattr(found, split).about.shape != run.about.shape:
         parts = parts._replace(host=(host_of(run),) * 2)
     return Remeasured(run, recipe, found, parts, split, own)
+
+
+def refuse_other_signals(about: About, known: About) -> None:
+    """Refuse signals that a run can't have learned to read.
+
+    Args:
+        about: of the signals.
+        known: of the run's.
+
+    Raises:
+        Refused: they have another rate, other channels, or, where all of the run's are as long,
+            another length; names both.
+    """
+    (steps, channels), (own, own_channels) = about.shape or (0, 0), known.shape or (0, 0)
+    for what, one, other in (
+        ("channels", channels, own_channels),
+        ("steps a second", about.rate, known.rate),
+        ("steps", steps, own if not known.ragged else steps),
+    ):
+        if one is not None and other is not None and one != other:
+            raise Refused(
+                f"data={about.name!r} has signals of {one} {what}; the run's have {other}"
+            )
 
 
 def measure(

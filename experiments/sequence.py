@@ -51,6 +51,7 @@ from train.network import network_of, refuse_other_network
 from train.recipes import of_set
 from train.refusal import Refused, choose
 from train.report.classification import classification_part
+from train.report.signals import signals_part
 from train.run import run
 from train.tasks import adapt
 from train.tasks.classification import classification
@@ -202,7 +203,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         task=task,
         transform=augmentation(config, about),
         rank="accuracy",
-        report=[classification_part],
+        report=[classification_part, signals_part],
         init=partial(first_variables, network),
         **descent(config, rule(config), SCHEDULES[config.schedule](decided(config.steps))),
     )

@@ -49,8 +49,8 @@ def _dated(rows: Rows) -> Series:
     """Lines of a day and a value, a week apart; values that are missing lie on a line between."""
     values = np.array([float(row[1]) if row[1] else np.nan for row in rows])
     years = np.array([_year(row[0]) for row in rows])
-    there = np.isfinite(values)
-    return Series(np.interp(years, years[there], values[there]), years)
+    there, at = np.isfinite(values), np.arange(len(values))
+    return Series(np.interp(at, at[there], values[there]), years)
 
 
 def _year(day: str) -> float:

@@ -13,6 +13,7 @@ from train.metrics.quantities import ordered, readable
 from train.report.figures import COLOURS, light
 from train.report.markup import figure, number, picture, render, shown
 from train.report.names import called, places
+from train.report.signals import wave
 from train.tasks.task import Summary
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Example(NamedTuple):
 def regression_part(summary: Summary, about: About, source: Source) -> Markup:
     """Sections from `tables`: "targets", a row of figures each; "worst", examples, the worst first.
 
-    An example is {"index", "target", "predicted"}, arrays (K,); its picture is
-    `source[index]["image"]`, if it has one.
+    An example is {"index", "target", "predicted"}, the last two (K,); its picture is
+    `source[index]["image"]`, or the waveform of its "signal".
     """
     rows, examples = summary.tables["targets"], summary.tables["worst"]
     names = [row["name"] for row in rows]
@@ -66,7 +67,9 @@ def regression_part(summary: Summary, about: About, source: Source) -> Markup:
         if examples
         else "",
         count=len(examples),
-        examples=[_example(one, names, source, files[one["index"]]) for one in examples[:PICTURES]],
+        examples=[
+            _example(one, names, about, source, files[one["index"]]) for one in examples[:PICTURES]
+        ],
         split=about.split,
     )
 
@@ -107,10 +110,10 @@ def draw_scatter(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> 
 
 
 def _example(
-    one: dict[str, Any], names: Sequence[str], source: Source, file: str | None
+    one: dict[str, Any], names: Sequence[str], about: About, source: Source, file: str | None
 ) -> Example:
     name = called(file, one["index"])
-    image = shown(lambda: _picture(source[one["index"]], name))
+    image = shown(lambda: _picture(source[one["index"]], about, name))
     numbers = [
         (names[k], number(float(one["target"][k])), number(float(one["predicted"][k])))
         for k in spaced(len(names))[:NUMBERS]
@@ -118,6 +121,8 @@ def _example(
     return Example(image, name, file or "", numbers)
 
 
-def _picture(example: dict[str, Any], alt: str) -> Markup:
-    """Of what is none, such as a signal, there is none."""
-    return picture(np.asarray(example["image"]), alt) if "image" in example else Markup()
+def _picture(example: dict[str, Any], about: About, alt: str) -> Markup:
+    """Of an image or a signal; of anything else there is none."""
+    if "image" in example:
+        return picture(np.asarray(example["image"]), alt)
+    return wave(example, about, alt) if "signal" in example else Markup()

@@ -15,7 +15,7 @@ from train.opened import opened
 from train.refusal import Failed, Refused
 
 SMALL = {"steps": 3, "batch_size": 4, "warmup_steps": 0, "evaluate_every": 3, "devices": 1}
-SMALL |= {"learning_rate": 0.01, "ema": 0.0, "validation": 0.0, "shift": 0.0, "model": "fcn1d"}
+SMALL |= {"learning_rate": 0.01, "ema": 0.0, "validation": 0.0, "shift": 0.0, "model": "cnn1d"}
 
 
 def sound(path, steps, pitch, rate=100):
@@ -128,12 +128,19 @@ def test_the_page_once_more(run, sounds, tmp_path):
     page = (tmp_path / "own" / "report.html").read_text()
     assert "Waveforms" in page
     assert "could not be drawn" not in page
-    # Series of another file, shorter than the run's.
+    # Series of another file, all as long, and shorter than the run's.
     (tmp_path / "other.csv").write_text("high,1,2,3\nlow,3,2,1,0\nhigh,2,2,2\nlow,0,0,1\n")
     found = evaluate.main(
         evaluate.Config(run=run, data=f"series:{tmp_path / 'other.csv'}", out=tmp_path / "other")
     )
     assert found.scalars["count"] == 4
+    (tmp_path / "long.csv").write_text(
+        "".join(f"{c}" + ",1" * 40 + "\n" for c in 3 * ["high", "low"])
+    )
+    with pytest.raises(Refused, match=r"has signals of up to 40 steps: series of .* must have"):
+        evaluate.main(
+            evaluate.Config(run=run, data=f"series:{tmp_path / 'long.csv'}", split="train")
+        )
 
 
 def test_other_signals_are_refused(run, sounds, tmp_path):

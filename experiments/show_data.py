@@ -105,6 +105,9 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
 }
 """Name on the command line -> stages, with values that show what they do."""
 
+OF_SIGNALS = ("time_shift", "amplitude", "time_mask")
+"""Those that images do not take."""
+
 AUTO = {
     "image": "rotation,scale,shift,brightness,contrast",
     "signal": "time_shift,amplitude,gaussian_noise",

@@ -134,7 +134,7 @@ def test_errors_are_one_line(arguments, words, tmp_path):
 
 
 def test_the_gallery_shows_every_stage(tmp_path, monkeypatch):
-    few = {name: STAGES[name] for name in ("flip", "brightness", "cutmix")}
+    few = {name: STAGES[name] for name in ("flip", "brightness", "cutmix", "time_shift")}
     monkeypatch.setattr(gallery, "STAGES", few)
     drawn = gallery.main(gallery.Config(side=24, out=tmp_path / "g.jpg"))
     assert (tmp_path / "g.jpg").stat().st_size > 500

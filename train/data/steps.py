@@ -32,7 +32,8 @@ def placed(signal: np.ndarray, about: About) -> Example:
         most = "at most " if about.ragged else ""
         raise ValueError(f"has {len(signal):,} steps; wanted: {most}{steps:,}")
     padded = np.zeros((steps, channels), np.float32)
-    padded[: len(signal)] = signal
+    with np.errstate(over="ignore"):  # what becomes infinite is found by who reads it
+        padded[: len(signal)] = signal
     length = {"length": np.asarray(len(signal), np.int32)} if about.ragged else {}
     return {"signal": padded, **length}
 

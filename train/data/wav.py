@@ -17,8 +17,9 @@ from train.data.decode import Unreadable, content
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 CODINGS = {2: "ADPCM", 6: "A-law", 7: "mu-law", 17: "ADPCM", 85: "MP3"}
 """Some that are not read, as people know them."""
-UNKNOWN = (0, 0xFFFFFFFF)
-"""Bytes of samples where a writer did not know them beforehand: they go on to the file's end."""
+ENDLESS = 0x7FFFF000
+"""A writer that does not know how long its file will be, such as one into a pipe, says that it has
+at least so many bytes, or 0: its samples go on to the file's end."""
 
 
 class Header(NamedTuple):
@@ -101,6 +102,8 @@ def _header(file: BinaryIO, size: int) -> Header:
     if len(start) < 12 or start[:4] != b"RIFF" or start[8:] != b"WAVE":
         what = f"begins with {start[:4]!r}" if start else "is empty"
         raise ValueError(f"no WAV file: it {what}")
+    said = int.from_bytes(start[4:8], "little")
+    endless = said == 0 or said >= ENDLESS
     form: tuple[int, int, int, int] | None = None
     at = 12
     while len(head := file.read(8)) == 8:
@@ -111,7 +114,10 @@ def _header(file: BinaryIO, size: int) -> Header:
         elif name == b"data":
             if form is None:
                 raise ValueError("its samples come before their form (no `fmt ` chunk)")
-            return _samples(form, at, length, size)
+            there = size - at
+            if endless and (length == 0 or length > there):
+                length = there
+            return _samples(form, at, length, there)
         at += length + length % 2  # chunks begin at even places
         file.seek(at)
     raise ValueError("it ends before its samples (no `data` chunk)")
@@ -134,11 +140,8 @@ def _form(chunk: bytes) -> tuple[int, int, int, int]:
     return coding, channels, rate, bits
 
 
-def _samples(form: tuple[int, int, int, int], at: int, length: int, size: int) -> Header:
+def _samples(form: tuple[int, int, int, int], at: int, length: int, there: int) -> Header:
     coding, channels, rate, bits = form
-    there = size - at
-    if length in UNKNOWN:
-        length = there
     if length > there:
         raise ValueError(f"it ends early: {there:,} of its {length:,} bytes of samples are there")
     steps = length // (channels * bits // 8)

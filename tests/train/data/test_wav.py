@@ -69,11 +69,14 @@ def test_a_header_is_read_without_the_samples_and_other_chunks_are_passed(tmp_pa
     np.testing.assert_array_equal(wav.decode(whole)[0][:, 0] * 2**15, np.arange(5))
 
 
-@pytest.mark.parametrize("length", [0, 0xFFFFFFFF])
-def test_a_writer_that_did_not_know_the_length(length):
+@pytest.mark.parametrize(
+    ("whole", "length"), [(0, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFFFFF, 0x7FFFFFDB)]
+)
+def test_a_writer_that_did_not_know_the_length(whole, length):
     data = np.arange(4, dtype="<i2").tobytes()
-    whole = riff(form()) + b"data" + struct.pack("<I", length) + data
-    assert wav.decode(whole)[0].shape == (4, 1)
+    content = riff(form()) + b"data" + struct.pack("<I", length) + data
+    content = content[:4] + struct.pack("<I", whole) + content[8:]
+    assert wav.decode(content)[0].shape == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,7 @@ def test_a_writer_that_did_not_know_the_length(length):
         (riff(form(channels=0), chunk(b"data", b"12")), "it has 0 channels"),
         (riff(form(), chunk(b"data", b"1" * 100))[:-60], "ends early: 40 of its 100 bytes"),
         (riff(form(bits=32), chunk(b"data", b"12")), "it holds no samples"),
+        (riff(form(), chunk(b"data", b""), chunk(b"LIST", b"1234")), "it holds no samples"),
     ],
 )
 def test_what_is_no_sound_is_said_in_one_line(tmp_path, content, why):

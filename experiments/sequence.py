@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -125,6 +125,8 @@ class Config(Trained):
     mixup: float = 0.0
     cutmix: float = 0.0
     permutation: tuple[int, ...] = ()
+
+    reads: ClassVar[Literal["image", "signal"]] = "signal"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,8 +1,13 @@
 """Steps: signals of several lengths brought to that of the longest of their set."""
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from train.data.source import About, Example
+from train.data.source import About, Example, Source
+from train.data.subset import Through, read
 
 
 def placed(signal: np.ndarray, about: About) -> Example:
@@ -30,3 +35,34 @@ def placed(signal: np.ndarray, about: About) -> Example:
     padded[: len(signal)] = signal
     length = {"length": np.asarray(len(signal), np.int32)} if about.ragged else {}
     return {"signal": padded, **length}
+
+
+class Longer(Through):
+    """The examples of `source`, padded to more steps than they have."""
+
+    def __init__(self, source: Source, steps: int):
+        super().__init__(source)
+        assert source.about.shape is not None
+        shape = (steps, source.about.shape[1])
+        self._about = dataclasses.replace(source.about, shape=shape, ragged=True)
+
+    @property
+    def about(self) -> About:
+        """Of the source, with as many steps."""
+        return self._about
+
+    def __getitem__(self, i: int) -> Example:
+        return self._padded(self._source[i])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        """Several at once."""
+        return [self._padded(example) for example in read(self._source, indices)]
+
+    def truth(self, i: int) -> dict[str, Any]:
+        """The annotations of example i."""
+        return self._source.truth(i)
+
+    def _padded(self, example: Example) -> Example:
+        signal = example["signal"]
+        real = signal[: int(example.get("length", len(signal)))]
+        return {**example, **placed(real, self._about)}

@@ -83,11 +83,16 @@ def windows(
             classes=(),
             mirror=False,
             shape=(past, channels),
-            targets=tuple(f"+{k + 1}" for k in range(ahead)),
+            targets=steps_ahead(ahead),
         )
         starts = np.arange(first - past, stop - ahead - past + 1, every)
         found[split] = Windows(series, starts, (start, stop), past, ahead, column, about)
     return Splits(found["train"], found.get("validation"), found["test"])
+
+
+def steps_ahead(count: int) -> tuple[str, ...]:
+    """Names of targets that are the next steps of a series."""
+    return tuple(f"+{k + 1}" for k in range(count))
 
 
 class Windows:

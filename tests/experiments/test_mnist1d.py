@@ -83,7 +83,7 @@ def test_a_table_and_what_goes_on_with_it(tmp_path, monkeypatch, capsys):
     mean = 100 * np.mean(found["linear1d"])
     assert lines[2].startswith(f"| logistic | 32 | {mean:.2f} ± ")
     capsys.readouterr()
-    again = (*arguments[:6], 2, *arguments[6:])  # a third seed
+    again = (*arguments[:7], 2, *arguments[7:])  # a third seed
     assert cli.command_line(mnist1d.NAME, [*map(str, again)]) == 0
     later = json.loads((path / "summary.json").read_text())
     assert later["linear1d"][:2] == found["linear1d"]

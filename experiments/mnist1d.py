@@ -9,7 +9,8 @@ care; a CNN loses what it knows of neighbours.
 
 Recipe: Adam with a constant rate of 0.01, 6,000 batches of 100 of the 4,000 training signals, as in
 the authors' code, whose batches come in one order and ours in a new one each epoch; the last
-weights are tested, once. The MLP's own: half a cosine takes the rate to 0, weight decay 0.1.
+weights are tested, once. The MLP's own: half a cosine takes the rate to 0, weight decay 0.1. The
+CNN's: a tenth of the training signals does not train and chooses the weights.
 """
 
 import sys
@@ -102,24 +103,36 @@ TABLE = Config(
 """The authors'."""
 
 
-OWN: dict[str, dict[str, Any]] = {"mlp1d": {"schedule": "cosine", "weight_decay": 0.1}}
+OWN: dict[str, dict[str, Any]] = {
+    "mlp1d": {"schedule": "cosine", "weight_decay": 0.1},
+    "cnn1d": {"validation": 0.1, "weights": "best", "evaluate_every": 500},
+}
 """What a network wants otherwise. By the authors' recipe the MLP falls two points short of what was
 published, as it does in their notebooks; of the weight decays 0.01 and 0.1 the latter was better on
-a tenth of the training signals, which then did not train."""
+a tenth of the training signals, which then did not train. The CNN is two points better than was
+published on shuffled signals where all 4,000 train, as in their notebook."""
 
 
 def recipe(data: str = "auto", model: str = ALL) -> Config:
     """The recipe of all cells; of one model a single run."""
     choose("data", data, ("auto", "mnist1d"))
-    if model == ALL:
-        return TABLE
-    return replace(TABLE, model=model, seeds=(), **OWN.get(model, {}))
+    return TABLE if model == ALL else replace(fitted(TABLE, model), seeds=())
+
+
+def fitted(config: Config, model: str) -> Config:
+    """A recipe as a network wants it, but for what was asked for otherwise."""
+    own = {
+        name: value
+        for name, value in OWN.get(model, {}).items()
+        if getattr(config, name) == getattr(TABLE, name)
+    }
+    return replace(config, model=model, **own)
 
 
 def cells(config: Config) -> Iterator[tuple[str, Config]]:
     """Name of a directory, and what is run there."""
     for model in PUBLISHED:
-        its = replace(config, model=model, **OWN.get(model, {}))
+        its = fitted(config, model)
         yield model, replace(its, permutation=())
         yield f"{model}_shuffled", replace(its, permutation=PERMUTATION)
 

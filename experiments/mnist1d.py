@@ -10,7 +10,7 @@ care; a CNN loses what it knows of neighbours.
 Recipe: Adam with a constant rate of 0.01, 6,000 batches of 100 of the 4,000 training signals, as in
 the authors' code, whose batches come in one order and ours in a new one each epoch; the last
 weights are tested, once. The MLP's own: half a cosine takes the rate to 0, weight decay 0.1. The
-CNN's: a tenth of the training signals does not train and chooses the weights.
+CNN's: 300 of the training signals do not train and choose the weights.
 """
 
 import sys
@@ -105,12 +105,12 @@ TABLE = Config(
 
 OWN: dict[str, dict[str, Any]] = {
     "mlp1d": {"schedule": "cosine", "weight_decay": 0.1},
-    "cnn1d": {"validation": 0.1, "weights": "best", "evaluate_every": 500},
+    "cnn1d": {"validation": 0.075, "weights": "best", "evaluate_every": 500},
 }
 """What a network wants otherwise. By the authors' recipe the MLP falls two points short of what was
 published, as it does in their notebooks; of the weight decays 0.01 and 0.1 the latter was better on
-a tenth of the training signals, which then did not train. The CNN is two points better than was
-published on shuffled signals where all 4,000 train, as in their notebook."""
+a tenth of the training signals, which then did not train. The CNN that trains on all 4,000 is at
+94.3 ± 0.4 and 57.6 ± 1.7 % (five seeds), on shuffled signals more than was published."""
 
 
 def recipe(data: str = "auto", model: str = ALL) -> Config:

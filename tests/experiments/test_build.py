@@ -10,7 +10,7 @@ from experiments import (
     forecast,
     lenet_mnist,
     mlp_vs_cnn,
-    mnist1d,
+    mnist1d_table,
     resnet_cifar,
     segment,
     sequence,
@@ -66,7 +66,7 @@ def test_no_build_reads_the_seed(module, fields):
 
 @pytest.mark.parametrize(
     "module",
-    [classify, forecast, lenet_mnist, mlp_vs_cnn, mnist1d, resnet_cifar, segment, sequence],
+    [classify, forecast, lenet_mnist, mlp_vs_cnn, mnist1d_table, resnet_cifar, segment, sequence],
 )
 def test_an_experiment_has_what_readers_of_its_runs_ask_it_for(module):
     """`config.json` names the module; its runs are read by what is called so in it."""

@@ -1,7 +1,7 @@
 """MNIST-1D's table (Greydanus & Kobak 2024, arXiv:2011.14439), and what order in time is worth.
 
-python experiments/mnist1d.py                    the six cells, five seeds each
-python experiments/mnist1d.py --workdir DIR      goes on with a table that was stopped
+python experiments/mnist1d_table.py                  the six cells, five seeds each
+python experiments/mnist1d_table.py --workdir DIR    goes on with a table that was stopped
 
 Logistic regression, an MLP and a CNN of 5,210 parameters, each on signals as they are and with
 their steps in one other order, the same in training and test: the authors' own. An MLP does not

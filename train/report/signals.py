@@ -96,13 +96,20 @@ def wave(example: Example, about: About, alt: str) -> Markup:
     return figure(partial(draw_wave, steps_of(example), about.rate), alt)
 
 
-def draw_wave(signal: np.ndarray, rate: int | None) -> "Figure":
-    """(l, C) without numbers, on a square."""
+def draw_wave(
+    signal: np.ndarray,
+    rate: int | None,
+    inches: tuple[float, float] = (1.8, 1.8),
+    limits: tuple[float, float] | None = None,
+) -> "Figure":
+    """(l, C) without numbers, between the limits where they are given."""
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(1.8, 1.8), layout="constrained")
+    made = Figure(figsize=inches, layout="constrained")
     axes = made.subplots()
     draw_signal(axes, signal, rate)
+    if limits is not None and limits[0] < limits[1]:
+        axes.set_ylim(*limits)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#BBBBBB")

@@ -1,15 +1,20 @@
 import pickle
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from train.augment import amplitude, chain, time_shift
 from train.data.decode import Unreadable
 from train.data.named import named, refuse_other
+from train.data.resident import Resident
 from train.data.source import extent_said
 from train.data.statistics import measured
+from train.data.streaming import Streaming
 from train.data.wav_folder import wav_folder
+from train.mesh import make_mesh
 from train.refusal import Refused
 
 
@@ -53,6 +58,34 @@ def test_splits_classes_and_padding(tmp_path):
     assert again.fingerprint == train.fingerprint != test.fingerprint
     shutil.move(root, tmp_path / "moved" / "bells")
     assert named(f"wav:{tmp_path / 'moved' / 'bells'}").train.fingerprint == train.fingerprint
+
+
+def test_both_loaders_give_padded_signals_and_their_lengths(tmp_path):
+    sounds(tmp_path, a=[4, 2, 3], b=[1, 3])
+    source = wav_folder(tmp_path)["train"]
+    found = []
+    for kind in (Resident, Streaming):
+        loader = kind(
+            source,
+            mesh=make_mesh(jax.devices()[:2]),
+            batch_size=4,
+            seed=3,
+            transform=chain(time_shift(1.0), amplitude(0.5)),
+        )
+        payloads = loader.payloads(1)
+        step = jax.jit(loader.device)
+        batch = step(loader.data, next(payloads), np.uint32(3), jax.random.key(1))
+        payloads.close()
+        found.append(jax.device_get(batch))
+    resident, streaming = found
+    assert resident.keys() == streaming.keys()
+    for key in resident:
+        np.testing.assert_array_equal(resident[key], streaming[key], err_msg=key)
+    lengths = np.array([4, 2, 3, 1, 3])[resident["index"]]
+    np.testing.assert_array_equal(resident["length"], lengths)
+    assert resident["signal"].shape == (4, 4, 1)
+    real = np.arange(4)[None] < lengths[:, None]
+    np.testing.assert_array_equal(resident["signal"][..., 0] != 0, real)
 
 
 def test_sounds_of_one_length_have_no_length(tmp_path):

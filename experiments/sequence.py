@@ -14,7 +14,7 @@ on whole (4,000) and tested once, on the published 1,000; the recipe was chosen 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,10 @@ RATES: dict[str, dict[str, Any]] = {
     "muon": {"learning_rate": 4e-3, "weight_decay": 0.05},
 }
 """What an optimiser wants."""
-SCHEDULES = {"cosine": optim.cosine, "constant": partial(optim.steps, drops=())}
+SCHEDULES: dict[str, Callable[[int], optim.Shape]] = {
+    "cosine": optim.cosine,
+    "constant": partial(optim.steps, drops=()),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from jax import lax
 
 Mode = Literal["full", "same", "valid"]
 Method = Literal["auto", "direct", "fft"]
-FFT_FROM = 128
+FFT_FROM = 512
 """Values of the shorter operand from which "auto" transforms, as measured on a CPU."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 class Residuals(NamedTuple):
     """Sums over examples, float64, (K,) of K targets. Those of several batches add up."""
 
-    count: np.ndarray
+    number: np.ndarray
     absolute: np.ndarray
     """Of |prediction - target|."""
     squared: np.ndarray
@@ -49,12 +49,12 @@ def residuals(predictions: ArrayLike, targets: ArrayLike, reference: ArrayLike =
 
 def mae(sums: Residuals) -> np.ndarray:
     """(K,): the mean absolute error; NaN of no examples."""
-    return _ratio(sums.absolute, sums.count)
+    return _ratio(sums.absolute, sums.number)
 
 
 def mse(sums: Residuals) -> np.ndarray:
     """(K,): the mean squared error; NaN of no examples."""
-    return _ratio(sums.squared, sums.count)
+    return _ratio(sums.squared, sums.number)
 
 
 def rmse(sums: Residuals) -> np.ndarray:
@@ -68,13 +68,13 @@ def r2(sums: Residuals) -> np.ndarray:
     1 is perfect, 0 is who always says the mean, below 0 is worse. As scikit-learn's: of targets
     that are all the same 1 where nothing is wrong, else 0; NaN of fewer than two examples.
     """
-    count = np.maximum(sums.count, 1)
+    count = np.maximum(sums.number, 1)
     apart = sums.target_squared - sums.target**2 / count
     # Targets that are all the same leave what rounding left of the two.
     varies = apart > 4 * count * np.finfo(np.float64).eps * sums.target_squared
     same = np.where(sums.squared == 0, 1.0, 0.0)
     found = np.where(varies, 1 - _ratio(sums.squared, np.where(varies, apart, 1.0)), same)
-    return np.where(sums.count < 2, np.nan, found)
+    return np.where(sums.number < 2, np.nan, found)
 
 
 def mase(sums: Residuals, scale: ArrayLike) -> np.ndarray:
@@ -86,7 +86,7 @@ def mase(sums: Residuals, scale: ArrayLike) -> np.ndarray:
         sums: of what was forecast.
         scale: one number, or (K,): of the series that trained. NaN where it is 0.
     """
-    return _ratio(mae(sums), np.broadcast_to(np.asarray(scale, np.float64), sums.count.shape))
+    return _ratio(mae(sums), np.broadcast_to(np.asarray(scale, np.float64), sums.number.shape))
 
 
 def seasonal_error(series: ArrayLike, season: int) -> np.ndarray:

@@ -83,6 +83,11 @@ CASES = {
     "1-D, dilated": ((2, 21, 8), (3, 8, 8), (1,), "VALID", (4,), 1),
     "1-D, depthwise": ((2, 12, 16), (3, 1, 16), (1,), [(2, 0)], (1,), 16),
     "1-D, one channel": ((5, 40, 1), (7, 1, 1), (2,), [(3, 3)], (1,), 1),
+    "1-D, causal": ((2, 20, 8), (3, 8, 6), (1,), [(2, 0)], (1,), 1),
+    "1-D, causal, dilated": ((2, 20, 8), (3, 8, 6), (1,), [(8, 0)], (4,), 1),
+    "1-D, dilated beyond the series": ((3, 9, 8), (3, 8, 8), (1,), [(32, 0)], (16,), 1),
+    "1-D, dilated, stride 2": ((2, 21, 8), (3, 8, 8), (2,), [(4, 1)], (2,), 1),
+    "1-D, wide": ((3, 40, 32), (3, 32, 40), (1,), [(1, 1)], (1,), 1),
     "1x1": ((3, 5, 7, 8), (1, 1, 8, 16), (1, 1), "SAME", (1, 1), 1),
     "1x1, stride 2": ((2, 7, 6, 8), (1, 1, 8, 16), (2, 2), "VALID", (1, 1), 1),
     "1x1, stride 3, padded": ((2, 7, 6, 8), (1, 1, 8, 4), (3, 3), [(1, 0), (0, 2)], (1, 1), 1),
@@ -116,7 +121,16 @@ CASES = {
     "narrow to wide": ((2, 7, 6, 16), (3, 3, 16, 32), (1, 1), "VALID", (1, 1), 1),
     "wide, beyond the kernel": ((1, 4, 5, 32), (3, 3, 32, 32), (1, 1), [(3, 0), (1, 4)], (1, 1), 1),
 }
-HALF = ["1-D, stride 2, even kernel", "3x3", "3x3, stride 2", "1x1", "groups", "depthwise", "wide"]
+HALF = [
+    "1-D, causal, dilated",
+    "1-D, stride 2, even kernel",
+    "3x3",
+    "3x3, stride 2",
+    "1x1",
+    "groups",
+    "depthwise",
+    "wide",
+]
 
 
 def explicit(x, w, strides, padding, dilations):
@@ -168,6 +182,26 @@ def test_bfloat16_is_float32_of_the_same_inputs(engine, case):
     check_case(CASES[case], engine, jnp.bfloat16, 2**-7)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", ["1-D, stride 3, asymmetric", "1-D, causal, dilated"])
+@pytest.mark.parametrize("backend", ["jax", "onednn", "xla"])
+def test_float64_has_all_its_digits(request, backend, case):
+    """No engine reaches it: the values and gradients are XLA's."""
+    if backend == "onednn":
+        request.getfixturevalue("extension")
+    conv = backends.choose(backend, jax.devices()[:1]).conv_general_dilated
+    x_shape, w_shape, strides, pads, dilations, _ = CASES[case]
+    x, w = random(0, *x_shape, dtype=np.float64), random(1, *w_shape, dtype=np.float64)
+    ct = functools.lru_cache(lambda shape: random(2, *shape, dtype=np.float64))
+    expected = definition(x, w, strides, dilations, pads, 1, ct)
+    how = {"rhs_dilation": dilations, "dimension_numbers": NAMES[1]}
+    actual = three(functools.partial(conv, window_strides=strides, padding=pads, **how))(
+        x, w, ct(expected[0].shape)
+    )
+    assert {leaf.dtype for leaf in actual} == {np.dtype("float64")}
+    close(actual, expected, 1e-12)
+
+
 @pytest.mark.usefixtures("extension")
 def test_bfloat16_is_float32_inside_where_the_cpu_has_none(monkeypatch):
     engine = onednn.ENGINE
@@ -178,7 +212,7 @@ def test_bfloat16_is_float32_inside_where_the_cpu_has_none(monkeypatch):
     check_case(CASES["3x3, stride 2"], engine, jnp.bfloat16, 2**-7)
 
 
-@pytest.mark.parametrize("case", ["1-D", "3x3, stride 2", "not square", "dilated, stride 2"])
+@pytest.mark.parametrize("case", ["3x3", "3x3, stride 2", "not square", "dilated, stride 2"])
 def test_the_batch_in_parts_is_the_batch(monkeypatch, case):
     # Nothing fits, so that the kernel's gradient takes one example at a time.
     monkeypatch.setattr(pure, "BLOCK", 1)

@@ -1,5 +1,6 @@
 """Lengths: known answers, JAX's shapes on a grid, and each series as it is alone."""
 
+import functools
 import itertools
 
 import flax.linen as nn
@@ -87,14 +88,15 @@ MOVES = [(1, 2, (4, 0)), (2, 1, (2, 2)), (3, 1, 0)]
 @pytest.mark.parametrize(("stride", "dilation", "padding"), MOVES)
 def test_a_padded_series_is_convolved_as_it_is_alone(stride, dilation, padding):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(3, 11, 2)), jnp.float32)
-    n = jnp.array([11, 7, 6], jnp.int32)
+    x = rng.normal(size=(3, 11, 2)).astype(np.float32)
+    n = np.array([11, 7, 6], np.int32)
     pads = padding if isinstance(padding, int) else [padding]
     conv = nn.Conv(3, (3,), strides=stride, kernel_dilation=dilation, padding=pads)
-    w = conv.init(jax.random.key(0), x)
-    y, left = conv.apply(w, x, n, method=lengths.convolved)
+    w = jax.jit(conv.init)(jax.random.key(0), x)
+    apply = jax.jit(functools.partial(conv.apply, method=lengths.convolved))
+    y, left = apply(w, x, n)
     for row in range(3):
-        alone, none = conv.apply(w, x[row : row + 1, : n[row]], None, method=lengths.convolved)
+        alone, none = apply(w, x[row : row + 1, : n[row]], None)
         assert none is None
         assert left[row] == alone.shape[1]
         np.testing.assert_allclose(y[row, : left[row]], alone[0], atol=1e-6)
@@ -102,16 +104,17 @@ def test_a_padded_series_is_convolved_as_it_is_alone(stride, dilation, padding):
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 3), (7, 0)])
 def test_each_series_wraps_at_its_own_end(before, after):
-    x = jnp.arange(1.0, 16).reshape(3, 5, 1)
-    n = jnp.array([5, 3, 0], jnp.int32)
-    whole, longer = lengths.wrapped(x, n, before, after)
+    x = np.arange(1, 16, dtype=np.float32).reshape(3, 5, 1)
+    n = np.array([5, 3, 0], np.int32)
+    wrap = jax.jit(lengths.wrapped, static_argnums=(2, 3))
+    whole, longer = wrap(x, n, before, after)
     assert whole.shape == (3, 5 + before + after, 1)
     assert longer.tolist() == [5 + before + after, 3 + before + after, 0]
     for row, size in enumerate(n.tolist()[:2]):
         expected = np.pad(np.asarray(x[row, :size, 0]), (before, after), mode="wrap")
         np.testing.assert_array_equal(whole[row, : len(expected), 0], expected)
         assert not whole[row, len(expected) :].any()
-    plain, none = lengths.wrapped(x, None, before, after)
+    plain, none = wrap(x, None, before, after)
     assert none is None
     np.testing.assert_array_equal(plain[0], whole[0])
 
@@ -119,16 +122,15 @@ def test_each_series_wraps_at_its_own_end(before, after):
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_batch_statistics_are_those_of_the_valid_steps(unbiased):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(3, 6, 2)) + 5, jnp.float32)
-    valid = lengths.mask(jnp.array([6, 2, 0], jnp.int32), 6)
+    x = (rng.normal(size=(3, 6, 2)) + 5).astype(np.float32)
+    valid = np.arange(6)[None] < np.array([6, 2, 0])[:, None]
     norm = BatchNorm(unbiased=unbiased)
-    variables = norm.init(jax.random.key(0), x, train=True)
-    kept = np.asarray(x)[np.asarray(valid)]
-    y, found = norm.apply(variables, x, train=True, valid=valid, mutable="batch_stats")
-    flat, expected = norm.apply(variables, kept, train=True, mutable="batch_stats")
-    np.testing.assert_allclose(np.asarray(y)[np.asarray(valid)], flat, atol=1e-6)
+    variables = jax.jit(functools.partial(norm.init, train=True))(jax.random.key(0), x)
+    apply = jax.jit(functools.partial(norm.apply, train=True, mutable="batch_stats"))
+    y, found = apply(variables, x, valid=valid)
+    flat, expected = apply(variables, x[valid])
+    np.testing.assert_allclose(np.asarray(y)[valid], flat, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
-    none = jnp.zeros_like(valid)
-    y, found = norm.apply(variables, x, train=True, valid=none, mutable="batch_stats")
+    y, found = apply(variables, x, valid=np.zeros_like(valid))
     assert bool(jnp.isfinite(y).all())
     jax.tree.map(np.testing.assert_array_equal, found["batch_stats"], variables["batch_stats"])

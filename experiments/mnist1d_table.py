@@ -1,7 +1,7 @@
 """MNIST-1D's table (Greydanus & Kobak 2024, arXiv:2011.14439), and what order in time is worth.
 
-python experiments/mnist1d.py                    the six cells, five seeds each
-python experiments/mnist1d.py --workdir DIR      goes on with a table that was stopped
+python experiments/mnist1d_table.py                  the six cells, five seeds each
+python experiments/mnist1d_table.py --workdir DIR    goes on with a table that was stopped
 
 Logistic regression, an MLP and a CNN of 5,210 parameters, each on signals as they are and with
 their steps in one other order, the same in training and test: the authors' own. An MLP does not
@@ -9,7 +9,8 @@ care; a CNN loses what it knows of neighbours.
 
 Recipe: Adam with a constant rate of 0.01, 6,000 batches of 100 of the 4,000 training signals, as in
 the authors' code, whose batches come in one order and ours in a new one each epoch; the last
-weights are tested, once. The MLP's own: half a cosine takes the rate to 0, weight decay 0.1.
+weights are tested, once. The MLP's own: half a cosine takes the rate to 0, weight decay 0.1. The
+CNN's: 300 of the training signals do not train and choose the weights.
 """
 
 import sys
@@ -102,24 +103,36 @@ TABLE = Config(
 """The authors'."""
 
 
-OWN: dict[str, dict[str, Any]] = {"mlp1d": {"schedule": "cosine", "weight_decay": 0.1}}
+OWN: dict[str, dict[str, Any]] = {
+    "mlp1d": {"schedule": "cosine", "weight_decay": 0.1},
+    "cnn1d": {"validation": 0.075, "weights": "best", "evaluate_every": 500},
+}
 """What a network wants otherwise. By the authors' recipe the MLP falls two points short of what was
 published, as it does in their notebooks; of the weight decays 0.01 and 0.1 the latter was better on
-a tenth of the training signals, which then did not train."""
+a tenth of the training signals, which then did not train. The CNN that trains on all 4,000 is at
+94.3 ± 0.4 and 57.6 ± 1.7 % (five seeds), on shuffled signals more than was published."""
 
 
 def recipe(data: str = "auto", model: str = ALL) -> Config:
     """The recipe of all cells; of one model a single run."""
     choose("data", data, ("auto", "mnist1d"))
-    if model == ALL:
-        return TABLE
-    return replace(TABLE, model=model, seeds=(), **OWN.get(model, {}))
+    return TABLE if model == ALL else replace(fitted(TABLE, model), seeds=())
+
+
+def fitted(config: Config, model: str) -> Config:
+    """A recipe as a network wants it, but for what was asked for otherwise."""
+    own = {
+        name: value
+        for name, value in OWN.get(model, {}).items()
+        if getattr(config, name) == getattr(TABLE, name)
+    }
+    return replace(config, model=model, **own)
 
 
 def cells(config: Config) -> Iterator[tuple[str, Config]]:
     """Name of a directory, and what is run there."""
     for model in PUBLISHED:
-        its = replace(config, model=model, **OWN.get(model, {}))
+        its = fitted(config, model)
         yield model, replace(its, permutation=())
         yield f"{model}_shuffled", replace(its, permutation=PERMUTATION)
 

@@ -1,11 +1,7 @@
 """MNIST-1D, which the package of that name makes: ten templates, distorted, in 40 steps."""
 
-import contextlib
 import functools
-import os
 import random
-import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,20 +50,9 @@ def _made() -> dict[str, Any]:
     """Both splits, made once; the generators that the package seeds are left as they were."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with own_settings(), _packages_alone():  # the package imports pyplot
+        with own_settings():  # the package imports pyplot
             from mnist1d.data import get_dataset_args, make_dataset
         return make_dataset(SimpleNamespace(**get_dataset_args(as_dict=True)))
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _packages_alone() -> Iterator[None]:
-    """Within, the package is found though a script of its name lies beside the one that runs."""
-    before = sys.path[:]
-    sys.path[:] = [one for one in before if not os.path.isfile(os.path.join(one, "mnist1d.py"))]
-    try:
-        yield
-    finally:
-        sys.path[:] = before

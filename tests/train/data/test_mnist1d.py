@@ -1,5 +1,4 @@
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -57,18 +56,6 @@ def test_the_generators_of_others_are_left_as_they_were(monkeypatch):
     assert len(module.mnist1d("train")) == 2
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before  # noqa: NPY002
     module._made.cache_clear()
-
-
-def test_a_script_of_the_same_name_is_not_the_package(monkeypatch, tmp_path):
-    (tmp_path / "mnist1d.py").write_text("raise AssertionError")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mnist1d"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    path = sys.path[:]
-    with module._packages_alone():
-        from mnist1d.data import get_dataset_args
-    assert get_dataset_args(as_dict=True)["final_seq_length"] == 40
-    assert sys.path == path
 
 
 def test_what_it_does_not_have_is_refused():

@@ -21,7 +21,7 @@ import tyro
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from experiments.show_data import STAGES, sheet
+from experiments.show_data import OF_SIGNALS, STAGES, sheet
 from train import augment
 from train.cli import at_home
 from train.data.source import About
@@ -66,7 +66,8 @@ def main(config: Config) -> Image.Image:
         "epoch": jnp.ones(2, jnp.int32),  # one in which the first is mirrored by `alternating_flip`
     }
     shown = {"as it is": images[0]}
-    for name, stages in STAGES.items():
+    for name in [name for name in STAGES if name not in OF_SIGNALS]:
+        stages = STAGES[name]
         change = jax.jit(augment.chain(*stages(about), fill=mean))
         shown[name] = np.asarray(change(jax.random.key(config.seed), batch)["image"][0])
     cells = [
@@ -78,7 +79,7 @@ def main(config: Config) -> Image.Image:
     out = at_home(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(out, quality=88)
-    print(legible(f"{len(STAGES)} augmentations: {out}"))
+    print(legible(f"{len(shown) - 1} augmentations: {out}"))
     return drawn
 
 

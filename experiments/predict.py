@@ -1,14 +1,18 @@
 """What trained networks say of pictures: classes with scores, masks, or boxes around objects.
 
+Of signals too: classes with scores, or numbers, such as the next steps.
+
     python experiments/predict.py RUN photo.jpg photos/ "more/*.png"
     python experiments/predict.py RUN photos/ --out predictions.csv --top 1
     python experiments/predict.py RUN photos/ --pictures painted/ --masks masks/
     python experiments/predict.py RUN RUN RUN photos/                     their average
+    python experiments/predict.py RUN bell.wav sounds/ series.csv series.npz
 
 RUN is the directory of a run, or one with a run for each of several seeds, which are averaged;
 detections are those of one run.
-Every picture is brought to what the run's evaluation saw. A file that can't be read is named, the
-others are told, and the exit code is then 1.
+Every picture is brought to what the run's evaluation saw. A line of a CSV file is a series, and so
+is a row of an .npz file; a label in it is left out. A file that can't be read is named, the others
+are told, and the exit code is then 1.
 """
 
 import contextlib
@@ -17,7 +21,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,6 +29,7 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -32,7 +37,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from train import cli, neighbours, results, workdir
 from train.data.decode import at_most, picture
 from train.data.finding import find
-from train.data.source import extent_said
+from train.data.given import Row, is_signal_file, rows, values_of
+from train.data.source import About, extent_said, is_signals
 from train.experiment import nonnegative, positive
 from train.legible import legible
 from train.opened import Opened, opened
@@ -51,10 +57,11 @@ class Config:
     """What is predicted.
 
     Attributes:
-        paths: one or more runs, then pictures, folders with all that is below them, or patterns.
+        paths: one or more runs, then pictures, folders with all that is below them, or patterns;
+            for a run of signals WAV, CSV or .npz files.
         out: a file with a line a picture, .csv or .jsonl; of a detector, a line a detection in CSV.
-        pictures: a folder for PNGs: the mask or the boxes over the picture, or the picture with its
-            class.
+        pictures: a folder for PNGs: the mask or the boxes over the picture, or the picture, or the
+            waveform, with its class.
         masks: a folder for masks alone, PNGs of the picture's size with the classes in a palette.
         top: classes, or detections, that a line on the terminal names.
         batch_size: pictures at a time; 0 takes as many as the run did.
@@ -125,12 +132,51 @@ def told(runs: Sequence[Opened], others: Sequence[Path]) -> list[str]:
     said += dict.fromkeys(
         f"Every picture is brought to what all of {run.about.name} are: {extent_said(run.about)}."
         for run in runs
-        if run.parts.host is None
+        if run.parts.host is None and not is_signals(run.about)
     )
     if others:
         some = ", ".join(path.name for path in others[:4]) + (", …" if len(others) > 4 else "")
-        said.append(f"Files that are no pictures by their names are left alone: {some}.")
+        what = "signals" if is_signals(runs[0].about) else "pictures"
+        said.append(f"Files that are no {what} by their names are left alone: {some}.")
     return said
+
+
+class Asked(NamedTuple):
+    """What is predicted.
+
+    Attributes:
+        items: as `train.predict.predictions` takes them.
+        names: of each, for people and files.
+        paths: what a PNG of each is named after.
+        others: files of the folders that do not count.
+    """
+
+    items: list[Any]
+    names: list[str]
+    paths: list[Path]
+    others: list[Path]
+
+
+def asked(inputs: Sequence[str], apart: Sequence[Path], about: About | None) -> Asked:
+    """The pictures, or the signals where the run's data are some; None: of a run unknown."""
+    if about is None or not is_signals(about):
+        files, others = find(inputs, apart)
+        return Asked(files, [*map(str, files)], files, others)
+    found = find(
+        inputs, apart, lambda _, entry: not entry.folder and is_signal_file(entry.name), "signal"
+    )
+    items = [*rows(found.pictures, about)]
+    return Asked(
+        items,
+        [one.name if isinstance(one, Row) else str(one) for one in items],
+        [one.path if isinstance(one, Row) else one for one in items],
+        found.others,
+    )
+
+
+def seen(item: Any, at: int, about: About) -> np.ndarray:
+    """What is drawn: the pixels of a picture, or the values of a signal."""
+    return values_of(item, at, about) if is_signals(about) else picture(item, at)
 
 
 def main(config: Config) -> None:
@@ -143,16 +189,16 @@ def main(config: Config) -> None:
     """
     paths, inputs = runs_and_inputs(config.paths)
     apart = [path for path in (config.pictures, config.masks) if path is not None]
-    files, others = find(inputs, apart)
+    what = asked(inputs, apart, workdir.decoded(paths[0], workdir.ABOUT, About))
     runs = [opened(path, backend=config.backend) for path in paths]
     refuse_different(runs)
     kind, about = kind_of(*runs), runs[0].about
-    pngs, most = outputs(config, files, kind), min(run.config.max_pixels for run in runs)
+    pngs, most = outputs(config, what.paths, kind), min(run.config.max_pixels for run in runs)
     console = Console()
     # Its bar must not stand among what is piped on.
     live = console if console.is_terminal else Console(stderr=True)
     say, unread = Terminal(console, 0).say, 0
-    for line in told(runs, others):
+    for line in told(runs, what.others):
         Terminal(live, 0).say(legible(line))
     with (
         contextlib.nullcontext() if config.out is None else results.Lines(config.out) as lines,
@@ -160,31 +206,34 @@ def main(config: Config) -> None:
         Stop() as stop,
     ):
         for one in progress.track(
-            predictions(runs, files, config.batch_size or None), total=len(files), description=""
+            predictions(runs, what.items, config.batch_size or None),
+            total=len(what.items),
+            description="",
         ):
             if stop.signal is not None:
                 raise Stopped(stop.signal)
-            file, found = files[one.at], one.found
+            name, found = what.names[one.at], one.found
             if found is None:
                 unread += 1
                 Terminal(live, 0).say(legible(one.why))
                 continue
-            say(f"{legible(str(file))}  {legible(kind.words(found, about, config.top))}")
+            say(f"{legible(name)}  {legible(kind.words(found, about, config.top))}")
             if lines is not None:
                 split = kind.cells if lines.csv else None
                 rows = [kind.row(found, about)] if split is None else split(found, about)
                 for row in rows:
-                    lines.add({"file": str(file), **row})
+                    lines.add({"file": name, **row})
             if "pictures" in pngs:
                 with at_most(most):
-                    image = kind.drawn(picture(file, one.at), found, about)
+                    image = kind.drawn(seen(what.items[one.at], one.at, about), found, about)
                 results.save(image, pngs["pictures"][one.at])
             if "masks" in pngs and kind.mask is not None:
                 results.save(kind.mask(found, about), pngs["masks"][one.at])
     for written in filter(None, (config.out, *apart)):
         say(f"  {legible(str(written))}")
     if unread:
-        raise Failed(f"{unread} of {len(files)} files can't be read; they are named above")
+        count = len(what.items)
+        raise Failed(f"{unread} of {count} files can't be read; they are named above")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import models
 from models.layers.norm import BatchNorm
 from train import cli, optim
 from train.augment import chain, flip, pad_and_crop
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, refuse_other, with_validation
 from train.data.source import About
 from train.experiment import Parts, decided, fraction, nonnegative, positive
 from train.network import network_of, refuse_other_network
@@ -182,7 +182,7 @@ def splits(config: Config) -> Splits:
     Raises:
         Refused: the images are of many shapes.
     """
-    data = named(config.data)
+    data = refuse_other(named(config.data), config.reads)
     if data.train.about.shape is None:
         raise Refused(
             f"data={config.data!r} has images of many shapes: {instead(config, PICTURES)}"

@@ -5,12 +5,14 @@
     python experiments/show_data.py --data digits --want label --stages pad_and_crop,cutout
     python experiments/show_data.py --data folder:PATH --want label --size 224 --seeds 0,1,2,3
     python experiments/show_data.py --data coco:PATH --want boxes --size 320 --stages rotation,flip
+    python experiments/show_data.py --data mnist1d --want label            signals
 
 Each row is an example: as it is, then with each seed. Boxes and masks are drawn in as the network's
 task gets them, so that what drifts from the pixels is seen.
 """
 
 import dataclasses
+import io
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -41,19 +43,23 @@ from train.data.named import named
 from train.data.order import once, order
 from train.data.ragged import most
 from train.data.resident import Resident
-from train.data.source import About, Source, notes
+from train.data.source import About, Source, is_signals, notes
 from train.data.statistics import measured
 from train.data.subset import subset
 from train.experiment import positive
 from train.legible import legible
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
+from train.report.figures import png
 from train.report.overlay import overlaid
+from train.report.signals import draw_wave, steps_of
 from train.report.text import draw_text
 from train.sized import on_host
 
 SIDE = 160
 """Pixels of a cell, at least: smaller pictures are enlarged by a whole factor."""
+WAVE = (2.0, 1.2)
+"""Width and height of a waveform, in hundreds of pixels."""
 GAP, WORDS = 6, 15
 """Pixels between cells, and of a line of words below one."""
 
@@ -80,7 +86,7 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
     "grayscale": lambda about: [augment.grayscale(1.0)],
     "gamma": lambda about: [augment.gamma(0.4, 2.5)],
     "channel_noise": lambda about: [augment.channel_noise(0.4)],
-    "gaussian_noise": lambda about: [augment.gaussian_noise(25.0)],
+    "gaussian_noise": lambda about: [augment.gaussian_noise(noise_of(about))],
     "gaussian_blur": lambda about: [augment.gaussian_blur((1.0, 3.0))],
     "sharpness": lambda about: [augment.sharpness((5.0, 10.0))],
     "posterise": lambda about: [augment.posterise((1, 3))],
@@ -89,12 +95,24 @@ STAGES: dict[str, Callable[[About], Sequence[Stage]]] = {
     "dark_ground": lambda about: [augment.dark_ground()],
     "autocontrast": lambda about: [augment.autocontrast()],
     "equalise": lambda about: [augment.equalise()],
-    "cutout": lambda about: [augment.cutout(max(shape_of(about)) // 3)],
-    "random_erasing": lambda about: [augment.random_erasing(1.0, fill="noise")],
+    "cutout": lambda about: [augment.cutout(longest(about) // 3)],
+    "random_erasing": lambda about: [augment.random_erasing(1.0, fill=hiding(about))],
     "mixup": lambda about: [augment.mixup(1.0, len(about.classes))],
     "cutmix": lambda about: [augment.cutmix(1.0, len(about.classes))],
+    "time_shift": lambda about: [augment.time_shift(0.5)],
+    "amplitude": lambda about: [augment.amplitude(0.6)],
+    "time_mask": lambda about: [augment.time_mask(0.5, about.mean or 0.0)],
 }
 """Name on the command line -> stages, with values that show what they do."""
+
+OF_SIGNALS = ("time_shift", "amplitude", "time_mask")
+"""Those that images do not take."""
+
+AUTO = {
+    "image": "rotation,scale,shift,brightness,contrast",
+    "signal": "time_shift,amplitude,gaussian_noise",
+}
+"""What `stages="auto"` is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,11 +120,12 @@ class Config:
     """What is shown.
 
     Attributes:
-        data: "digits", "digit_scenes", a TFDS set, "folder:PATH", "coco:PATH" or "voc:PATH".
+        data: "digits", "digit_scenes", "mnist1d", a TFDS set, "folder:PATH", "coco:PATH",
+            "voc:PATH", "wav:PATH" or "series:PATH".
         want: which of its annotations; a set of labels alone needs "label".
         split: which part of the set.
         classes: of masks, with commas, where no list lies beside them; as `segment.py` takes it.
-        stages: names of augmentations, with commas, geometry first.
+        stages: names of augmentations, with commas, geometry first; "auto" shows some.
         border: what lies outside the image: its mean colour, its mirror image, or its edge.
         first: place of the first example in a shuffled order, always the same.
         examples: how many.
@@ -117,10 +136,10 @@ class Config:
     """
 
     data: str = "digit_scenes"
-    want: Literal["label", "boxes", "mask"] = "mask"
+    want: Literal["label", "boxes", "mask", "target"] = "mask"
     split: Literal["train", "validation", "test"] = "train"
     classes: str = ""
-    stages: str = "rotation,scale,shift,brightness,contrast"
+    stages: str = "auto"
     border: Literal["constant", "reflect", "edge"] = "constant"
     first: int = 0
     examples: int = 6
@@ -132,7 +151,7 @@ class Config:
     def __post_init__(self) -> None:
         positive(self, "examples", "max_pixels")
         for name in filter(None, self.stages.split(",")):
-            choose("stages", name, STAGES)
+            choose("stages", name, ("auto", *STAGES))
         if not all(seed.strip().isdecimal() for seed in self.seeds.split(",")):
             raise Refused(f"seeds={self.seeds!r} are not whole numbers with commas between")
 
@@ -144,15 +163,37 @@ def shape_of(about: About) -> tuple[int, int]:
     return height, width
 
 
+def longest(about: About) -> int:
+    """Pixels of the longer side of an image, or steps of a signal."""
+    assert about.shape is not None
+    return max(about.shape[:-1])
+
+
+def noise_of(about: About) -> float:
+    """A standard deviation that is seen."""
+    return 0.3 * float(np.mean(about.std or (1.0,))) if is_signals(about) else 25.0
+
+
+def hiding(about: About) -> Any:
+    """What stands where something is erased."""
+    return (about.mean or 0.0) if is_signals(about) else "noise"
+
+
 def transform(config: Config, about: About) -> Transform:
     """The chain that the configuration names."""
-    stages = [one for name in filter(None, config.stages.split(",")) for one in STAGES[name](about)]
-    return augment.chain(*stages, fill=about.mean or 0.0, border=config.border)
+    signals = is_signals(about)
+    auto = AUTO["signal" if signals else "image"]
+    names = filter(None, (auto if config.stages == "auto" else config.stages).split(","))
+    stages = [one for name in names for one in STAGES[choose("stages", name, STAGES)](about)]
+    fill = 0.0 if signals else about.mean or 0.0
+    return augment.chain(*stages, fill=fill, border=config.border)
 
 
 def batches(config: Config, source: Source, about: About) -> list[Batch]:
     """The examples as they are, then with each seed; on the host."""
     host = None
+    if config.size and is_signals(about):
+        raise Refused(f"size={config.size} is of images; data={config.data!r} has signals")
     if config.size or about.shape is None:
         host, _ = on_host(config.data, config.size, Letterbox(fill=about.mean or 0.0))
         about = dataclasses.replace(about, shape=(*host.shapes[0], len(about.mean or (0,))))
@@ -176,7 +217,9 @@ def batches(config: Config, source: Source, about: About) -> list[Batch]:
 
 
 def words(example: dict[str, Any], about: About) -> str:
-    """An example's class, or its classes and their shares."""
+    """An example's class, or its classes and their shares, or its numbers."""
+    if "target" in example:
+        return ", ".join(f"{value:.3g}" for value in example["target"])
     if "label" not in example:
         return ""
     label = example["label"]
@@ -184,6 +227,22 @@ def words(example: dict[str, Any], about: About) -> str:
         return about.classes[int(label)]
     there = [c for c in np.argsort(-label, kind="stable") if label[c] > 0.005]
     return ", ".join(f"{about.classes[c]} {label[c]:.2f}" for c in there)
+
+
+def waveforms(row: list[dict[str, Any]], about: About) -> list[Image.Image]:
+    """Signals of one row, between the same limits, so that a larger one looks larger."""
+    signals = [steps_of(example) for example in row]
+    limits = min(map(np.min, signals)), max(map(np.max, signals))
+    drawn = [png(partial(draw_wave, one, about.rate, WAVE, limits), dpi=100) for one in signals]
+    return [Image.open(io.BytesIO(one)).convert("RGB") for one in drawn]
+
+
+def pictures(row: list[dict[str, Any]], about: About) -> list[Image.Image]:
+    """An example as it is and with each seed."""
+    if is_signals(about):
+        return waveforms(row, about)
+    scale = max(-(-SIDE // max(row[0]["image"].shape[:2])), 1)
+    return [overlaid(example, about, scale=scale) for example in row]
 
 
 def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image.Image:
@@ -226,16 +285,10 @@ def main(config: Config) -> Image.Image:
         print(legible(line))
     about = measured(source)
     columns = batches(config, source, about)
-    longest = max(columns[0]["image"].shape[1:3])
-    scale = max(-(-SIDE // longest), 1)
-    cells = [
-        [
-            (overlaid(example, about, scale=scale), words(example, about))
-            for batch in columns
-            for example in [{name: value[row] for name, value in batch.items()}]
-        ]
-        for row in range(len(indices))
-    ]
+    cells = []
+    for r in range(len(indices)):
+        row = [{name: value[r] for name, value in batch.items()} for batch in columns]
+        cells.append([*zip(pictures(row, about), (words(one, about) for one in row), strict=True)])
     heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
     drawn = sheet(cells, heads)
     out = at_home(config.out)

@@ -13,6 +13,7 @@ SCRIPTS = {
     "classification": "experiments/classify.py",
     "segmentation": "experiments/segment.py",
     "detection": "experiments/detect.py",
+    "sequence": "experiments/sequence.py",
 }
 """Task -> what trains any of its networks."""
 

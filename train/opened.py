@@ -13,8 +13,9 @@ import numpy as np
 from train import neighbours, workdir
 from train.checkpoints import Checkpoints, Damaged
 from train.data.decode import Unreadable
+from train.data.given import Signal
 from train.data.pictures import Picture
-from train.data.source import About
+from train.data.source import About, is_signals
 from train.experiment import Parts
 from train.predict import predictions
 from train.prepared import chosen
@@ -44,23 +45,28 @@ class Opened(NamedTuple):
     step: int
 
     def predict(
-        self, pictures: Sequence[Picture], *, batch_size: int | None = None
+        self, pictures: Sequence[Picture | Signal], *, batch_size: int | None = None
     ) -> list[np.ndarray]:
-        """What the run says of pictures of any size, each brought to what its evaluation saw.
+        """What the run says of pictures of any size, or signals, as its evaluation saw its own.
 
         Args:
-            pictures: files, or uint8 arrays (H, W, C) or (H, W) of pixels 0..255.
-            batch_size: pictures at a time; that of the run by default.
+            pictures: files, or uint8 arrays (H, W, C) or (H, W) of pixels 0..255; of a run of
+                signals, WAV files, or numbers (l, C) or (l,).
+            batch_size: how many at a time; that of the run by default.
 
         Returns:
-            One a picture: the probabilities of `about.classes`, (classes,) float64, or the
-            predicted classes of its own pixels, indices of `about.mask_classes`, (H, W) uint8.
+            One each: the probabilities of `about.classes`, (classes,) float64; the predicted
+            classes of a picture's own pixels, indices of `about.mask_classes`, (H, W) uint8; or the
+            numbers of `about.targets`, (targets,) float64.
 
         Raises:
-            Refused: what is given is no list of pictures, or the run is not of pictures.
+            Refused: what is given is no list of pictures or signals.
             Unreadable: a file can't be read; names it. `train.predict.predictions` goes on.
         """
-        if isinstance(pictures, str | os.PathLike) or getattr(pictures, "ndim", 4) != 4:
+        several = (2, 3) if is_signals(self.about) else (4,)
+        if isinstance(pictures, str | os.PathLike) or (
+            getattr(pictures, "ndim", several[0]) not in several
+        ):
             raise Refused("pictures: give a list of them, predict([picture])")
         found = []
         for one in predictions([self], pictures, batch_size):

@@ -1,8 +1,8 @@
-"""Predict: pictures of any size through trained networks, by the path that evaluation takes.
+"""Predict: pictures and signals through trained networks, by the path that evaluation takes.
 
 A picture is brought to what the run's evaluation saw (its host stage, or the one shape of its set,
-its channels), then `task.inputs` and `task.predict` follow, jitted; what is found goes back to the
-picture's own pixels.
+its channels), a signal padded as the run's data are; then `task.inputs` and `task.predict` follow,
+jitted; what is found goes back to the picture's own pixels.
 """
 
 import functools
@@ -15,13 +15,14 @@ from jax.sharding import Mesh
 
 from train.data.batch import KEYS, rows_of
 from train.data.gaps import Gaps
+from train.data.given import Signal, Signals
 from train.data.host import Host, Resize
 from train.data.limited import Limited
 from train.data.matched import differ
 from train.data.order import once
 from train.data.pictures import Picture, Pictures
 from train.data.reading import sound
-from train.data.source import About
+from train.data.source import About, Source, is_signals
 from train.data.streaming import Streaming
 from train.experiment import Parts
 from train.mesh import compiled_evaluation, make_mesh, shard_batch
@@ -47,12 +48,12 @@ class Trained(Protocol):
 
 
 class Prediction(NamedTuple):
-    """Of one picture.
+    """Of one picture or signal.
 
     Attributes:
         at: its place.
         found: (classes,) float64 that add up to 1; (H, W) uint8, or a `train.shown.Found`, in the
-            picture's own pixels; None where it can't be read.
+            picture's own pixels; (targets,) float64; None where it can't be read.
         why: name and reason where it can't be read.
     """
 
@@ -62,22 +63,23 @@ class Prediction(NamedTuple):
 
 
 def predictions(
-    runs: Sequence[Trained], pictures: Sequence[Picture], batch_size: int | None = None
+    runs: Sequence[Trained], given: Sequence[Picture | Signal], batch_size: int | None = None
 ) -> Iterator[Prediction]:
-    """One a picture, in order, as they come; of several runs their average.
+    """One a picture or signal, in order, as they come; of several runs their average.
 
     Args:
         runs: of one task, with the same classes.
-        pictures: files, or uint8 arrays (H, W, C) or (H, W), of any sizes.
-        batch_size: pictures at a time; that of each run by default.
+        given: of runs of images, files, or uint8 arrays (H, W, C) or (H, W), of any sizes; of
+            signals, WAV files, arrays (l, C) or (l,), or rows of files (`train.data.given`).
+        batch_size: how many at a time; that of each run by default.
 
     Raises:
-        Refused: the runs differ in their classes, or what they predict can't be averaged, or a run
-            is not of pictures.
+        Refused: the runs differ in their classes, or what they predict can't be averaged, or some
+            are of images and some of signals.
     """
     refuse_different(runs)
     kind = kind_of(*runs)
-    streams = [_kept(run, pictures, batch_size, alone=len(runs) == 1) for run in runs]
+    streams = [_kept(run, given, batch_size, alone=len(runs) == 1) for run in runs]
     for index, found in enumerate(zip(*streams, strict=True)):
         why = next((one for one in found if isinstance(one, str)), "")
         if why:
@@ -95,10 +97,13 @@ def refuse_different(runs: Sequence[Trained]) -> None:
     """
     if not runs:
         raise Refused("runs=() names none")
-    first, *others = [(run.about.classes, run.about.mask_classes) for run in runs]
+    kinds = [(run.about.classes, run.about.mask_classes, run.about.targets) for run in runs]
+    first, *others = kinds
     for run, classes in zip(runs[1:], others, strict=True):
+        here, there = (str(one.config.workdir) for one in (runs[0], run))
+        if is_signals(run.about) != is_signals(runs[0].about):
+            raise Refused(f"run={there!r} and run={here!r}: one is of images, the other of signals")
         if classes != first:
-            here, there = (str(one.config.workdir) for one in (runs[0], run))
             apart = differ(sum(classes, ()), sum(first, ())) or "they stand in another order"
             raise Refused(f"run={there!r} has other classes than {here!r}: {apart}")
 
@@ -107,15 +112,10 @@ def kind_of(run: Trained, *others: Trained) -> Shown:
     """How what runs of one task predict is shown.
 
     Raises:
-        Refused: it is not shown yet, the run is not of pictures, it reads more than a picture, or
-            what several predict can't be averaged.
+        Refused: it is not shown yet, it reads more than a picture or a signal, or what several
+            predict can't be averaged.
     """
-    height, width = host_of(run).shapes[0]
-    batch = {
-        "image": jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8),
-        "matrix": jax.ShapeDtypeStruct((1, 3, 3), np.float32),
-        "size": jax.ShapeDtypeStruct((1, 2), np.int32),
-    }
+    batch = _shapes(run)
     task = run.parts.task
     for key, rows in (run.parts.given or {}).items():
         for name in rows_of(key, KEYS):
@@ -125,13 +125,30 @@ def kind_of(run: Trained, *others: Trained) -> Shown:
         inputs = jax.eval_shape(task.inputs, batch)
     except KeyError as error:
         raise Refused(
-            f"run={str(run.config.workdir)!r} reads {error}, which a picture does not have"
+            f"run={str(run.config.workdir)!r} reads {error}, which "
+            f"a {'signal' if is_signals(run.about) else 'picture'} does not have"
         ) from None
     found = shown(jax.eval_shape(task.predict, run.variables, inputs))
     if others and not found.averages:
         names = ", ".join(str(one.config.workdir) for one in (run, *others))
         raise Refused(f"detections of several runs can't be averaged; name one of {names}")
     return found
+
+
+def _shapes(run: Trained) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a batch of one example, as far as a picture or a signal tells."""
+    if is_signals(run.about):
+        assert run.about.shape is not None
+        shapes = {"signal": jax.ShapeDtypeStruct((1, *run.about.shape), np.float32)}
+        if run.about.ragged:
+            shapes["length"] = jax.ShapeDtypeStruct((1,), np.int32)
+        return shapes
+    height, width = host_of(run).shapes[0]
+    return {
+        "image": jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8),
+        "matrix": jax.ShapeDtypeStruct((1, 3, 3), np.float32),
+        "size": jax.ShapeDtypeStruct((1, 2), np.int32),
+    }
 
 
 def host_of(run: Trained) -> Host:
@@ -156,13 +173,19 @@ def channels_of(run: Trained) -> int:
     return run.about.shape[-1] if run.about.shape is not None else len(run.about.mean or (0,) * 3)
 
 
-def _kept(
-    run: Trained, pictures: Sequence[Picture], batch_size: int | None, *, alone: bool
-) -> Iterator[Kept | str]:
-    """A picture each, in order: what is kept of its predictions, or why it can't be read."""
-    limited = Limited(Pictures(pictures, channels_of(run)), run.config.max_pixels)
+def _source(run: Trained, given: Sequence[Any]) -> Source:
+    if is_signals(run.about):
+        return Signals(given, run.about)
+    limited = Limited(Pictures(given, channels_of(run)), run.config.max_pixels)
     # Not kept: files of one name may hold another picture tomorrow.
-    source = run.parts.deriving(limited, keep=False)
+    return run.parts.deriving(limited, keep=False)
+
+
+def _kept(
+    run: Trained, given: Sequence[Any], batch_size: int | None, *, alone: bool
+) -> Iterator[Kept | str]:
+    """One each, in order: what is kept of its predictions, or why it can't be read."""
+    source = _source(run, given)
     gaps = Gaps()
     # A loader wants a first example that can be read.
     for first in range(len(source)):
@@ -180,7 +203,7 @@ def _kept(
         batch_size=min(batch_size or run.config.batch_size, len(source)),
         order=once,
         capacity=run.parts.given,
-        host=host_of(run),
+        host=None if is_signals(run.about) else host_of(run),
         gaps=gaps,
     )
     predict = _compiled(run.parts.task, mesh, alone)
@@ -217,6 +240,7 @@ def _compiled(task: Task, mesh: Mesh, alone: bool) -> Any:
         batch = shard_batch(mesh, dict(payload))
         found = task.predict(variables, task.inputs(batch))
         kept = shown(found).kept(found, alone)
-        return {**kept, "matrix": batch["matrix"], "size": batch["size"]}, batch["valid"]
+        places = {name: batch[name] for name in ("matrix", "size") if name in batch}
+        return {**kept, **places}, batch["valid"]
 
     return compiled_evaluation(predict, mesh)

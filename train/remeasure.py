@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from train.assess import assess
 from train.data.gaps import Gaps
 from train.data.joined import Joined
 from train.data.matched import matched
 from train.data.named import Splits
-from train.data.source import Source
+from train.data.source import Source, is_signals
+from train.data.steps import Longer
 from train.experiment import Parts
 from train.mesh import make_mesh, replicated
 from train.opened import Opened
@@ -77,7 +79,9 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         raise Refused(f"split={split!r}: data={recipe.data!r} has none")
     if not own and split == "test" and getattr(found.test, "cut_off", False):
         found = found._replace(test=Joined((found.train, found.test), "whole"))
-    pictures = run.about.shape is None or len(run.about.shape) == 3
+    pictures = not is_signals(run.about)
+    if not pictures:
+        found = found._replace(**{split: as_long(getattr(found, split), run)})
     channels = channels_of(run) if pictures and not own else None
     found = Splits(*(one and matched(one, run.about, channels) for one in found))
     found = derived(found, parts)
@@ -87,6 +91,47 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
     elif pictures and getattr(found, split).about.shape != run.about.shape:
         parts = parts._replace(host=(host_of(run),) * 2)
     return Remeasured(run, recipe, found, parts, split, own)
+
+
+def as_long(source: Source, run: Opened) -> Source:
+    """Signals as a run takes them: padded to its own where these are of several lengths.
+
+    Raises:
+        Refused: they have another rate, other channels, or another length, where all of the run's
+            have the same or its network takes none that is longer; names both.
+    """
+    about, known = source.about, run.about
+    assert about.shape is not None
+    assert known.shape is not None
+    (steps, channels), (own, own_channels) = about.shape, known.shape
+    for what, one, other in (
+        ("channels", channels, own_channels),
+        ("steps a second", about.rate, known.rate),
+        ("steps", steps, steps if known.ragged else own),
+    ):
+        if one is not None and other is not None and one != other:
+            raise Refused(
+                f"data={about.name!r} has signals of {one} {what}; the run's have {other}"
+            )
+    if not known.ragged:
+        if about.ragged:
+            raise Refused(
+                f"data={about.name!r} has signals of several lengths; all of the run's have {own}"
+            )
+        return source
+    if steps <= own:
+        return Longer(source, own)
+    batch = {
+        "signal": jax.ShapeDtypeStruct((1, steps, channels), np.float32),
+        "length": jax.ShapeDtypeStruct((1,), np.int32),
+    }
+    try:
+        jax.eval_shape(
+            lambda x: run.parts.task.predict(run.variables, run.parts.task.inputs(x)), batch
+        )
+    except ValueError as error:
+        raise Refused(f"data={about.name!r} has signals of up to {steps} steps: {error}") from None
+    return Longer(source, steps)
 
 
 def measure(

@@ -1,19 +1,24 @@
-"""Shown: what a task predicts of one picture: averaged over runs, in words, in a row, as a picture.
+"""Shown: what a task predicts of one picture or signal: averaged, in words, in a row, drawn.
 
 A task whose predictions are of another form is a `Shown` of its own here, and a row of `KINDS`.
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
-from train.data.source import About
+from train.data.source import About, is_signals
+from train.data.windows import steps_ahead
 from train.refusal import Refused
+from train.report.figures import png
 from train.report.overlay import overlaid
 from train.report.segmentation import table
+from train.report.signals import draw_titled
 from train.report.text import draw_text, extent
 from train.tasks.detection import source_pixels
 from train.tasks.segmentation import to_source
@@ -22,6 +27,8 @@ Kept = dict[str, Any]
 """What is kept of a run's predictions, with `matrix` and `size`; without the axis B on the host."""
 SCORES = "scores"
 """(B, classes): predictions that are one array."""
+TARGET = "target"
+"""(B, targets): predictions of numbers."""
 STRIP = 2**24
 """Numbers of a mean over runs that are worked on at once."""
 DRAWN = 0.3
@@ -41,7 +48,8 @@ class Shown(NamedTuple):
         row: (prediction, about) -> what a line of a file says of it; lists of classes are nested.
         words: (prediction, about, how many classes) -> a line for people.
         drawn: (image, prediction, about) -> a picture of the image's size, a little higher, or
-            enlarged where the image is small.
+            enlarged where the image is small; a signal, (l, C) without padding, in place of an
+            image becomes its waveform.
         mask: (prediction, about) -> a palette's picture; None where it has none.
         averages: whether `joined` takes several runs.
         cells: (prediction, about) -> the lines of a CSV file; None where `row` is its one line.
@@ -103,14 +111,55 @@ def _words_of_scores(scores: np.ndarray, about: About, top: int) -> str:
 
 
 def _titled(image: np.ndarray, scores: np.ndarray, about: About) -> Image.Image:
-    """The picture above its class and score."""
-    picture = overlaid({"image": image}, about)
+    """The picture above its class and score; a waveform below them."""
     text = _words_of_scores(scores, about, 1)
+    if is_signals(about):
+        return _waveform(image, text, about)
+    return _above(overlaid({"image": image}, about), text)
+
+
+def _waveform(
+    signal: np.ndarray, text: str, about: About, ahead: np.ndarray | None = None
+) -> Image.Image:
+    drawn = png(partial(draw_titled, signal, text, about.rate, ahead), dpi=100)
+    return Image.open(io.BytesIO(drawn)).convert("RGB")
+
+
+def _above(picture: Image.Image, text: str) -> Image.Image:
+    """A picture above a line."""
     width = max(picture.width, int(extent(text)[0]) + 8)
     whole = Image.new("RGB", (width, picture.height + WORDS), "white")
     whole.paste(picture, ((width - picture.width) // 2, 0))
     draw_text(whole, (4, picture.height + 2), text)
     return whole
+
+
+def _kept_numbers(predictions: Mapping[str, jax.Array], alone: bool) -> Kept:
+    del alone
+    return {TARGET: predictions[TARGET]}
+
+
+def _mean_numbers(kept: Sequence[Kept]) -> np.ndarray:
+    return np.stack([one[TARGET] for one in kept]).mean(axis=0, dtype=np.float64)
+
+
+def _row_of_numbers(numbers: np.ndarray, about: About) -> dict[str, Any]:
+    return dict(zip(about.targets, map(float, numbers), strict=True))
+
+
+def _words_of_numbers(numbers: np.ndarray, about: About, top: int) -> str:
+    rest = [f"and {len(numbers) - top} more"] if len(numbers) > top else []
+    some = [f"{name} {value:.4g}" for name, value in _row_of_numbers(numbers, about).items()]
+    return "  ".join(some[:top] + rest)
+
+
+def _forecast(image: np.ndarray, numbers: np.ndarray, about: About) -> Image.Image:
+    """The picture above its numbers; a waveform below them, which goes on where they are steps."""
+    text = _words_of_numbers(numbers, about, 3)
+    if not is_signals(about):
+        return _above(overlaid({"image": image}, about), text)
+    steps = about.targets == steps_ahead(len(numbers))
+    return _waveform(image, text, about, numbers if steps else None)
 
 
 def _kept_masks(predictions: Mapping[str, jax.Array], alone: bool) -> Kept:
@@ -236,6 +285,13 @@ MASKS = Shown(
     drawn=_painted,
     mask=_indexed,
 )
+NUMBERS = Shown(
+    kept=_kept_numbers,
+    joined=_mean_numbers,
+    row=_row_of_numbers,
+    words=_words_of_numbers,
+    drawn=_forecast,
+)
 BOXES = Shown(
     kept=_kept_boxes,
     joined=_found,
@@ -245,5 +301,5 @@ BOXES = Shown(
     averages=False,
     cells=_cells_of_boxes,
 )
-KINDS: dict[str, Shown] = {"mask": MASKS, "labels": BOXES}
+KINDS: dict[str, Shown] = {"mask": MASKS, "labels": BOXES, TARGET: NUMBERS}
 """A key of predictions that are several arrays -> how they are shown; the first counts."""

@@ -127,17 +127,21 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
         Diverged: every seed did.
     """
     with place(module, config) as claim:
-        prepared = prepare(module, config)
-        path, config = claim(), prepared.config
-        for seed in config.seeds:  # those that are finished too, which are not run again
-            refuse_other_data(path / f"seed_{seed}", prepared.data)
-        with study(module, config, path) as runs:
-            each = {seed: prepared.with_seed(seed) for seed in config.seeds}
-            found = {
-                seed: runs.run(f"seed_{seed}", its.config, partial(one, its))
-                for seed, its in each.items()
-            }
-            return together(runs, config, found)
+        return within(prepare(module, config), claim(), one=one)
+
+
+def within(prepared: Prepared, path: Path, *, one: Complete) -> Summary:
+    """As `seeds`, of a recipe that is prepared, in a directory that the caller has locked."""
+    config = prepared.config
+    for seed in config.seeds:  # those that are finished too, which are not run again
+        refuse_other_data(path / f"seed_{seed}", prepared.data)
+    with study(prepared.module, config, path) as runs:
+        each = {seed: prepared.with_seed(seed) for seed in config.seeds}
+        found = {
+            seed: runs.run(f"seed_{seed}", its.config, partial(one, its))
+            for seed, its in each.items()
+        }
+        return together(runs, config, found)
 
 
 def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> Summary:

@@ -15,7 +15,7 @@ from train import finetune, optim, weights, workdir
 from train.accumulate import accumulated
 from train.data import voc
 from train.data.limited import limited
-from train.data.named import Splits, named, with_validation
+from train.data.named import Splits, named, refuse_other, with_validation
 from train.data.source import About
 from train.experiment import Recipe, decided, fraction, nonnegative, positive
 from train.refusal import Refused
@@ -55,6 +55,9 @@ class Trained(Recipe):
     ema: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     validation: float = 0.1
+
+    reads: ClassVar[Literal["image", "signal"]] = "image"
+    """What the network is given; a set of something else is refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -241,7 +244,8 @@ def splits(config: Trained, want: str = "label", classes: Sequence[str] = ()) ->
     if not classes and earlier == voc.MASK_CLASSES and goes_on(config):
         classes = earlier  # whatever list lies there: earlier versions read none
     read = partial(named, config.data, want, classes, earlier=earlier)
-    return with_validation(limited(read, config.max_pixels), config.validation)
+    data = refuse_other(limited(read, config.max_pixels), config.reads)
+    return with_validation(data, config.validation)
 
 
 def goes_on(config: Trained) -> bool:

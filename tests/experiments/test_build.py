@@ -5,7 +5,16 @@ import dataclasses
 
 import pytest
 
-from experiments import classify, lenet_mnist, mlp_vs_cnn, resnet_cifar, segment
+from experiments import (
+    classify,
+    forecast,
+    lenet_mnist,
+    mlp_vs_cnn,
+    mnist1d_table,
+    resnet_cifar,
+    segment,
+    sequence,
+)
 from train.data.source import About
 
 ABOUT = About(
@@ -27,6 +36,7 @@ RECIPES = [
     (resnet_cifar, {"gentle_start": 0.1}),
     (segment, {"model": "fcn8s", "size": 64, "dropout": 0.1}),
     (segment, {"model": "unet", "channels": (4, 8), "optimizer": "muon"}),
+    (sequence, {"shift": 0.1, "mixup": 0.2}),
 ]
 
 
@@ -54,7 +64,10 @@ def test_no_build_reads_the_seed(module, fields):
     parts.optimizer(parts.hyper)
 
 
-@pytest.mark.parametrize("module", [classify, lenet_mnist, mlp_vs_cnn, resnet_cifar, segment])
+@pytest.mark.parametrize(
+    "module",
+    [classify, forecast, lenet_mnist, mlp_vs_cnn, mnist1d_table, resnet_cifar, segment, sequence],
+)
 def test_an_experiment_has_what_readers_of_its_runs_ask_it_for(module):
     """`config.json` names the module; its runs are read by what is called so in it."""
     assert module.__name__ == module.NAME

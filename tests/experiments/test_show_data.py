@@ -27,6 +27,27 @@ def test_every_augmentation_is_in_the_table():
         assert [kind(name, stage) for stage in stages(ABOUT)]
 
 
+def test_a_sheet_of_signals(tmp_path):
+    lines = [f"{'ab'[k % 2]},{k},1,2,3,4,{-k}" + (",9" if k == 3 else "") for k in range(6)]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    shown = {"data": f"series:{tmp_path / 'a.csv'}", "out": tmp_path / "a.png", "examples": 2}
+    drawn = main(Config(want="label", seeds="0,3", **shown))
+    gap, line, (width, height) = show_data.GAP, show_data.WORDS, (200, 120)
+    assert drawn.size == (gap + 3 * (width + gap), gap + line + 2 * (height + line + gap))
+    cells = [
+        np.asarray(drawn)[gap + line :, gap + c * (width + gap) :][:height, :width].astype(int)
+        for c in range(3)
+    ]
+    assert np.abs(cells[1] - cells[0]).mean() > 1
+    assert np.abs(cells[2] - cells[1]).mean() > 1
+    assert words({"target": np.array([1.5, -2.0])}, ABOUT) == "1.5, -2"
+    with pytest.raises(Refused, match="size=32 is of images"):
+        main(Config(want="label", size=32, **shown))
+    signals = About("x", "train", ("a", "b"), False, (12, 2), (1.0, 2.0), (1.0, 2.0))
+    for name in ("gaussian_noise", "cutout", "random_erasing", "mixup", "time_mask"):
+        assert [kind(name, stage) for stage in STAGES[name](signals)]
+
+
 def test_a_sheet_of_scenes(tmp_path):
     out = tmp_path / "sheets" / "a.png"
     config = Config(stages="flip,brightness", examples=2, seeds="0,3", split="test", out=out)
@@ -113,7 +134,7 @@ def test_errors_are_one_line(arguments, words, tmp_path):
 
 
 def test_the_gallery_shows_every_stage(tmp_path, monkeypatch):
-    few = {name: STAGES[name] for name in ("flip", "brightness", "cutmix")}
+    few = {name: STAGES[name] for name in ("flip", "brightness", "cutmix", "time_shift")}
     monkeypatch.setattr(gallery, "STAGES", few)
     drawn = gallery.main(gallery.Config(side=24, out=tmp_path / "g.jpg"))
     assert (tmp_path / "g.jpg").stat().st_size > 500

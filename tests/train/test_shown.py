@@ -10,7 +10,7 @@ from train.data.legend import colours
 from train.data.source import About
 from train.refusal import Refused
 from train.results import Lines
-from train.shown import BOXES, CLASSES, MASKS, Found, shown
+from train.shown import BOXES, CLASSES, MASKS, NUMBERS, Found, shown
 
 ABOUT = About("x", "train", ("cat", "dog", "eel"), True)
 MASKED = About("x", "train", (), True, mask_classes=("ground", "a", "b"), colours=colours(3))
@@ -29,6 +29,23 @@ def test_scores():
     left = (drawn.shape[1] - 4) // 2
     np.testing.assert_array_equal(drawn[:3, left : left + 4], IMAGE)
     assert (drawn[3:] < 100).any()  # words
+
+
+def test_numbers():
+    about = dataclasses.replace(ABOUT, classes=(), targets=("+1", "+2"), shape=(5, 1))
+    kept = [{"target": np.float32(one)} for one in ([1.0, -2.0], [3.0, 0.0])]
+    mean = NUMBERS.joined(kept)
+    assert mean.tolist() == [2, -1]
+    assert NUMBERS.row(mean, about) == {"+1": 2.0, "+2": -1.0}
+    assert NUMBERS.words(mean, about, 3) == "+1 2  +2 -1"
+    assert NUMBERS.words(mean, about, 1) == "+1 2  and 1 more"
+    assert shown({"target": mean}) is NUMBERS
+    signal = np.zeros((5, 1))
+    ahead = np.asarray(NUMBERS.drawn(signal, mean, about))
+    other = dataclasses.replace(about, targets=("pitch", "level"))
+    assert not np.array_equal(ahead, np.asarray(NUMBERS.drawn(signal, mean, other)))
+    picture = np.asarray(NUMBERS.drawn(IMAGE, mean, dataclasses.replace(about, shape=(3, 4, 3))))
+    assert (picture[3:] < 100).any()  # words below it
 
 
 def test_names_of_any_letters_are_drawn():

@@ -24,6 +24,7 @@ from train.augment.kinds import Geometric, Mixing, Paired, Pixel
 from train.augment.mixing import cutmix, mixup
 from train.augment.noise import channel_noise, gaussian_noise
 from train.augment.policies import rand_augment, trivial_augment_wide
+from train.augment.signals import amplitude, time_mask, time_shift
 from train.augment.tone import autocontrast, dark_ground, equalise, invert, posterise, solarise
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Paired",
     "Pixel",
     "alternating_flip",
+    "amplitude",
     "autocontrast",
     "brightness",
     "chain",
@@ -67,6 +69,8 @@ __all__ = [
     "shear",
     "shift",
     "solarise",
+    "time_mask",
+    "time_shift",
     "trivial_augment_wide",
     "vertical_flip",
 ]

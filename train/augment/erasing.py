@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.augment.amounts import real
+from train.augment.fills import Fill, colour_of, laid
 from train.augment.kinds import Pixel
 from train.augment.ranges import drawn, probability
 from train.augment.rectangles import anywhere, around, changed, inside, places, whole
+from train.augment.signals import silent
 from train.data.batch import Batch
 
-Fill = float | Sequence[float]
-"""One value, or one a channel: of an image in pixels 0..255."""
 TRIES = 10
 """How often an area and a ratio are drawn, as in torchvision."""
 
@@ -39,7 +39,7 @@ def cutout(size: int, fill: Fill = 0.0) -> Pixel:
     """
     if size != int(size) or size < 0:
         raise ValueError(f"size={size} is no whole number from 0 on")
-    colour = _colour(fill)
+    colour = colour_of(fill)
 
     def apply(key: jax.Array, batch: Batch) -> Batch:
         count, *shape = places(batch)
@@ -78,7 +78,7 @@ def random_erasing(
         raise ValueError(f"area={area} is no range in 0..1")
     if not 0 < ratio[0] <= ratio[1] < math.inf:
         raise ValueError(f"ratio={ratio} is no range of positive numbers")
-    colour = None if isinstance(fill, str) and fill == "noise" else _colour(fill)
+    colour = None if isinstance(fill, str) and fill == "noise" else colour_of(fill)
 
     def apply(key: jax.Array, batch: Batch) -> Batch:
         count, *shape = places(batch)
@@ -122,22 +122,13 @@ def _extents(
     return jnp.where(fits.any(1)[:, None], chosen, 0).astype(jnp.int32)
 
 
-def _colour(fill: Fill) -> np.ndarray:
-    """`fill` as a float32 array, () or (C,)."""
-    colour = np.asarray(fill, np.float32) if not isinstance(fill, str) else np.float32(np.nan)
-    if colour.ndim > 1 or not np.isfinite(colour).all():
-        raise ValueError(f"fill={fill!r} is not one value, or one a channel")
-    return np.asarray(colour)
-
-
 def _erased(batch: Batch, hidden: jax.Array, fill: np.ndarray | jax.Array) -> Batch:
     """The batch with `fill`, () or (C,) or of the image's shape, where `hidden` is."""
     key = changed(batch)
     x = real(batch[key]) if key == "image" else batch[key]
     if isinstance(fill, np.ndarray):
-        if fill.size not in (1, x.shape[-1]):
-            raise ValueError(f"fill={fill.tolist()} for {x.shape[-1]} channels of {key}")
         if key == "image" and not ((fill >= 0) & (fill <= 255)).all():
             raise ValueError(f"fill={fill.tolist()} is not in 0..255")
-        fill = jnp.asarray(np.broadcast_to(fill, (1,) * (x.ndim - 1) + (x.shape[-1],)))
-    return {**batch, key: jnp.where(hidden[..., None], fill.astype(x.dtype), x)}
+        fill = laid(fill, x, key)
+    erased = jnp.where(hidden[..., None], fill.astype(x.dtype), x)
+    return {**batch, key: silent(erased, batch) if key == "signal" else erased}

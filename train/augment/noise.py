@@ -6,13 +6,14 @@ import jax.numpy as jnp
 from train.augment.amounts import Span, clipped, factors, image_of, real, rows, span
 from train.augment.kinds import Pixel
 from train.augment.ranges import Range, drawn, limits
+from train.augment.signals import silent
 from train.data.batch import Batch
 
 
 def gaussian_noise(sigma: Span) -> Pixel:
     """Plus normal noise, a value of its own for each value of an image, else of a `signal`.
 
-    An image is clipped to 0..255, a signal is not.
+    An image is clipped to 0..255, a signal is not; its padding stays 0.
 
     Args:
         sigma: standard deviation, or (low, high) from which an example's is drawn: in pixels
@@ -31,7 +32,7 @@ def gaussian_noise(sigma: Span) -> Pixel:
         (deviation,) = drawn(for_sigma, x.shape[0], (low, high))
         noise = jax.random.normal(for_values, x.shape, jnp.float32).astype(x.dtype)
         noisy = x + rows(deviation, x) * noise
-        return {**batch, name: clipped(noisy) if name == "image" else noisy}
+        return {**batch, name: clipped(noisy) if name == "image" else silent(noisy, batch)}
 
     return apply
 

@@ -1,4 +1,4 @@
-"""Which features of a TFDS set are its image and what is wanted of it: class, boxes or mask."""
+"""Which features of a TFDS set are its image or sound, and its class, boxes or mask."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from train.data import masks
 from train.data.annotations import check_labels
 from train.data.boxes import boxes, leaving, solid
 from train.data.decode import size
-from train.data.judged import MASKS, ONE_BASED, mirror
+from train.data.judged import LONGEST, MASKS, ONE_BASED, mirror
 from train.data.legend import colours
 from train.data.source import About
 from train.refusal import Refused, choose
@@ -25,11 +25,7 @@ _MASK_KEYS = ("mask", "segmentation", "annotation")
 
 
 class Layout(Protocol):
-    """Where a set's image and annotations stand in its records."""
-
-    image: str
-    channels: int
-    """Of the image."""
+    """Where a set's image or sound and its annotations stand in its records."""
 
     def about(self, split: str) -> About:
         """What is known of a split without reading an example."""
@@ -51,11 +47,28 @@ def layout(builder: tfds.core.DatasetBuilder, want: str = "label") -> Layout:
         Refused: it has no such annotations; names its features.
     """
     kinds: dict[str, Callable[..., Layout]] = {"label": Labels, "boxes": Boxes, "mask": Masks}
-    return kinds[choose("want", want, WANTS)](builder)
+    choose("want", want, WANTS)
+    if want == "label" and not pictures(builder) and has_sounds(builder):
+        return Sounds(builder)
+    return kinds[want](builder)
+
+
+def pictures(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Features that are images."""
+    return [key for key, f in builder.info.features.items() if type(f) is tfds.features.Image]
+
+
+def has_sounds(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether a feature of a set is a sound."""
+    return any(type(f) is tfds.features.Audio for f in builder.info.features.values())
 
 
 class _Image:
     """A set's image and name."""
+
+    image: str
+    channels: int
+    """Of the image."""
 
     def __init__(self, builder: tfds.core.DatasetBuilder):
         self._name = builder.info.name
@@ -112,11 +125,68 @@ class Labels(_Image):
         return self._about(split, classes=self._classes)
 
     def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
-        label = np.array(record[self._label].int64_list.value[:1], np.int64)
-        if not label.size:
-            raise ValueError(f"{self._label} is no integer")
-        check_labels(label, len(self._classes), start=i)
-        return {"label": label.astype(np.int32)[0]}
+        return _class_of(record, self._label, self._classes, i)
+
+
+class Sounds(_Image):
+    """A sound and a class."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder):
+        super().__init__(builder)
+        sounds, labels = self._of(tfds.features.Audio), self._of(tfds.features.ClassLabel)
+        pair = builder.info.supervised_keys
+        if pair is None or len(pair) != 2 or pair[0] not in sounds or pair[1] not in labels:
+            pair = (sounds[0], labels[0]) if len(sounds) == len(labels) == 1 else None
+        if pair is None:
+            raise self._refused("no set of sounds with a class (one sound, one class)")
+        self.sound, self._label = pair
+        feature = self._features[self.sound]
+        kind, shape = np.dtype(feature.np_dtype), feature.shape
+        if kind.kind not in "if" or len(shape) > 2 or None in shape[1:] or _encoded(feature):
+            raise Refused(
+                f"data={self._full!r}: its {self.sound} is {kind} {shape}, kept encoded or of "
+                "another form; wanted: numbers, (steps,) or (steps, channels), as they are"
+            )
+        self._classes = _names(self._features[self._label])
+        self._channels = shape[1] if len(shape) == 2 else 1
+        self._scale = 2.0**-15 if kind.kind == "i" else 1.0
+        self.steps: int | None = shape[0]
+        """Of all sounds, or of the longest once `number` has said so."""
+        self._ragged = self.steps is None
+        if self.steps is None:
+            self.steps = LONGEST.get(self._name)
+
+    def number(self, steps: int) -> None:
+        """Says how many steps the longest has."""
+        self.steps = steps
+
+    def about(self, split: str) -> About:
+        assert self.steps is not None
+        return About(
+            name=f"{self._name}/{self._config}" if self._config else self._name,
+            split=split,
+            classes=self._classes,
+            mirror=False,
+            shape=(self.steps, self._channels),
+            ragged=self._ragged,
+            rate=self._features[self.sound].sample_rate or None,
+        )
+
+    def length(self, record: Any) -> int:
+        """How many steps a sound has; its numbers are not taken."""
+        feature = record[self.sound]
+        return len((feature.int64_list if self._scale != 1 else feature.float_list).value) // (
+            self._channels
+        )
+
+    def signal(self, record: Any) -> np.ndarray:
+        """(l, C) float32: integers, which are those of 16 bits, are divided by 2^15."""
+        feature = record[self.sound]
+        values = (feature.int64_list if self._scale != 1 else feature.float_list).value
+        return np.array(values, np.float32).reshape(-1, self._channels) * np.float32(self._scale)
+
+    def truth(self, record: Any, i: int) -> dict[str, np.ndarray]:
+        return _class_of(record, self._label, self._classes, i)
 
 
 class Boxes(_Image):
@@ -228,6 +298,20 @@ class Masks(_Image):
         labelled = isinstance(feature, tfds.features.LabeledImage)
         named = any(part in key.lower() for part in _MASK_KEYS)
         return labelled or (named and feature.shape[-1] == 1)
+
+
+def _class_of(record: Any, key: str, classes: tuple[str, ...], i: int) -> dict[str, np.ndarray]:
+    label = np.array(record[key].int64_list.value[:1], np.int64)
+    if not label.size:
+        raise ValueError(f"{key} is no integer")
+    check_labels(label, len(classes), start=i)
+    return {"label": label.astype(np.int32)[0]}
+
+
+def _encoded(feature: Any) -> bool:
+    """Whether a sound is kept as a file, or its numbers as bytes."""
+    said = feature._encoding  # which TFDS gives no name to read by
+    return bool(feature._lazy_decode) or said != tfds.features.Encoding.NONE
 
 
 def _holds_boxes(feature: Any) -> bool:

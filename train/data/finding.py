@@ -1,10 +1,10 @@
-"""Finding: from files, folders and patterns on a command line to the pictures that are meant."""
+"""Finding: from files, folders and patterns on a command line to the files that are meant."""
 
 import difflib
 import glob
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from train.data.listing import Entry, entries, is_picture
@@ -18,21 +18,28 @@ class Found(NamedTuple):
     Attributes:
         pictures: files in the order asked; those of a folder by name, then those of its subfolders.
             One that was asked for twice is there once.
-        others: files of the folders that are no pictures, see `train.data.listing.is_picture`.
+        others: files of the folders that do not count.
     """
 
     pictures: list[pathlib.Path]
     others: list[pathlib.Path]
 
 
-def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
-    """The pictures that are asked for.
+def find(
+    inputs: Sequence[str],
+    apart: Collection[pathlib.Path] = (),
+    counts: Callable[[str, Entry], bool] = is_picture,
+    word: str = "picture",
+) -> Found:
+    """The pictures, or other files, that are asked for.
 
     Args:
         inputs: files, of any name; folders, with all that is below them; patterns such as
             "photos/*.jpg", "**" for any number of folders. In folders, hidden files are left alone,
             and a folder to which a link leads is entered once.
         apart: folders below them that are not entered: what is written there is no input.
+        counts: (path, entry) -> whether a file of a folder is one that is looked for.
+        word: what such a file is called.
 
     Raises:
         Refused: there is no such file, no picture at all, or a folder that can't be listed.
@@ -47,15 +54,15 @@ def find(inputs: Sequence[str], apart: Collection[pathlib.Path] = ()) -> Found:
                 pictures.setdefault(os.path.abspath(path), path)
                 continue
             for file, entry in _below(path, entered, closed):
-                if is_picture(str(file), entry):
+                if counts(str(file), entry):
                     pictures.setdefault(os.path.abspath(file), file)
                 else:
                     others.append(file)
     if not inputs:
-        raise Refused("input: no picture, folder or pattern is named")
+        raise Refused(f"input: no {word}, folder or pattern is named")
     if not pictures:
         left = f"; it has {counted(len(others), 'other file')}" if others else ""
-        raise Refused(f"input={', '.join(map(repr, inputs))} holds no picture{left}")
+        raise Refused(f"input={', '.join(map(repr, inputs))} holds no {word}{left}")
     return Found([*pictures.values()], others)
 
 

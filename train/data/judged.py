@@ -28,6 +28,9 @@ ONE_BASED = frozenset(("voc",))
 MASKS = {"oxford_iiit_pet": {"background": 2, "pet": 1, "border": 3}}
 """Set -> the classes' names, in order, and their values in a mask, where the files do not say."""
 
+LONGEST = {"speech_commands": 16000}
+"""Set of sounds -> steps of the longest: a second at most (Warden 2018). Others are read for it."""
+
 
 def mirror(name: str) -> bool | None:
     """Whether a mirror image keeps its label; None where nobody has judged it."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from train.data import coco, folder, layout, mask_folder, mask_layout, voc
+from train.data import coco, folder, layout, mask_folder, mask_layout, series, voc, wav_folder
 from train.data.cache import Cached
 from train.data.decode import Unreadable
 from train.data.digits import digits
@@ -17,11 +17,12 @@ from train.data.keys import WANTS, Wanted
 from train.data.legend import FILES as CLASS_LISTS
 from train.data.legend import as_before, legend_in, plain, without_background
 from train.data.mask_values import derived, settled
+from train.data.mnist1d import mnist1d
 from train.data.places import lies
 from train.data.said import counted
 from train.data.scene_sets import digit_scenes, fashion_scenes
 from train.data.scenes import ROW
-from train.data.source import Source
+from train.data.source import Source, is_signals
 from train.data.split_names import role
 from train.data.subset import cut
 from train.refusal import Refused, choose
@@ -33,7 +34,8 @@ LOOKED_AT = 32
 """Examples of a test split that are asked whether it is annotated."""
 
 IN_FILES: dict[str, tuple[str, ...]] = {
-    "label": ("folder",),
+    "label": ("folder", "wav", "series"),
+    "target": ("series",),
     "boxes": ("coco", "voc"),
     "mask": ("folder", "voc"),
 }
@@ -63,6 +65,7 @@ def named(
     Args:
         name: one of
             "digits": labels. "digit_scenes", "fashion_scenes": boxes or masks.
+            "mnist1d": signals with labels.
             A set of TFDS, as `train.data.tfds.source` takes it.
             "folder:PATH": labels. PATH/train/CLASS/*, likewise val and test, see
                 `train.data.layout`; or PATH/CLASS/*. Masks: PATH/images/* and PATH/masks/*, divided
@@ -71,7 +74,11 @@ def named(
                 likewise val and test; others that `train.data.coco.splits` names.
             "voc:PATH": boxes or masks. PATH, or PATH/VOCdevkit/VOC2012, holds ImageSets with the
                 lists train, val and test, JPEGImages, and Annotations or SegmentationClass.
-        want: "label", "boxes" or "mask".
+            "wav:PATH": signals with labels. PATH/train/CLASS/*.wav, likewise val and test; or
+                PATH/CLASS/*.wav, see `train.data.wav_folder`.
+            "series:PATH": signals with labels or targets, in CSV or `.npz`, see
+                `train.data.series`.
+        want: "label", "boxes", "mask" or "target".
         classes: of "folder:PATH" with masks and of "voc:PATH", in the order of the masks' values
             from 0, the background's too; see `train.data.legend`. () takes those of a list in the
             folder, classes.txt or labelmap.txt; else VOC has its own, and masks in a folder name
@@ -90,24 +97,28 @@ def named(
     if classes and not (colon and kind in LISTED and want in LISTED[kind]):
         raise Refused(f"classes={','.join(classes)!r}: {want} of data={name!r} has its own classes")
     if kind in FILES and colon:
-        return FILES[kind](_existing(name, path), want, classes, earlier)
+        folder_alone = kind != "series"
+        return FILES[kind](_existing(name, path, folder_alone), want, classes, earlier)
     if colon and not _VERSION.fullmatch(path):
         choose("data", kind, FILES)
     if name in EMBEDDED:
-        make = EMBEDDED[name]
-        return Splits(*(make(split, want) for split in ("train", "validation", "test")))
+        return EMBEDDED[name](want)
     from train.data import prepare, tfds  # a second of imports
 
     try:
         tfds.known(name, also=(*EMBEDDED, *(f"{kind}:PATH" for kind in FILES)))
     except Refused:
-        if not os.path.isdir(os.path.expanduser(name)):
+        if not os.path.exists(os.path.expanduser(name)):
             raise
-        forms = " or ".join(f"{kind}:{name}" for kind in IN_FILES[want])
-        raise Refused(f"data={name!r} is unknown; for the folder of that name: {forms}") from None
+        there = "folder" if os.path.isdir(os.path.expanduser(name)) else "file"
+        kinds = IN_FILES[want] if there == "folder" else ("series",)
+        forms = " or ".join(f"{kind}:{name}" for kind in kinds)
+        raise Refused(f"data={name!r} is unknown; for the {there} of that name: {forms}") from None
     prepare.prepare(name, (want,))
     return _roles(name, tfds.splits(name), lambda split: tfds.source(name, split, want))
 
+
+ALL = Splits._fields
 
 Cut = Callable[[Source, float], tuple[Source, Source]]
 """(source, fraction) -> (rest, part): how a part is cut off."""
@@ -278,54 +289,101 @@ def _masks(path: pathlib.Path, classes: Sequence[str], earlier: Sequence[str]) -
     )
 
 
-def _digits(split: str, want: str) -> Source:
+def _wav(path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
+    del classes, earlier  # of masks
+    _check(path, want, "label", of="signal")
+    found = wav_folder.wav_folder(path)
+    return _roles(str(path), found, found.__getitem__)
+
+
+def _series(
+    path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]
+) -> Splits:
+    del classes, earlier  # of masks
+    _check(path, want, "label", "target", of="signal")
+    found = series.series(path, want)
+    return _roles(str(path), found, found.__getitem__)
+
+
+def refuse_other(data: Splits, key: str) -> Splits:
+    """The splits, where their examples are what a task reads.
+
+    Args:
+        data: of any set.
+        key: "image" or "signal".
+
+    Raises:
+        Refused: they are of the other; names what takes them.
+    """
+    about = data.train.about
+    if is_signals(about) != (key == "signal"):
+        has, takes = ("signals", "signal") if key == "image" else ("images", "label")
+        raise Refused(f"data={about.name!r} has {has}, no {key}s: {TAKES[takes]} takes it")
+    return data
+
+
+def _digits(want: str) -> Splits:
     _check("digits", want, "label")
-    return digits(split)
+    return Splits(*map(digits, ALL))
 
 
-def _digit_scenes(split: str, want: str) -> Source:
+def _digit_scenes(want: str) -> Splits:
     _check("digit_scenes", want, "boxes", "mask")
-    return Wanted(Cached(digit_scenes(split), ROW), want)
+    return Splits(*(Wanted(Cached(digit_scenes(split), ROW), want) for split in ALL))
 
 
-def _fashion_scenes(split: str, want: str) -> Source:
+def _fashion_scenes(want: str) -> Splits:
     _check("fashion_scenes", want, "boxes", "mask")
     from train.data import prepare
 
     prepare.prepare("fashion_mnist", ("label",))
-    return Wanted(Cached(fashion_scenes(split), ROW), want)
+    return Splits(*(Wanted(Cached(fashion_scenes(split), ROW), want) for split in ALL))
 
 
-def _check(name: str | pathlib.Path, want: str, *has: str) -> None:
+def _mnist1d(want: str) -> Splits:
+    _check("mnist1d", want, "label", of="signal")
+    return Splits(mnist1d("train"), None, mnist1d("test"))
+
+
+def _check(name: str | pathlib.Path, want: str, *has: str, of: str = "") -> None:
     if want not in has:
-        takes = f": {TAKES[has[-1]]} takes it" if has[-1] in TAKES else ""
+        by = TAKES.get(of or has[-1])
+        takes = f": {by} takes it" if by else ""
         raise Refused(f"data={str(name)!r} has no {want}; it has {', '.join(has)}{takes}")
 
 
-TAKES = {"label": "experiments/classify.py", "mask": "experiments/segment.py"}
-"""Annotation -> the experiment that trains on it."""
+TAKES = {
+    "label": "experiments/classify.py",
+    "mask": "experiments/segment.py",
+    "signal": "experiments/sequence.py",
+}
+"""Annotation, or signals of any, -> the experiment that trains on it."""
 
 
 FILES: dict[str, Callable[[pathlib.Path, str, Sequence[str], Sequence[str]], Splits]] = {
     "folder": _folder,
     "coco": _coco,
     "voc": _voc,
+    "wav": _wav,
+    "series": _series,
 }
 LISTED = {"folder": ("mask",), "voc": ("mask", "boxes")}
 """Kind of set -> the annotations whose classes may be said."""
-EMBEDDED: dict[str, Callable[[str, str], Source]] = {
+EMBEDDED: dict[str, Callable[[str], Splits]] = {
     "digits": _digits,
     "digit_scenes": _digit_scenes,
     "fashion_scenes": _fashion_scenes,
+    "mnist1d": _mnist1d,
 }
 
 
-def _existing(name: str, path: str) -> pathlib.Path:
+def _existing(name: str, path: str, folder_alone: bool) -> pathlib.Path:
     if not path:
         raise Refused(f"data={name!r}: a path follows the colon")
     try:
         found = pathlib.Path(path).expanduser()
-        layout.check_folder(f"data={name!r}", found)
+        if folder_alone or not found.is_file():
+            layout.check_folder(f"data={name!r}", found)
     except (OSError, RuntimeError, ValueError) as error:  # too long, no permission, ~ of nobody
         reason = getattr(error, "strerror", None) or error
         raise Refused(f"data={name!r} is no folder; {reason}") from None

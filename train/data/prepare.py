@@ -97,7 +97,8 @@ def convert(name: str) -> bool:
         Refused: the copy is damaged, or its folder cannot be written to.
     """
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=data_dir())
+        with sets.no_decoders():
+            builder = read_only_builder.builder_from_files(name, data_dir=data_dir())
     except tfds.core.DatasetNotFoundError:
         return False
     formats = builder.info.available_file_formats()

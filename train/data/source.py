@@ -31,6 +31,9 @@ class About:
         ids: what the set's own files call its classes, where that is not their index (COCO).
         targets: names of what `target` holds, one a column; () where it has no names, or there is
             none.
+        ragged: whether signals are of several lengths: `shape` is then that of the longest, and
+            `length` says how many steps of each are no padding.
+        rate: steps of a signal in a second; None where nobody knows, or time has no part in it.
 
     Raises:
         Refused: more mask classes than a mask can tell from 255.
@@ -48,6 +51,8 @@ class About:
     ids: tuple[int, ...] = ()
     mask_pixels: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
+    ragged: bool = False
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.mask_classes) > IGNORE:
@@ -76,8 +81,15 @@ def extent_said(about: About) -> str:
         return f"{height}×{width} {'grey' if channels == 1 else 'colour'} images"
     if len(about.shape) == 2:
         steps, channels = about.shape
-        return f"signals of {steps} steps, {channels} channel{'' if channels == 1 else 's'}"
+        most = "up to " if about.ragged else ""
+        rate = f", {about.rate:,} steps a second" if about.rate else ""
+        return f"signals of {most}{steps} steps, {channels} channel{'s' * (channels != 1)}{rate}"
     return f"examples of shape {about.shape}"
+
+
+def is_signals(about: About) -> bool:
+    """Whether the examples are signals, which have a shape in any case."""
+    return about.shape is not None and len(about.shape) == 2
 
 
 class Source(Protocol):

@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets, read at random without TensorFlow: classes, boxes or masks.
+"""Sets of TensorFlow Datasets, read at random without TensorFlow: images and sounds.
 
 A set is prepared where its array_record files lie whole under TFDS_DATA_DIR (by default
 ~/tensorflow_datasets). A copy in another format has no random access and counts as not prepared;
@@ -8,8 +8,10 @@ A set is prepared where its array_record files lie whole under TFDS_DATA_DIR (by
 import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
+import pathlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,15 +19,18 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
+from tensorflow_datasets.core.features import audio_feature
 from tensorflow_datasets.proto import tf_example_pb2
 
 from models.pretrained.picture import upright
 from train.data import jpeg
 from train.data.batch import IGNORE
 from train.data.decode import Unreadable, opened, reason
-from train.data.features import MODES, Layout, Masks, layout
+from train.data.features import MODES, Boxes, Labels, Layout, Masks, Sounds, has_sounds, layout
 from train.data.places import data_dir
 from train.data.source import Example
+from train.data.steps import placed
+from train.progress import working
 from train.refusal import Refused, choose
 
 FORMAT = tfds.core.FileFormat.ARRAY_RECORD
@@ -96,13 +101,15 @@ def source(name: str, split: str, want: str = "label") -> "Tfds":
     found = layout(builder, want)
     if isinstance(found, Masks) and not found.classes:
         found.number(_classes(str(builder.data_dir), name))
+    if isinstance(found, Sounds) and found.steps is None:
+        found.number(_longest(str(builder.data_dir), name))
     return Tfds(builder, split, found)
 
 
 class Tfds:
-    """A split of a set whose examples are an image and what is known of it; may be pickled.
+    """A split of a set whose examples are an image or a sound and what is known of it.
 
-    An image or an annotation that cannot be used is `Unreadable` when its example is read.
+    May be pickled. What of it cannot be used is `Unreadable` when its example is read.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, found: Layout):
@@ -192,6 +199,12 @@ class Tfds:
 
     def _example(self, i: int, record: Any) -> Example:
         truth = self._truth(i, record)
+        if isinstance(self._layout, Sounds):
+            try:
+                return {**placed(self._layout.signal(record), self.about), **truth}
+            except ValueError as error:
+                raise self._unreadable(i, f"the sound {reason(error)}") from error
+        assert isinstance(self._layout, Labels | Boxes | Masks)
         try:
             image = _decode(record[self._layout.image].bytes_list.value[0], self._layout.channels)
         except MemoryError:
@@ -220,17 +233,54 @@ def _classes(folder: str, name: str) -> int:
     return 1 + max((int(value.max()) for value in values if value.size), default=0)
 
 
+@functools.cache
+def _longest(folder: str, name: str) -> int:
+    """Steps of the longest sound of all splits, every one of which is read."""
+    del folder  # where the set lies may change
+    builder = _open(name)
+    found, most = layout(builder), 0
+    assert isinstance(found, Sounds)
+    with working(f"measuring the sounds of {name}", builder.info.splits.total_num_examples) as on:
+        for split in builder.info.splits:
+            records = builder.as_data_source(
+                split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+            ).data_source
+            for i in range(len(records)):
+                features = tf_example_pb2.Example.FromString(records[i]).features.feature
+                most = max(most, found.length(features))
+                on(1)
+    return most
+
+
+@contextlib.contextmanager
+def no_decoders() -> Iterator[None]:
+    """Within, TFDS makes no decoders of sounds, which import TensorFlow; numbers need none."""
+    before = audio_feature._EagerDecoder, audio_feature._LazyDecoder
+    audio_feature._EagerDecoder = audio_feature._LazyDecoder = lambda **_: None
+    try:
+        yield
+    finally:
+        audio_feature._EagerDecoder, audio_feature._LazyDecoder = before
+
+
 def _open(name: str) -> tfds.core.DatasetBuilder:
     """A builder over the files alone; the set's own code is not run."""
     known(name)
     folder = data_dir()
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=folder)
+        with no_decoders(), contextlib.redirect_stdout(io.StringIO()):  # TFDS prints a banner
+            builder = read_only_builder.builder_from_files(name, data_dir=folder)
+            builder.info.features  # noqa: B018  # made when they are asked for
     except tfds.core.DatasetNotFoundError:
         raise NotPrepared(
             f"data={name!r} is not prepared under {folder}; `{command(name)}` prepares it, "
             "TFDS_DATA_DIR names where a prepared copy lies"
         ) from None
+    except ImportError as error:
+        raise Refused(
+            f"data={name!r}: its copy under {folder} is of a form that TensorFlow alone reads, as "
+            "sounds are that are kept encoded"
+        ) from error
     except Exception as error:
         raise Refused(f"data={name!r}: its copy under {folder} cannot be read: {error}") from error
     formats = builder.info.available_file_formats()
@@ -287,10 +337,17 @@ def _fingerprint(builder: tfds.core.DatasetBuilder, split: str, classes: tuple[s
             [url, entry.checksum, entry.size]
             for url, entry in info.as_proto.download_checksums.items()
         ),
-        "features": info.features.to_json(),
+        "features": _features(builder),
         "classes": classes,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _features(builder: tfds.core.DatasetBuilder) -> Any:
+    """What the features are, as JSON has it; of sounds the file, TFDS would ask TensorFlow."""
+    if not has_sounds(builder):
+        return builder.info.features.to_json()
+    return json.loads(pathlib.Path(builder.data_dir, "features.json").read_text())
 
 
 def _decode(encoded: bytes, channels: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from train.legible import legible
 from train.metrics.confusion import f1, macro, micro, occurs, precision, recall, weighted
 from train.report.markup import figure, percent, picture, render, shown
 from train.report.names import called, places
+from train.report.signals import wave
 from train.tasks.task import Summary
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def classification_part(summary: Summary, about: About, source: Source) -> Marku
     """Sections from `tables`: "confusion" (C, C) counts, rows = truth; "mistakes", surest first.
 
     A mistake is {"index", "label", "predicted", "confidence"}; its picture is
-    `source[index]["image"]`, (H, W, C).
+    `source[index]["image"]`, (H, W, C), or the waveform of `source[index]["signal"]`, (L, C).
     """
     matrix = np.asarray(summary.tables["confusion"])
     three = [precision(matrix), recall(matrix), f1(matrix)]
@@ -154,11 +155,13 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> "Figure":
 def _mistake(one: dict[str, Any], about: About, source: Source, file: str | None) -> Mistake:
     truth, predicted = about.classes[one["label"]], about.classes[one["predicted"]]
     alt = f"{truth}, taken for {predicted} with {percent(one['confidence'], 1)}"
-    image = shown(lambda: _picture(source[one["index"]], alt))
+    image = shown(lambda: _picture(source[one["index"]], about, alt))
     name = called(file, one["index"])
     return Mistake(image, name, file or "", truth, predicted, one["confidence"])
 
 
-def _picture(example: dict[str, Any], alt: str) -> Markup:
-    """Of what is none, such as a signal, there is none."""
-    return picture(np.asarray(example["image"]), alt) if "image" in example else Markup()
+def _picture(example: dict[str, Any], about: About, alt: str) -> Markup:
+    """Of an image or a signal; of anything else there is none."""
+    if "image" in example:
+        return picture(np.asarray(example["image"]), alt)
+    return wave(example, about, alt) if "signal" in example else Markup()

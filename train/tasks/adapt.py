@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 Adapt = Callable[[jax.Array], jax.Array]
-"""(B, H, W, C) float32 pixels 0..255 -> the same, of another size or other channels."""
+"""(B, H, W, C) float32 pixels 0..255 -> the same, of another size or other channels; or (B, L, C)
+signals, whose steps may come in another order."""
 
 
 def as_it_is(images: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
-"""Classification: one label an image; cross-entropy, and what follows from a confusion matrix."""
+"""Classification: one label an image or a signal; cross-entropy, and a confusion matrix."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from train.metrics.confusion import (
 )
 from train.metrics.ranking import roc_auc
 from train.tasks.adapt import Adapt, as_it_is
+from train.tasks.inputs import Inputs, applied, normalised
 from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Sums, Task, means
 
 
@@ -36,13 +37,15 @@ def classification(
     label_smoothing: float = 0.0,
     auxiliary_weight: float = 0.3,
 ) -> Task:
-    """A task for images with one class each.
+    """A task for images, or signals, with one class each.
 
     Args:
         network: (B, H, W, C) float32 -> (B, num_classes) logits, or in training
-            `WithAuxiliary`, those of auxiliary heads beside them.
+            `WithAuxiliary`, those of auxiliary heads beside them. Of signals: (B, L, C) and, by the
+            name of `length`, (B,) int32 or None, see `train.tasks.inputs`.
         num_classes: of the data.
-        mean, std: per channel, of pixels 0..255; the network's input is (image - mean) / std.
+        mean, std: per channel, of pixels 0..255 or of the steps of signals; the network's input is
+            (x - mean) / std.
         adapt: brings images to the size and the channels that the network takes, before they are
             normalised, see `train.tasks.adapt`.
         label_smoothing: in the training loss, of the target that is spread evenly over all classes
@@ -61,17 +64,14 @@ def classification(
     """
     if not 0 <= auxiliary_weight < math.inf:
         raise ValueError(f"auxiliary_weight={auxiliary_weight} must be finite and at least 0")
-    shift, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
-    def inputs(batch: dict) -> jax.Array:
-        x = adapt(batch["image"].astype(jnp.float32))
-        return (x - shift.reshape(1, 1, 1, -1)) / scale.reshape(1, 1, 1, -1)
+    def inputs(batch: dict) -> Inputs:
+        return normalised(batch, mean, std, adapt)
 
     def loss(variables: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, Aux]:
         collections = [name for name in variables if name != "params"]
-        output, updated = network.apply(
-            variables, inputs(batch), train=True, mutable=collections, rngs={"dropout": key}
-        )
+        how = {"train": True, "mutable": collections, "rngs": {"dropout": key}}
+        output, updated = applied(network, variables, inputs(batch), **how)
         logits, aux = parts(output)
         import chex
 
@@ -90,14 +90,14 @@ def classification(
             sums["auxiliary_loss"] = Ratio(*over_valid(sum(others), batch["valid"]))
         return total / jnp.maximum(weight, 1), Aux(dict(updated), sums)
 
-    def logits_of(variables: dict, x: jax.Array) -> jax.Array:
-        logits = cast(jax.Array, network.apply(variables, x, train=False))
+    def logits_of(variables: dict, x: Inputs) -> jax.Array:
+        logits: jax.Array = applied(network, variables, x, train=False)
         import chex
 
         chex.assert_shape(logits, (None, num_classes))
         return logits
 
-    def predict(variables: dict, x: jax.Array) -> jax.Array:
+    def predict(variables: dict, x: Inputs) -> jax.Array:
         return jax.nn.softmax(logits_of(variables, x))
 
     def measure(variables: dict, batch: dict) -> Measured:

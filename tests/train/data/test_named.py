@@ -51,7 +51,8 @@ def test_a_folder_without_its_kind_is_pointed_to_it(tmp_path, monkeypatch):
     (tmp_path / "pets").mkdir()
     monkeypatch.chdir(tmp_path)
     for name, want, forms in (
-        ("pets", "label", "folder:pets"),
+        ("pets", "label", "folder:pets or wav:pets or series:pets"),
+        ("pets", "target", "series:pets"),
         ("./pets", "mask", "folder:./pets or voc:./pets"),
         (str(tmp_path), "boxes", f"coco:{tmp_path} or voc:{tmp_path}"),
     ):
@@ -60,6 +61,9 @@ def test_a_folder_without_its_kind_is_pointed_to_it(tmp_path, monkeypatch):
         assert str(refused.value) == (
             f"data={name!r} is unknown; for the folder of that name: {forms}"
         )
+    (tmp_path / "a.csv").write_text("1,2")
+    with pytest.raises(Refused, match=r"unknown; for the file of that name: series:a\.csv$"):
+        named("a.csv")
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ class RCNN(nn.Module):
         high = np.promote_types(last.dtype, np.float32)
         dense = partial(nn.Dense, param_dtype=self.param_dtype)
         hidden = partial(dense, dtype=last.dtype, kernel_init=nn.initializers.he_normal())
-        pooled = y = last.reshape(len(last), -1)
+        pooled = y = last.reshape(last.shape[0], -1)
         for number, width in enumerate(self.widths, 1):
             features = nn.relu(hidden(width, name=f"hidden{number}")(y))
             y = nn.Dropout(self.dropout, deterministic=not train)(features)

@@ -158,17 +158,18 @@ def test_the_steps_are_the_call():
     assert np.asarray(proposals.valid).any()
 
 
-def test_a_narrow_form_reads_one_map_at_stride_8():
+def test_a_narrow_form_reads_one_map_at_stride_4():
     row = models.variant("fasterrcnn_resnet18_fpn")
     network = row.make(num_classes=11, **row.narrowed((4, 8, 8, 16)))
-    assert network.strides == (8,)
+    assert network.strides == (4,)
     output, variables = tree(network, jax.ShapeDtypeStruct((2, 96, 96, 3), jnp.float32))
-    assert output.regions.objectness.shape == (2, 12 * 12 * 9)
+    assert output.regions.objectness.shape == (2, 24 * 24 * 9)
     assert output.boxes.logits.shape == (2, 64, 11)
     assert variables["params"]["fpn"].keys() == {
         "lateral1_conv",
         "lateral2_conv",
         "lateral3_conv",
+        "lateral4_conv",
         "output1_conv",
     }
     with pytest.raises(ValueError, match="ResNet-18 has 4 stages, not 3"):

@@ -215,7 +215,7 @@ class Config(FineTuned):
                 ("proposals", "most_proposals"), f"{self.model} reads no proposals"
             )
         if not models.variant(self.model).svm:
-            found["stage"] = f"{self.model} is trained in one"
+            found["stage"] = f"{self.model} is not trained in stages"
         if not models.variant(self.model).background:
             found["regions"] = f"{self.model} has no box head"
         if self.schedule != "steps":

@@ -72,7 +72,7 @@ def network_of(
     try:
         if channels:
             if variant.narrowed is None:
-                raise ValueError(f"{config.model} has widths of its own alone")
+                raise ValueError(f"the widths of {config.model} can't be changed")
             fields |= variant.narrowed(channels)
         network = variant.make(num_classes=num_classes, **fields)
     except ValueError as error:

@@ -22,6 +22,7 @@ from train.data.named import Splits
 from train.data.resident import Resident
 from train.data.room import fits, resident_bytes
 from train.data.source import About, Source
+from train.data.split_names import role
 from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.data.unseen import unseen, without_objects
@@ -187,7 +188,7 @@ def derived(data: Splits, parts: Parts) -> Splits:
 
 def stands_in(data: Splits) -> str:
     """Where the set has no test split, what is tested on in its place; "" where it has one."""
-    if data.test.about.split != "validation":
+    if role(data.test.about.split) != "validation":
         return ""
     count = f"{len(data.test):,} examples"
     return f"{data.test.about.name} has no test split: its validation split, {count}, is the test."

@@ -260,7 +260,7 @@ def _words_of_boxes(found: Found, about: About, top: int) -> str:
         for label, score in zip(found.labels[:count], found.scores[:count], strict=True)
     ]
     more = [f"and {count - top} more"] if count > top else []
-    return "  ".join(some[:top] + more) or "nothing"
+    return "  ".join(some[:top] + more) or f"no box with a score of {DRAWN} or more"
 
 
 def _outlined(image: np.ndarray, found: Found, about: About) -> Image.Image:

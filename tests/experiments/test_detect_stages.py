@@ -209,7 +209,7 @@ def test_seeds_each_have_their_stages(config, monkeypatch, tmp_path):
 def test_a_stage_of_another_model_is_refused():
     about = About("pets", "train", ("cat",), mirror=True, shape=(32, 32, 3), mean=(0.0,) * 3)
     config = dataclasses.replace(detect.recipe(), stage="svm")
-    with pytest.raises(Refused, match="stage='svm' has no effect: yolox_small is trained in one"):
+    with pytest.raises(Refused, match="stage='svm' has no effect: yolox_small is not"):
         refuse_idle(detect, config, about)
     with pytest.raises(Refused, match="stage='forest'"):
         Config(stage="forest")

@@ -127,10 +127,11 @@ def test_a_warm_up_as_long_as_the_run_is_refused_where_it_begins_and_not_where_i
     prepare(toy_detector, replace(config, workdir=tmp_path))
 
 
-def test_a_validation_split_that_is_tested_on_is_said():
+@pytest.mark.parametrize("split", ["validation", "val"])  # a set's own name, or Pascal VOC's
+def test_a_validation_split_that_is_tested_on_is_said(split):
     data = toy_detector.splits(Config())
     assert stands_in(data) == ""
-    about = replace(data.test.about, name="pets", split="validation")
+    about = replace(data.test.about, name="pets", split=split)
     tested = subset(data.test, np.arange(5))
     tested.about = about
     assert stands_in(data._replace(test=tested)) == (

@@ -136,7 +136,7 @@ def test_detections():
 def test_no_detections(tmp_path):
     none = found()
     assert BOXES.row(none, ABOUT) == {"height": 20, "width": 30, "detections": []}
-    assert BOXES.words(none, ABOUT, 3) == "nothing"
+    assert BOXES.words(none, ABOUT, 3) == "no box with a score of 0.3 or more"
     with Lines(tmp_path / "found.csv") as lines:
         for one in (none, found(((1, 2, 9, 8), 0.75, 2))):
             for row in BOXES.cells(one, ABOUT):

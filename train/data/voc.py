@@ -270,8 +270,8 @@ class Boxes(_Voc):
         name = _text(one, "name")
         if name not in self.about.classes:
             raise ValueError(
-                f"class {name!r} is none of the {len(self.about.classes)} declared; a classes.txt "
-                "beside ImageSets, with a name a line, says those of another set"
+                f"class {name!r} is none of the {len(self.about.classes)} of the set; --classes "
+                "names those of another set, or a classes.txt beside ImageSets, with a name a line"
             )
         return self.about.classes.index(name)
 

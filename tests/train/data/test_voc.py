@@ -65,7 +65,7 @@ def test_other_classes_are_the_callers(tmp_path):
 @pytest.mark.parametrize(
     ("xml", "message"),
     [
-        (voc_xml(4, 3, [("owl", (1, 1, 2, 2), 0)]), r"class 'owl' is none of the 20 declared"),
+        (voc_xml(4, 3, [("owl", (1, 1, 2, 2), 0)]), r"class 'owl' is none of the 20 of the set"),
         (voc_xml(4, 3, [("cat", (1, 1, 6, 3), 0)]), "box 0, .* lies outside its image"),
         (voc_xml(4, 3, [("cat", (4, 1, 2, 3), 0)]), "box 0, .* has no area"),
         (voc_xml(4, 3, [("cat", ("x", 1, 2, 3), 0)]), "could not convert"),

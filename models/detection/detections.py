@@ -17,6 +17,12 @@ class Images(NamedTuple):
     """(B, 4) float32: x0 y0 x1 y1 of what of it is picture and not padding, in pixels."""
 
 
+def whole(image: jax.Array) -> jax.Array:
+    """The extent of images (B, H, W, C) that are all picture: (B, 4) float32."""
+    count, height, width = image.shape[:3]
+    return jnp.broadcast_to(jnp.asarray([[0, 0, width, height]], jnp.float32), (count, 4))
+
+
 class Detections(NamedTuple):
     """The K best detections of each image; rows that are not valid are 0."""
 

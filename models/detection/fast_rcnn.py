@@ -7,11 +7,10 @@ detections = network.apply(variables, image, extent, proposals, valid, method="d
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from models.classification.resnet import ResNet18
 from models.detection.box_head import Boxes, pooled
-from models.detection.detections import Detections
+from models.detection.detections import Detections, whole
 from models.detection.detector import detector
 from models.detection.fpn import FPN
 from models.detection.region_network import (
@@ -43,9 +42,7 @@ class FastRCNN(RegionNetwork):
         """
         del proposal_valid
         if proposals is None:
-            count, height, width = image.shape[:3]
-            whole = jnp.asarray([[[0, 0, width, height]]], jnp.float32)
-            proposals = jnp.broadcast_to(whole, (count, 1, 4))
+            proposals = whole(image)[:, None]
         return self.box_head(self.features(image, train=train), proposals, train=train)
 
     def detect(

@@ -24,7 +24,7 @@ import numpy as np
 from models.classification.resnet import ResNet18, ResNet50
 from models.detection.anchors import anchors_of
 from models.detection.box_head import Boxes, pooled
-from models.detection.detections import Detections
+from models.detection.detections import Detections, whole
 from models.detection.detector import detector
 from models.detection.fpn import FPN, MaxPool
 from models.detection.region_network import (
@@ -137,9 +137,7 @@ class FasterRCNN(RegionNetwork):
 
     def __call__(self, image: jax.Array, *, train: bool) -> FasterRCNNOutput:
         """All steps, on images that are all picture."""
-        count, height, width = image.shape[:3]
-        whole = jnp.asarray([[0, 0, width, height]], jnp.float32)
-        return self.composed(image, jnp.broadcast_to(whole, (count, 4)), train=train)
+        return self.composed(image, whole(image), train=train)
 
     @nn.nowrap
     def composed(self, image: jax.Array, extent: jax.Array, *, train: bool) -> FasterRCNNOutput:

@@ -17,7 +17,7 @@ from models.classification.alexnet import AlexNet
 from models.classification.classifier import check_num_classes
 from models.classification.resnet import ResNet18
 from models.detection.boxes import clip, decode, large_enough, wide
-from models.detection.detections import Detections, best
+from models.detection.detections import Detections, best, whole
 from models.detection.detector import detector
 from models.layers.image import check_image
 
@@ -113,11 +113,9 @@ class RCNN(nn.Module):
         """
         del proposal_valid
         check_image(image)
-        count, height, width = image.shape[:3]
         if proposals is None:
-            whole = jnp.asarray([[[0, 0, width, height]]], jnp.float32)
-            proposals = jnp.broadcast_to(whole, (count, 1, 4))
-        owner = jnp.repeat(jnp.arange(count), proposals.shape[1])
+            proposals = whole(image)[:, None]
+        owner = jnp.repeat(jnp.arange(image.shape[0]), proposals.shape[1])
         return self.classify(self.warped(image, proposals.reshape(-1, 4), owner), train=train)
 
     @nn.nowrap

@@ -77,6 +77,21 @@ def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
     assert again.boxes.shape == (len(again.scores), 4)
 
 
+def test_a_set_of_one_class(tmp_path):
+    """All labels are 0."""
+    for split in ("train", "val"):
+        image_files.voc(tmp_path / "VOC", [split], [("owl", (3, 4, 20, 21), False)], split=split)
+    fields = {"size": 32, "steps": 2, "batch_size": 1, "evaluate_every": 2, "warmup_steps": 1}
+    fields |= {"validation": 0.0, "devices": 1, "classes": "owl", "workdir": tmp_path / "run"}
+    summary = detect.main(Config(data=f"voc:{tmp_path / 'VOC'}", **fields))
+    assert 0 <= summary.scalars["map50"] <= 1
+    assert all((one["labels"] == 0).all() for one in summary.tables["detections"])
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [one["loss"] for one in map(json.loads, lines) if one["kind"] == "train"]
+    assert losses
+    assert np.isfinite(losses).all()
+
+
 @pytest.mark.parametrize("data", ["digit_scenes", "voc:PATH"])
 @pytest.mark.parametrize("model", models.names("detection"))
 def test_every_model_has_a_recipe_and_a_loss(model, data):

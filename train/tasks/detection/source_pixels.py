@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.detection.detections import whole
 from train.augment.homography import project
 
 
@@ -14,18 +15,17 @@ def extent(batch: dict) -> jax.Array:
     as it lies in the image; all of the image where the batch has no `matrix`, or a corner of the
     source is out of sight.
     """
-    count, height, width = batch["image"].shape[:3]
-    whole = jnp.broadcast_to(jnp.asarray([[0, 0, width, height]], jnp.float32), (count, 4))
+    height, width = batch["image"].shape[1:3]
     limit = jnp.asarray([[width, height, width, height]], jnp.float32)
     if "matrix" not in batch or "size" not in batch:
-        return whole
+        return whole(batch["image"])
     size = batch["size"].astype(jnp.float32)
     none = jnp.zeros_like(size[:, 0])
     x = jnp.stack([none, size[:, 1], none, size[:, 1]], -1)
     y = jnp.stack([none, none, size[:, 0], size[:, 0]], -1)
     x, y, in_sight = project(batch["matrix"], x, y)
     around = jnp.stack([x.min(-1), y.min(-1), x.max(-1), y.max(-1)], -1)
-    return jnp.where(in_sight.all(-1)[:, None], jnp.clip(around, 0, limit), whole)
+    return jnp.where(in_sight.all(-1)[:, None], jnp.clip(around, 0, limit), whole(batch["image"]))
 
 
 def to_source(boxes: np.ndarray, matrix: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ task gets them, so that what drifts from the pixels is seen.
 """
 
 import dataclasses
-import io
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -50,7 +49,7 @@ from train.experiment import positive
 from train.legible import legible
 from train.mesh import make_mesh
 from train.refusal import Refused, choose
-from train.report.figures import png
+from train.report.figures import image as figure
 from train.report.overlay import overlaid
 from train.report.signals import draw_wave, steps_of
 from train.report.text import draw_text
@@ -233,8 +232,7 @@ def waveforms(row: list[dict[str, Any]], about: About) -> list[Image.Image]:
     """Signals of one row, between the same limits, so that a larger one looks larger."""
     signals = [steps_of(example) for example in row]
     limits = min(map(np.min, signals)), max(map(np.max, signals))
-    drawn = [png(partial(draw_wave, one, about.rate, WAVE, limits), dpi=100) for one in signals]
-    return [Image.open(io.BytesIO(one)).convert("RGB") for one in drawn]
+    return [figure(partial(draw_wave, one, about.rate, WAVE, limits)) for one in signals]
 
 
 def pictures(row: list[dict[str, Any]], about: About) -> list[Image.Image]:

@@ -3,7 +3,6 @@
 A task whose predictions are of another form is a `Shown` of its own here, and a row of `KINDS`.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from PIL import Image
 from train.data.source import About, is_signals
 from train.data.windows import steps_ahead
 from train.refusal import Refused
-from train.report.figures import png
+from train.report.figures import image as figure
 from train.report.overlay import overlaid
 from train.report.segmentation import table
 from train.report.signals import draw_titled
@@ -121,8 +120,7 @@ def _titled(image: np.ndarray, scores: np.ndarray, about: About) -> Image.Image:
 def _waveform(
     signal: np.ndarray, text: str, about: About, ahead: np.ndarray | None = None
 ) -> Image.Image:
-    drawn = png(partial(draw_titled, signal, text, about.rate, ahead), dpi=100)
-    return Image.open(io.BytesIO(drawn)).convert("RGB")
+    return figure(partial(draw_titled, signal, text, about.rate, ahead))
 
 
 def _above(picture: Image.Image, text: str) -> Image.Image:

@@ -10,6 +10,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from train.data.decode import decode
 from train.report.text import CJK, FAMILY, FILES, face
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and most commands draw nothing
@@ -96,6 +99,11 @@ def png(draw: Draw, *, dpi: int = 150) -> bytes:
     with own_settings():
         draw().savefig(out, format="png", dpi=dpi)
     return out.getvalue()
+
+
+def image(draw: Draw, *, dpi: int = 100) -> Image.Image:
+    """A figure as a picture, to stand among others."""
+    return Image.fromarray(decode(png(draw, dpi=dpi)))
 
 
 def light(axes: "Axes") -> None:

@@ -47,8 +47,8 @@ class Config:
         what: "step", a whole training step; "layers", each convolution of a network; "loader",
             reading, decoding and cropping of pictures that it makes; "augment", what a chain of
             augmentations adds to a step of ResNet-20.
-        models: classifiers of `models.names()`, with commas; for steps the segmenters and detectors
-            of `cases.OTHERS` too.
+        models: classifiers of `models.names()`, with commas; for steps the segmenters, detectors
+            and 1-D networks of `cases.OTHERS` too.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
         torch_python: an interpreter that has torch and torchvision.
@@ -119,12 +119,12 @@ def measured(found: Found, title: str, config: Config, console: Console) -> dict
 
 
 def step(config: Config, console: Console) -> list[dict[str, Any]]:
-    """Images a second of a whole training step."""
+    """Examples a second of a whole training step."""
     numbers = []
     for model in config.models.split(","):
         for case in cases(model, config.batch_size):
             title = (
-                f"{model}, batches of {case.batch_size} at {case.size}x{case.size}, "
+                f"{model}, batches of {case.batch_size} at {case.shape}, "
                 f"{config.dtype}, memory: {config.settings}"
             )
             found = measured(contestants(config, model, case), title, config, console)

@@ -1,4 +1,4 @@
-"""On what a network's step is measured: the images, and what is to be learnt from them."""
+"""On what a network's step is measured: images or signals, and what is to be learnt from them."""
 
 import random
 from typing import Any, NamedTuple
@@ -16,12 +16,17 @@ class Case(NamedTuple):
     task: str
     """Of `models.TASKS`."""
     size: int
-    """Height and width of the images, in pixels."""
+    """Height and width of the images, in pixels; of signals, their steps."""
     batch_size: int
     classes: int
-    """Logits of an image, a pixel or a box."""
+    """Logits of an image, a pixel, a box or a signal."""
     fields: dict[str, Any]
     """Of the network."""
+
+    @property
+    def shape(self) -> str:
+        """Of an example, in words."""
+        return f"{self.size} steps" if self.task == "sequence" else f"{self.size}x{self.size}"
 
 
 U_NET = {"features": (32, 64, 128, 256, 512)}
@@ -37,8 +42,14 @@ DETECTORS = {
         Case("detection", 320, 2, 11, {}),
     ),
 }
-OTHERS = SEGMENTERS | DETECTORS
-"""Networks that are no classifiers."""
+# Sequential MNIST; a usual length of the UCR archive; MNIST-1D.
+SIGNALS = {
+    "tcn": (Case("sequence", 784, 32, 10, {}),),
+    "resnet1d": (Case("sequence", 256, 32, 10, {}),),
+    "resnet1d_small": (Case("sequence", 40, 128, 10, {}),),
+}
+OTHERS = SEGMENTERS | DETECTORS | SIGNALS
+"""Networks that are no classifiers of images."""
 
 
 def cases(model: str, batch_size: int | None) -> tuple[Case, ...]:

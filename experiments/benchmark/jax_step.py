@@ -28,7 +28,7 @@ from train.tasks.detection.task import detection
 
 Loss = Callable[[dict[str, Any], dict[str, jax.Array], jax.Array], tuple[jax.Array, Any]]
 """(variables, batch, key) -> (loss, updated collections)."""
-RATES = {"classification": 0.1, "segmentation": 0.1, "detection": 1e-3}
+RATES = {"classification": 0.1, "segmentation": 0.1, "detection": 1e-3, "sequence": 0.01}
 """Learning rate of a task's steps."""
 
 
@@ -40,7 +40,8 @@ def training_step(spec, backend: Backend):
     rate = RATES[spec["task"]]
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(rate, momentum=0.9))
     rng = np.random.default_rng(0)
-    shape = (spec["batch_size"], spec["size"], spec["size"], 3)
+    examples = (spec["batch_size"], spec["size"])
+    shape = (*examples, 1) if spec["task"] == "sequence" else (*examples, spec["size"], 3)
     if spec["task"] == "detection":
         loss, batch = detector_loss(network), objects(rng, shape, spec["objects"])
     else:
@@ -49,12 +50,13 @@ def training_step(spec, backend: Backend):
 
     @jax.jit
     def start(key):
-        variables = network.init(key, batch["image"][:1].astype(jnp.float32), train=False)
+        variables = network.init(key, seen(batch)[:1].astype(jnp.float32), train=False)
         return {**variables, "optimizer": optimizer.init(variables["params"]), "step": 0}
 
     def update(state, batch):
         def of(params):
-            variables = {"params": params, "batch_stats": state["batch_stats"]}
+            variables = {**state, "params": params}
+            del variables["optimizer"], variables["step"]
             return loss(variables, batch, jax.random.fold_in(jax.random.key(0), state["step"]))
 
         grads, updated = jax.grad(of, has_aux=True)(state["params"])
@@ -66,19 +68,22 @@ def training_step(spec, backend: Backend):
     return lambda state: compiled(state, batch), start(jax.random.key(0))
 
 
+def seen(batch):
+    """What a network reads."""
+    return batch["image"] if "image" in batch else batch["signal"]
+
+
 def fixed(value):
     """A field of a network as it is written in Python: JSON has lists for tuples."""
     return tuple(map(fixed, value)) if isinstance(value, list) else value
 
 
 def cross_entropy(network) -> Loss:
-    """Of a classifier, or of every pixel of a segmenter."""
+    """Of a classifier of images or signals, or of every pixel of a segmenter."""
 
     def loss(variables, batch, key):
         del key
-        logits, updated = network.apply(
-            variables, batch["image"], train=True, mutable=["batch_stats"]
-        )
+        logits, updated = network.apply(variables, seen(batch), train=True, mutable=["batch_stats"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         return losses.mean(), updated
 
@@ -99,10 +104,12 @@ def detector_loss(network) -> Loss:
 
 
 def labelled(rng, shape, classes, pixels) -> dict[str, jax.Array]:
-    """Images (B, H, W, 3) of noise, normalised; each or each pixel with a class."""
+    """Images (B, H, W, 3) or signals (B, L, 1) of noise, normalised; each or each pixel with a
+    class.
+    """
     of = shape[:3] if pixels else shape[:1]
     return {
-        "image": jnp.asarray(rng.normal(size=shape), jnp.float32),
+        "image" if len(shape) == 4 else "signal": jnp.asarray(rng.normal(size=shape), jnp.float32),
         "label": jnp.asarray(rng.integers(0, classes, of)),
     }
 

@@ -1,8 +1,8 @@
 """PyTorch's side of `experiments.benchmark --what step`: one network, one training step, timed.
 
 Another interpreter runs this file, the one that `--torch-python` names. It needs torch and
-torchvision and, of this project, `rounds.py` and `torch_detectors.py` beside it alone; nothing of
-this project imports it:
+torchvision and, of this project, `rounds.py` and the `torch_….py` beside it alone; nothing of this
+project imports it:
 
     python torch_step.py '{"model": "resnet20", "task": "classification", "fields": {}, "size": 32,
                            "classes": 10, "batch_size": 128, "dtype": "float32", "seconds": 4,
@@ -15,6 +15,7 @@ import torchvision
 from rounds import answer
 from torch import nn
 from torch_detectors import detector
+from torch_signals import network_of
 
 CIFAR = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
 """Blocks of each of the three stages (He et al. 2015, section 4.2)."""
@@ -119,10 +120,14 @@ def create(name, classes, fields):
 
 
 def classifier(spec):
-    """(network, () -> cross-entropy of images or of pixels) on one fixed batch of noise."""
-    network = create(spec["model"], spec["classes"], spec["fields"])
-    images = torch.randn(spec["batch_size"], 3, spec["size"], spec["size"])
-    images = images.to(memory_format=torch.channels_last)
+    """(network, () -> cross-entropy of images, pixels or signals) on one fixed batch of noise."""
+    if spec["task"] == "sequence":
+        network = network_of(spec["model"], spec["classes"])
+        images = torch.randn(spec["batch_size"], 1, spec["size"])
+    else:
+        network = create(spec["model"], spec["classes"], spec["fields"])
+        images = torch.randn(spec["batch_size"], 3, spec["size"], spec["size"])
+        images = images.to(memory_format=torch.channels_last)
     pixels = images.shape[2:] if spec["task"] == "segmentation" else ()
     labels = torch.randint(0, spec["classes"], (spec["batch_size"], *pixels))
     forward = torch.compile(network) if spec["compile"] else network

@@ -64,7 +64,7 @@ class Worker:
         raise Refused(words[-1] if words else f"exit code {self.process.wait()}")
 
     def round(self) -> float:
-        """Images a second."""
+        """Examples a second."""
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says why
             self.process.stdin.write("\n")
@@ -114,7 +114,7 @@ def compete(
         console: to print to.
 
     Returns:
-        `facts`: name -> what the process says of itself; `rates`: name -> images a second of each
+        `facts`: name -> what the process says of itself; `rates`: name -> examples a second of each
         round.
 
     Raises:
@@ -122,7 +122,7 @@ def compete(
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    table = Table("", "images/s", "svertka / other", title=title)
+    table = Table("", "examples/s", "svertka / other", title=title)
     workers: dict[str, Worker] = {}
     try:
         for name, (command, spec) in found.items():

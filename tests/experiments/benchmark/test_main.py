@@ -117,6 +117,38 @@ def test_every_pixel_of_a_segmenters_step_has_a_label():
     assert all(jax.tree.leaves(changed))
 
 
+@pytest.mark.parametrize(
+    ("model", "fields", "changed"),
+    [
+        ("tcn", {"channels": [2, 2], "kernel": 2}, ("level2", "conv1", "kernel")),
+        ("resnet1d", {"channels": [2, 2, 2]}, ("stage3_block1", "layer1", "conv", "kernel")),
+    ],
+)
+def test_a_step_on_signals_learns(model, fields, changed):
+    (case,) = cases(model, 2)
+    spec = case._asdict() | {"model": model, "fields": fields, "dtype": "float32", "size": 16}
+    update, state = jax_step.training_step(spec, backends.XLA)
+
+    def weights(state):
+        found = state["params"]["backbone"]
+        for name in changed:
+            found = found[name]
+        return np.array(found)
+
+    before = weights(state)
+    assert np.any(weights(update(state)) != before)
+
+
+def test_signals_are_measured_as_their_case_says():
+    config = Config(models="tcn,resnet1d", against="torch", torch_python="python")
+    found = benchmark.contestants(config, "tcn", *cases("tcn", None))
+    for _, spec in found.values():
+        assert (spec["task"], spec["size"], spec["batch_size"]) == ("sequence", 784, 32)
+    assert cases("resnet1d", None)[0].shape == "256 steps"
+    with pytest.raises(Refused, match="tcn"):
+        Config(models="tcn", what="layers")
+
+
 @pytest.mark.parametrize(("settings", "keeps"), [("equal", False), ("own", True)])
 def test_pages_are_kept_by_ours_alone_and_only_as_it_runs_by_itself(settings, keeps):
     config = Config(settings=settings)

@@ -26,9 +26,8 @@ def test_the_cells_are_every_network_ordered_and_shuffled():
         assert config.permutation == (mnist1d_table.PERMUTATION if shuffled else ())
         assert (config.seeds, config.learning_rate) == ((0, 1, 2, 3, 4), 0.01)
         assert (config.validation, config.weights) == (0, "last")
-    assert cells["mlp1d"].weight_decay == 0.5
-    schedules = {name: cells[name].schedule for name in ("linear1d", "mlp1d", "cnn1d")}
-    assert schedules == {"linear1d": "constant", "mlp1d": "cosine", "cnn1d": "cosine"}
+    assert (cells["mlp1d"].weight_decay, cells["mlp1d"].schedule) == (0.2, "cosine")
+    assert (cells["cnn1d"].weight_decay, cells["cnn1d"].schedule) == (0.0, "constant")
     asked = dict(mnist1d_table.cells(mnist1d_table.replace(mnist1d_table.TABLE, weight_decay=0.3)))
     assert asked["mlp1d"].weight_decay == 0.3
     assert mnist1d_table.recipe(model="cnn1d") == mnist1d_table.replace(cells["cnn1d"], seeds=())

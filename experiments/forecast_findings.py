@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
+import rich.box
 import rich.table
 from rich.console import Console
 
@@ -166,9 +167,11 @@ def markdown(found: Found) -> str:
 
 def printable(found: Found) -> rich.table.Table:
     """For a terminal."""
-    made = rich.table.Table(title="Forecasts of the test part, mean over the steps ahead")
-    for number, name in enumerate(head(found)):
-        made.add_column(name, justify="right" if number else "left")
+    words, *names = head(found)
+    title = f"{words}: forecasts of the test part, mean over the steps ahead"
+    made = rich.table.Table("", title=title, box=rich.box.SIMPLE_HEAD)  # in 80 columns
+    for name in names:
+        made.add_column(name, justify="right")
     for line in lines(found):
         made.add_row(*line)
     return made

@@ -169,7 +169,8 @@ def printable(found: Found) -> rich.table.Table:
     """For a terminal."""
     words, *names = head(found)
     title = f"{words}: forecasts of the test part, mean over the steps ahead"
-    made = rich.table.Table("", title=title, box=rich.box.SIMPLE_HEAD)  # in 80 columns
+    made = rich.table.Table("", title=title, box=rich.box.SIMPLE_HEAD)
+    made.pad_edge, made.padding = False, (0, 2, 0, 0)  # so that it fits into 80 columns
     for name in names:
         made.add_column(name, justify="right")
     for line in lines(found):

@@ -17,6 +17,7 @@ from train import workdir as directory
 from train.assess import finite
 from train.data.named import Splits
 from train.files import WriteFailed, cause, write
+from train.metrics.quantities import readable
 from train.metrics.regression import Residuals, mae, mase, r2, residuals, rmse
 from train.metrics.spread import spread
 from train.opened import opened
@@ -167,12 +168,12 @@ def markdown(found: Found) -> str:
 
 def printable(found: Found) -> rich.table.Table:
     """For a terminal."""
-    words, *names = head(found)
-    title = f"{words}: forecasts of the test part, mean over the steps ahead"
+    known = KNOWN[found.data]
+    title = f"{known.words}; MAE and RMSE in {known.unit}\nmean over the test part and steps ahead"
     made = rich.table.Table("", title=title, box=rich.box.SIMPLE_HEAD)
     made.pad_edge, made.padding = False, (0, 2, 0, 0)  # so that it fits into 80 columns
-    for name in names:
-        made.add_column(name, justify="right")
+    for name in FIGURES:
+        made.add_column(readable(name), justify="right")
     for line in lines(found):
         made.add_row(*line)
     return made

@@ -170,10 +170,11 @@ def printable(found: Found) -> rich.table.Table:
     """For a terminal."""
     known = KNOWN[found.data]
     title = f"{known.words}; MAE and RMSE in {known.unit}\nmean over the test part and steps ahead"
-    made = rich.table.Table("", title=title, box=rich.box.SIMPLE_HEAD)
+    made = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD)
     made.pad_edge, made.padding = False, (0, 2, 0, 0)  # so that it fits into 80 columns
+    made.add_column(overflow="fold")
     for name in FIGURES:
-        made.add_column(readable(name), justify="right")
+        made.add_column(readable(name), justify="right", no_wrap=True)
     for line in lines(found):
         made.add_row(*line)
     return made

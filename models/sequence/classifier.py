@@ -90,7 +90,7 @@ def check_series(
 
     Raises:
         ValueError: `x` has not 3 axes, is not floating, is too short or of other channels than the
-            weights are for; `length` is not one whole number for each series.
+            weights are for; `length` is not one whole number, with a sign, for each series.
     """
     if x.ndim != 3:
         raise ValueError(f"series of shape {x.shape}: expected 3 axes, (B, L, C)")
@@ -104,11 +104,11 @@ def check_series(
             f"the least that this network takes is {smallest}"
         )
     if length is not None and (
-        length.shape != x.shape[:1] or not jnp.issubdtype(length.dtype, jnp.integer)
+        length.shape != x.shape[:1] or not jnp.issubdtype(length.dtype, jnp.signedinteger)
     ):
         raise ValueError(
             f"length of shape {length.shape} and dtype {length.dtype}: "
-            f"expected {x.shape[:1]} of whole numbers, one for each series"
+            f"expected {x.shape[:1]} of whole numbers with a sign, one for each series"
         )
     found: Any = {"kernel": None}
     if first:

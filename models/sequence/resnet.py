@@ -13,7 +13,7 @@ from models.classification.stages import check_stages
 from models.layers.norm import BatchNorm
 from models.sequence.classifier import check_series, sequence_classifier
 from models.sequence.fcn import around
-from models.sequence.lengths import convolved, mask, wrapped
+from models.sequence.lengths import convolved, mask, wrapped, zeroed
 
 ModuleDef = Callable[..., Any]
 Steps = tuple[jax.Array, jax.Array | None]
@@ -138,6 +138,7 @@ class ResNet1D(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool, length: jax.Array | None = None) -> Steps:
         first = ("stem",) if self.stem else ("stage1_block1", "layer1")
         check_series(x, length, self, *first, "conv")
+        x = zeroed(x, length)  # a shortcut that does not project sees it too
         conv = partial(
             nn.Conv,
             use_bias=False,

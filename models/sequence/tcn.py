@@ -124,6 +124,7 @@ class TCN(nn.Module):
         self, x: jax.Array, *, train: bool, length: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array | None]:
         check_series(x, length, self, "level1", "conv1")
+        x = zeroed(x, length)  # the shortcut's kernel sees it too
         fields = {
             "kernel_init": nn.initializers.he_normal(),
             "conv_general_dilated": self.conv_general_dilated,

@@ -133,7 +133,7 @@ def _classes(path: pathlib.Path, tables: Mapping[str, Table]) -> tuple[str, ...]
 
 
 def _whole(name: str) -> bool:
-    return name.lstrip("-").isdecimal()
+    return name.removeprefix("-").isdecimal()
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -1,7 +1,6 @@
 """Tables: many series in one file, CSV or `.npz`, read whole."""
 
 import csv
-import itertools
 import os
 import pathlib
 import zipfile
@@ -47,9 +46,9 @@ def table(path: str | os.PathLike, want: str = "label", steps: int | None = None
 
     CSV (.csv, .tsv, .txt): a line a series, cells divided by commas, semicolons, tabs or blanks.
     With a header, a column called as `LABELS` or `TARGET` say is that, and all others are the
-    steps, in order. Without one, the first cell is the label, or the target, as in the archive of
-    UCR (Dau et al. 2019). A line may have empty cells at its end: its series is shorter. Other
-    empty cells are NaN.
+    steps, in order; no line has more cells. Without one, the first cell is the label, or the
+    target, as in the archive of UCR (Dau et al. 2019). A line may have empty cells at its end: its
+    series is shorter. Other empty cells are NaN.
 
     `.npz`: `signal`, (N, L, C) or (N, L) numbers; where they are padded, `length`, (N,) integers;
     `label`, (N,) integers or text, with `classes`, their names, or without; or `target`, (N,) or
@@ -91,6 +90,7 @@ def _csv(path: pathlib.Path, want: str, steps: int | None) -> Table:
         label = next((k for k, name in enumerate(columns) if name in LABELS), None)
         targets = [k for k, name in enumerate(columns) if name.startswith(TARGET)]
         target_names = tuple(head[k].strip() for k in targets)
+        _check_header(path, lines)
         lines = lines[1:]
     else:
         first = not (steps is not None and all(len(cells) == steps for _, cells in lines))
@@ -124,10 +124,8 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of each line."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            start = [*itertools.islice(file, 1)]
-            if not start:
-                return
-            divider = next((one for one in "\t;," if one in start[0]), " ")
+            start = next((line for line in file if line.strip()), "")
+            divider = next((one for one in "\t;," if one in start), " ")
             file.seek(0)
             rows = csv.reader(file, delimiter=divider, skipinitialspace=divider == " ")
             for cells in rows:
@@ -137,10 +135,29 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """Whether a first line names its columns: one as we do, or a cell behind the first is text."""
+    """Whether a first line names its columns: one as we do, or all behind the first are text.
+
+    Numbers among text are a line of values with something wrong in it, such as "NA" or "1,5".
+    """
     names = [cell.casefold() for cell in cells]
     ours = any(name in LABELS or name.startswith(TARGET) for name in names)
-    return ours or any(cell and not _is_number(cell) for cell in cells[1:])
+    behind = [cell for cell in cells[1:] if cell]
+    numbers = [cell for cell in behind if _is_number(cell.replace(",", "."))]
+    return ours or (bool(behind) and not numbers)
+
+
+def _check_header(path: pathlib.Path, lines: Sequence[tuple[int, list[str]]]) -> None:
+    """Refuses a header whose first column has no name, and lines that have more cells than it."""
+    (top, head), *rest = lines
+    if not head[0]:
+        raise Refused(
+            f"{path}:{top} gives its first column no name, as a table that is written with the "
+            "numbers of its rows: leave these out"
+        )
+    for at, cells in rest:
+        count = max((k for k, cell in enumerate(cells, start=1) if cell), default=0)
+        if count > len(head):
+            raise Refused(f"{path}:{at} has {count} cells, its header has {len(head)}")
 
 
 def _is_number(cell: str) -> bool:
@@ -187,7 +204,9 @@ def _npz(path: pathlib.Path, want: str, steps: int | None) -> Table:
         raise Refused(
             f"{path}: signal is {signal.dtype} {signal.shape}; wanted: numbers (N, L, C) or (N, L)"
         )
-    count, longest, _ = signal.shape
+    count, longest, channels = signal.shape
+    if not channels:
+        raise Refused(f"{path}: signal {signal.shape} has no channels")
     for key, value in arrays.items():
         if key != "classes" and len(np.atleast_1d(value)) != count:
             raise Refused(f"{path}: {key} has {np.shape(value)}, signal {count} rows")
@@ -198,7 +217,7 @@ def _npz(path: pathlib.Path, want: str, steps: int | None) -> Table:
         if wrong or (count and not 0 <= length.min() <= length.max() <= longest):
             raise Refused(f"{path}: length is not (N,) integers in 0..{longest}")
         signals = [one[:n] for one, n in zip(signals, length, strict=True)]
-    classes = tuple(str(one) for one in arrays.get("classes", ()))
+    classes = _classes(path, arrays.get("classes", np.array([])))
     target = arrays.get("target")
     if target is not None:
         target = target[:, None] if target.ndim == 1 else target
@@ -209,6 +228,13 @@ def _npz(path: pathlib.Path, want: str, steps: int | None) -> Table:
         labels = _names_of(path, arrays["label"], classes)
     names = [f"{path}[{i}]" for i in range(count)]
     return Table(signals, labels, target, (), classes, names)
+
+
+def _classes(path: pathlib.Path, given: np.ndarray) -> tuple[str, ...]:
+    names = tuple(map(str, given.ravel()))
+    if given.ndim != 1 or len({*names}) < len(names):
+        raise Refused(f"{path}: classes {few(names)} are not (K,) names, each once")
+    return names
 
 
 def _names_of(path: pathlib.Path, labels: np.ndarray, classes: Sequence[str]) -> list[str]:

@@ -227,6 +227,29 @@ def test_gradients_of_a_padded_series_are_those_that_it_has_alone():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tcn", {"channels": (3,), "kernel": 2}),
+        ("resnet1d", {"channels": (CHANNELS,), "stages": (1,), "kernels": (2,)}),
+    ],
+)
+def test_no_gradient_sees_what_stands_in_the_padding(name, fields):
+    """NaN times a cotangent of 0 is NaN: where a shortcut reads the input as it is."""
+    network = models.create(name, num_classes=2, **fields)
+    x, length = np.full((2, 6, CHANNELS), np.nan, np.float32), np.array([4, 0], np.int32)
+    x[0, :4] = np.random.default_rng(0).normal(size=(4, CHANNELS))
+    variables = one(network, x.shape)
+    params = variables.pop("params")
+
+    def loss(params):
+        how = {"train": True, "length": length, "mutable": ["batch_stats"]}
+        return network.apply({"params": params, **variables}, x, **how)[0].sum()
+
+    found = jax.jit(jax.grad(loss))(params)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
+
+
 @pytest.mark.parametrize("name", ["linear1d", "mlp1d", "cnn1d"])
 def test_what_is_beyond_a_series_of_a_fixed_length_counts_as_0(name):
     network = tiny(name)
@@ -260,7 +283,7 @@ def test_bad_series_are_named(name):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(partial(network.apply, train=False), variables, other)
     x = jax.ShapeDtypeStruct(given, jnp.float32)
-    for length in (((3,), "int32"), ((2,), "float32")):
+    for length in (((3,), "int32"), ((2,), "float32"), ((2,), "uint8")):
         with pytest.raises(ValueError, match=r"length of shape .*: expected \(2,\)"):
             jax.eval_shape(
                 lambda v, x, n: network.apply(v, x, train=False, length=n),

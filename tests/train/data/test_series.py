@@ -44,6 +44,8 @@ def test_the_form_of_the_archive_of_ucr(tmp_path):
         ("\ufeffb,1,2\r\na,3,4\r\n", ["b", "a"], [[1, 2], [3, 4]]),
         ("1.0000000e+00,1,2\n2,3,4", ["1", "2"], [[1, 2], [3, 4]]),
         ("b,1,2,3,,\na,3,,,,\n", ["b", "a"], [[1, 2, 3], [3]]),
+        ("\n \nb,1,2\na,3,4\n", ["b", "a"], [[1, 2], [3, 4]]),
+        ("label,x,y,\nb,1,2,,\na,3,4\n", ["b", "a"], [[1, 2], [3, 4]]),
     ],
 )
 def test_csv(tmp_path, text, labels, values):
@@ -125,7 +127,11 @@ def test_npz_of_targets(tmp_path):
     ("text", "message"),
     [
         ("", "holds no series"),
-        ("a,1,x\nb,1,2\n", r"a\.csv:2 has 'b' as value 1, no number"),
+        ("a,1,x\nb,1,2\n", r"a\.csv:1 has 'x' as value 2, no number"),
+        ("a,1,NA\nb,1,2\n", r"a\.csv:1 has 'NA' as value 2, no number"),
+        ("1;1,5;2,5\n2;1,5;2,5\n", r"a\.csv:1 has '1,5' as value 1, no number"),
+        ("label,x\na,1,5\nb,2,5\n", r"a\.csv:2 has 3 cells, its header has 2"),
+        (",label,x\n0,a,1\n1,b,2\n", r"a\.csv:1 gives its first column no name"),
         ("a,1,2\nb,1,oops\n", r"a\.csv:2 has 'oops' as value 2, no number"),
         ("label,x\n,1\n", r"a\.csv:2 has no label"),
         ("a,1\na,2\n", "has one class, 'a': nothing to tell apart"),
@@ -137,6 +143,17 @@ def test_a_csv_file_that_is_refused(tmp_path, text, message):
     with pytest.raises(Refused, match=message) as refused:
         named(f"series:{saved(tmp_path / 'a.csv', text)}")
     assert "\n" not in str(refused.value)
+
+
+def test_a_series_whose_first_line_is_broken_is_not_lost(tmp_path):
+    """Of a file that is predicted, where nothing but the steps is wanted."""
+    with pytest.raises(Refused, match=r"a\.csv:1 has 'NA' as value 2"):
+        table(saved(tmp_path / "a.csv", "0.1,NA,0.3\n0.1,0.2,0.3\n"), "", 3)
+
+
+def test_a_class_may_begin_with_dashes(tmp_path):
+    path = saved(tmp_path / "a.csv", "--1,1\n2,1\n" * 3)
+    assert named(f"series:{path}").train.about.classes == ("--1", "2")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +169,9 @@ def test_a_csv_file_that_is_refused(tmp_path, text, message):
             {"signal": np.zeros((2, 3)), "label": [0, 2], "classes": ["a", "b"]},
             r"a\.npz\[1\] has label 2, outside its 2 classes",
         ),
+        ({"signal": np.zeros((2, 3)), "label": [0, 1], "classes": "a"}, "classes a are not"),
+        ({"signal": np.zeros((2, 3)), "label": [0, 1], "classes": ["a", "a"]}, "each once"),
+        ({"signal": np.zeros((2, 3, 0)), "label": [0, 1]}, r"signal \(2, 3, 0\) has no channels"),
     ],
 )
 def test_an_npz_file_that_is_refused(tmp_path, arrays, message):

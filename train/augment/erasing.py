@@ -4,7 +4,6 @@ Values change and nothing moves: boxes and masks still say what is behind it. Im
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -15,7 +14,7 @@ from train.augment.amounts import real
 from train.augment.fills import Fill, colour_of, laid
 from train.augment.kinds import Pixel
 from train.augment.ranges import drawn, probability
-from train.augment.rectangles import anywhere, around, changed, inside, places, whole
+from train.augment.rectangles import anywhere, around, changed, inside, places, sides, whole
 from train.augment.signals import silent
 from train.data.batch import Batch
 
@@ -43,7 +42,7 @@ def cutout(size: int, fill: Fill = 0.0) -> Pixel:
 
     def apply(key: jax.Array, batch: Batch) -> Batch:
         count, *shape = places(batch)
-        centre = anywhere(key, count, shape)
+        centre = anywhere(key, count, sides(batch))
         hidden = around(shape, centre, jnp.full_like(centre, size))
         return _erased(batch, hidden, colour)
 
@@ -60,7 +59,8 @@ def random_erasing(
 
     Drawn as by torchvision's RandomErasing: sides in whole pixels from an area, uniform, and a
     ratio, uniform in its logarithm; the first of ten that is smaller than the image on both sides,
-    else none; then one of its places. Of a signal: a span, whose length is the area.
+    else none; then one of its places. Of a signal: a span, whose length is the area; both stages
+    go by its own `length`.
 
     Args:
         p: the probability that something is erased, an example.
@@ -82,12 +82,13 @@ def random_erasing(
 
     def apply(key: jax.Array, batch: Batch) -> Batch:
         count, *shape = places(batch)
+        whole_of = sides(batch)
         for_extent, for_place, for_noise = jax.random.split(key, 3)
         coin_and_place = jax.random.uniform(for_place, (count, 1 + len(shape)), jnp.float32)
-        extent = _extents(for_extent, count, shape, area, ratio)
+        extent = _extents(for_extent, count, whole_of, area, ratio)
         extent = jnp.where(coin_and_place[:, :1] < p, extent, 0)
-        room = jnp.array([shape], jnp.int32) - extent
-        hidden = inside(shape, whole(coin_and_place[:, 1:], room + 1), extent)
+        start = whole(coin_and_place[:, 1:], whole_of - extent + 1)
+        hidden = inside(shape, start, extent)
         if colour is not None:
             return _erased(batch, hidden, colour)
         if changed(batch) == "signal":
@@ -101,24 +102,28 @@ def random_erasing(
 def _extents(
     key: jax.Array,
     count: int,
-    shape: Sequence[int],
+    whole_of: jax.Array,
     area: tuple[float, float],
     ratio: tuple[float, float],
 ) -> jax.Array:
-    """(count, n) int32: height and width of a rectangle, or the length of a span; 0: none."""
+    """(count, n) int32: height and width of a rectangle, or the length of a span; 0: none.
+
+    `whole_of`: (count or 1, n), of each image or signal.
+    """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     share, logarithm = (
         amount.reshape(count, TRIES) for amount in drawn(key, count * TRIES, area, (low, high))
     )
-    if len(shape) == 1:
-        sides = (share * shape[0])[..., None]
+    area_of = jnp.prod(whole_of.astype(jnp.float32), axis=1, keepdims=True)
+    if whole_of.shape[1] == 1:
+        tried = (share * area_of)[..., None]
     else:
-        side, root = jnp.sqrt(share * math.prod(shape)), jnp.exp(logarithm / 2)
-        sides = jnp.stack([side * root, side / root], axis=-1)
-    sides = jnp.round(sides)
-    fits = (sides < jnp.array([[shape]], jnp.float32)).all(-1)
+        side, root = jnp.sqrt(share * area_of), jnp.exp(logarithm / 2)
+        tried = jnp.stack([side * root, side / root], axis=-1)
+    tried = jnp.round(tried)
+    fits = (tried < whole_of[:, None].astype(jnp.float32)).all(-1)
     first = jnp.argmax(fits, axis=1)[:, None, None]
-    chosen = jnp.take_along_axis(sides, first, axis=1)[:, 0]
+    chosen = jnp.take_along_axis(tried, first, axis=1)[:, 0]
     return jnp.where(fits.any(1)[:, None], chosen, 0).astype(jnp.int32)
 
 

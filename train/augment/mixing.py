@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from train.augment.amounts import real
 from train.augment.kinds import Mixing
 from train.augment.once import once
-from train.augment.rectangles import anywhere, around, changed, places
+from train.augment.rectangles import anywhere, around, changed, places, sides
 from train.data.batch import KEYS, Batch
 
 UNMIXABLE = {
@@ -67,7 +67,7 @@ def cutmix(alpha: float, num_classes: int) -> Mixing:
         area = 1 - _beta(for_area, alpha, count)
         side = area ** (1 / len(shape))
         extent = jnp.floor(side[:, None] * jnp.array([shape], jnp.float32)).astype(jnp.int32)
-        return patched(shape, anywhere(for_place, count, shape), extent)
+        return patched(shape, anywhere(for_place, count, sides(batch)), extent)
 
     return Mixing(share, num_classes)
 

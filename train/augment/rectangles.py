@@ -34,6 +34,14 @@ def places(batch: Batch) -> tuple[int, ...]:
     return shape[:-1]
 
 
+def sides(batch: Batch) -> jax.Array:
+    """(B, n) or (1, n) int32: places along each axis; of a signal those before its `length`."""
+    _, *shape = places(batch)
+    if changed(batch) == "signal" and "length" in batch:
+        return batch["length"][:, None]
+    return jnp.array([shape], jnp.int32)
+
+
 def inside(shape: Sequence[int], start: jax.Array, extent: jax.Array) -> jax.Array:
     """Which places are in a rectangle; what of it is outside the image is cut off.
 
@@ -62,10 +70,10 @@ def around(shape: Sequence[int], centre: jax.Array, extent: jax.Array) -> jax.Ar
     return inside(shape, centre - extent // 2, extent)
 
 
-def anywhere(key: jax.Array, size: int, shape: Sequence[int]) -> jax.Array:
-    """(size, n) int32: a place of the image, all equally likely."""
-    share = jax.random.uniform(key, (size, len(shape)), jnp.float32)
-    return whole(share, jnp.array([shape], jnp.int32))
+def anywhere(key: jax.Array, size: int, sides: jax.Array) -> jax.Array:
+    """(size, n) int32: a place of the image, all equally likely; of `sides` (size or 1, n)."""
+    share = jax.random.uniform(key, (size, sides.shape[1]), jnp.float32)
+    return whole(share, sides)
 
 
 def whole(share: jax.Array, count: jax.Array) -> jax.Array:

@@ -139,6 +139,24 @@ def test_a_signal_loses_a_span():
         assert len({tuple(row) for row in hidden}) > 10
 
 
+def test_a_span_lies_in_the_signal_and_not_in_its_padding():
+    length = jnp.array([4, 10, 40], jnp.int32)
+    signal = jnp.ones((3, 40, 1), jnp.float32)
+    stages = (
+        (cutout(1, fill=-2), [1, 1, 1]),
+        (random_erasing(1.0, area=(0.5, 0.5), fill=-2), [2, 5, 20]),
+    )
+    for stage, wanted in stages:
+        for padding in (0, 9):
+            batch = {"signal": jnp.pad(signal, ((0, 0), (0, padding), (0, 0))), "length": length}
+            after = np.asarray(stage(jax.random.key(3), batch)["signal"])[..., 0]
+            assert (after == -2).sum(1).tolist() == wanted
+            if padding:  # it changes nothing
+                np.testing.assert_array_equal(after[:, :40], before)
+            else:
+                before = after
+
+
 def erased_signal():
     return random_erasing(1.0, (0.2, 0.2), fill=-2)
 

@@ -1,5 +1,6 @@
 """What `forecast.py` finds: networks and baselines on the test part; who wins."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,9 @@ def found(config: Any, data: Splits, runs: Sequence[Path]) -> Found:
         who: np.mean([mase(one, config.scale) for one in each], axis=0)
         for who, each in sums.items()
     }
-    winner = min(scores, key=lambda who: float(np.mean(scores[who]["mase"])))
+    means = {who: float(np.mean(score["mase"])) for who, score in scores.items()}
+    # Nobody wins by an error that is no number: it would be the least of all.
+    winner = min(means, key=lambda who: means[who] if math.isfinite(means[who]) else math.inf)
     steps = series(config.data)
     starts = data.test.starts + config.past  # type: ignore[attr-defined]
     some = np.linspace(0, len(starts) - 1, SHOWN).round().astype(int)

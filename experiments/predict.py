@@ -37,7 +37,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from train import cli, neighbours, results, workdir
 from train.data.decode import at_most, picture
 from train.data.finding import find
-from train.data.given import Row, is_signal_file, rows, values_of
+from train.data.given import Broken, Row, is_signal_file, rows, values_of
 from train.data.source import About, extent_said, is_signals
 from train.experiment import nonnegative, positive
 from train.legible import legible
@@ -136,7 +136,8 @@ def told(runs: Sequence[Opened], others: Sequence[Path]) -> list[str]:
     )
     if others:
         some = ", ".join(path.name for path in others[:4]) + (", …" if len(others) > 4 else "")
-        what = "signals" if is_signals(runs[0].about) else "pictures"
+        about = runs[0].about
+        what = "WAV files" if about.rate else "signals" if is_signals(about) else "pictures"
         said.append(f"Files that are no {what} by their names are left alone: {some}.")
     return said
 
@@ -163,15 +164,23 @@ def asked(inputs: Sequence[str], apart: Sequence[Path], about: About | None) -> 
         files, others = find(inputs, apart)
         return Asked(files, [*map(str, files)], files, others)
     found = find(
-        inputs, apart, lambda _, entry: not entry.folder and is_signal_file(entry.name), "signal"
+        inputs,
+        apart,
+        lambda _, entry: not entry.folder and is_signal_file(entry.name, about),
+        "signal",
     )
     items = [*rows(found.pictures, about)]
     return Asked(
         items,
-        [one.name if isinstance(one, Row) else str(one) for one in items],
-        [one.path if isinstance(one, Row) else one for one in items],
+        [one.name if isinstance(one, Row) else str(path_of(one)) for one in items],
+        [path_of(one) for one in items],
         found.others,
     )
+
+
+def path_of(item: Path | Row | Broken) -> Path:
+    """What a PNG of it is named after."""
+    return item if isinstance(item, Path) else item.path
 
 
 def seen(item: Any, at: int, about: About) -> np.ndarray:

@@ -34,7 +34,8 @@ class M5(nn.Module):
         param_dtype: of the parameters.
 
     Raises:
-        ValueError: there are no `channels`, or one is below 1; in a call, a series has not 4 steps.
+        ValueError: there are no `channels`, or one is below 1; in a call, a batch has not 4 steps.
+            A series in it whose `length` is below 4 has no step left, as one of length 0.
     """
 
     channels: tuple[int, ...] = (128, 128, 256, 512)

@@ -101,7 +101,7 @@ class ResNet1D(nn.Module):
         normalise_shortcut: see `ResidualBlock`.
         circular: whether series are padded by their own other end, else by zeros. A series then
             has no ends: what the network says of it changes with no shift by the stride of all
-            stages together.
+            stages together, if its length is a multiple of that.
         norm: `BatchNorm`, or what has its call and its parameters.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the steps; inferred from input and parameters by default.

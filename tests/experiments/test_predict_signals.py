@@ -96,15 +96,18 @@ def test_what_a_run_can_t_take_is_named_and_the_others_are_told(run, tmp_path, c
     (tmp_path / "a" / "broken.wav").write_bytes(b"RIFF")
     (tmp_path / "a" / "nan.csv").write_text("high,1,nan,3\nlow,1,2,3\n")
     (tmp_path / "a" / "note.md").write_text("")
-    with pytest.raises(Failed, match="4 of 5 files can't be read"):
-        told(run, tmp_path / "a")
+    (tmp_path / "a" / "texts.csv").write_text("label,a,b\nhigh,1,2\nlow,1,two\n")
+    tables = [tmp_path / "a" / name for name in ("nan.csv", "texts.csv")]
+    with pytest.raises(Failed, match="5 of 6 files can't be read"):
+        told(run, tmp_path / "a", *tables)
     said = "".join(capsys.readouterr())
     for line in (
         "fast.wav: has 200 steps a second; the run takes 100",
         "long.wav: has 400 steps; wanted: at most 17",
         "broken.wav: cannot be decoded: no WAV file",
         "nan.csv:1: signal[1, 0]=nan, which is not finite",
-        "Files that are no signals by their names are left alone: note.md",
+        "texts.csv: line 3 has 'two' as value 2, no number",
+        "Files that are no WAV files by their names are left alone: note.md",
     ):
         assert line in " ".join(said.split()), line
     with pytest.raises(Unreadable, match=r"fast\.wav"):

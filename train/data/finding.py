@@ -63,6 +63,8 @@ def find(
     if not pictures:
         left = f"; it has {counted(len(others), 'other file')}" if others else ""
         raise Refused(f"input={', '.join(map(repr, inputs))} holds no {word}{left}")
+    # One that is named counts, whatever the folder says of it.
+    others = [file for file in others if os.path.abspath(file) not in pictures]
     return Found([*pictures.values()], others)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,16 +33,31 @@ class Row(NamedTuple):
     values: np.ndarray
 
 
-Signal = str | os.PathLike | np.ndarray | Row
-"""A WAV file, (l, C) or (l,) numbers, or a row of a file."""
+class Broken(NamedTuple):
+    """A file of series that can't be read.
+
+    Attributes:
+        path: of the file.
+        why: what is wrong.
+    """
+
+    path: pathlib.Path
+    why: str
 
 
-def is_signal_file(name: str) -> bool:
-    """Whether a file counts as one of signals, by its name."""
-    return ending(name) in (*ENDINGS, *READERS)
+Signal = str | os.PathLike | np.ndarray | Row | Broken
+"""A WAV file, (l, C) or (l,) numbers, a row of a file, or a file that can't be read."""
 
 
-def rows(files: Sequence[pathlib.Path], about: About) -> Iterator[pathlib.Path | Row]:
+def is_signal_file(name: str, about: About) -> bool:
+    """Whether a file of a folder counts as one of signals, by its name.
+
+    Beside WAV files of sounds, tables and texts stand that say something of them.
+    """
+    return ending(name) in (ENDINGS if about.rate is not None else (*ENDINGS, *READERS))
+
+
+def rows(files: Sequence[pathlib.Path], about: About) -> Iterator[pathlib.Path | Row | Broken]:
     """The signals in files, in order: WAV files as they are, of others each row.
 
     Args:
@@ -51,7 +67,7 @@ def rows(files: Sequence[pathlib.Path], about: About) -> Iterator[pathlib.Path |
             signals have steps have no label.
 
     Raises:
-        Refused: a file of series can't be read, or a file is of neither kind by its name.
+        Refused: a file is of neither kind by its name.
     """
     assert about.shape is not None
     for path in files:
@@ -62,7 +78,12 @@ def rows(files: Sequence[pathlib.Path], about: About) -> Iterator[pathlib.Path |
             raise Refused(
                 f"input={str(path)!r} is no file of signals: {', '.join((*ENDINGS, *READERS))}"
             )
-        found = table(path, "", about.shape[0])
+        try:
+            found = table(path, "", about.shape[0])
+        except Refused as refused:
+            why = str(refused).removeprefix(str(path)).removeprefix(":").strip()
+            yield Broken(path, re.sub(r"^(\d+) ", r"line \1 ", why))
+            continue
         for k, (name, values) in enumerate(zip(found.names, found.signals, strict=True), start=1):
             yield Row(name, path.with_name(f"{path.stem}-{k}{path.suffix}"), values)
 
@@ -76,6 +97,8 @@ def values_of(signal: Signal, index: int, about: About) -> np.ndarray:
     """
     if isinstance(signal, Row):
         return signal.values
+    if isinstance(signal, Broken):
+        raise Unreadable(str(signal.path), index, signal.why)
     if isinstance(signal, np.ndarray):
         return signal[:, None] if signal.ndim == 1 else signal
     values, rate = wav.sound(pathlib.Path(signal), index)
@@ -125,6 +148,8 @@ class Signals:
         signal = self._signals[i]
         if isinstance(signal, Row):
             return signal.name
+        if isinstance(signal, Broken):
+            return str(signal.path)
         return None if isinstance(signal, np.ndarray) else str(signal)
 
     @property
@@ -138,7 +163,7 @@ class Signals:
 
 
 def _checked(i: int, signal: Signal) -> Signal:
-    if isinstance(signal, str | os.PathLike | Row):
+    if isinstance(signal, str | os.PathLike | Row | Broken):
         return signal
     values = np.asarray(signal)
     if values.ndim not in (1, 2) or values.dtype.kind not in "iuf" or 0 in values.shape:

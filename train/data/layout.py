@@ -99,7 +99,8 @@ def nearest(path: pathlib.Path) -> str:
     names = {each.name.casefold(): each.name for each in subfolders(above)}
     near = difflib.get_close_matches(at_fault.name.casefold(), names, n=3, cutoff=0.6)
     hint = f"; nearest: {few([str(above / names[name]) for name in near])}" if near else ""
-    return f"there is no folder {said}{hint}"
+    what = "file or folder" if at_fault == whole and whole.suffix else "folder"
+    return f"there is no {what} {said}{hint}"
 
 
 def meant_instead(root: pathlib.Path) -> pathlib.Path | None:

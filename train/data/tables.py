@@ -194,7 +194,9 @@ def _npz(path: pathlib.Path, want: str, steps: int | None) -> Table:
             arrays = {key: file[key] for key in file.files if key in KEYS}
             others = [key for key in file.files if key not in KEYS]
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise Refused(f"{path} is no .npz file that is read: {error}") from None
+        # Where it is no archive at all, NumPy takes it for a pickle and advises to load that.
+        why = "it is no archive" if "pickle" in str(error) else str(error)
+        raise Refused(f"{path} is no .npz file that is read: {why}") from None
     if "signal" not in arrays:
         has = f"; it has {few(others)}" if others else ""
         raise Refused(f"{path} has no array 'signal'{has}")

@@ -61,7 +61,7 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
 
     Returns:
         (L, C) float32, and steps a second. Integers are divided by the largest that their bits
-        could hold: -1 <= x < 1. Floating numbers stay as they are.
+        could hold: -1 <= x < 1, of 32 bits 1 after rounding too. Floating numbers stay as they are.
 
     Raises:
         ValueError: as `header`.

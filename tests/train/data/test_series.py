@@ -197,3 +197,14 @@ def test_a_folder_that_is_refused(tmp_path, files, message):
         saved(tmp_path / name, text)
     with pytest.raises(Refused, match=message):
         named(f"series:{tmp_path}")
+
+
+def test_a_file_that_is_not_there_is_no_folder_that_is_not_there(tmp_path):
+    with pytest.raises(Refused, match=r"there is no file or folder .*absent\.csv"):
+        named(f"series:{tmp_path / 'absent.csv'}")
+
+
+def test_what_is_no_archive_is_not_advised_to_be_loaded_unsafely(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    with pytest.raises(Refused, match="it is no archive"):
+        table(tmp_path / "a.npz")

@@ -16,7 +16,7 @@ import numpy as np
 from models.backends import stock
 from models.backends.convolution import Engine, Geometry, shape
 from models.backends.normalisation import Form, NormEngine
-from models.backends.onednn import build
+from models.backends.onednn import build, phases
 from models.backends.onednn.build import TARGETS
 
 
@@ -49,6 +49,8 @@ def convolve(which: str, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.
     if a.dtype == jnp.bfloat16 and not build.computes_bfloat16():
         wide = convolve(which, a.astype(jnp.float32), b.astype(jnp.float32), geometry)
         return wide.astype(a.dtype)
+    if phases.apart(which, geometry):
+        return convolve(which, *phases.split(a, b, geometry))
     result = shape(which, a, b, geometry)
     if slow(which, a.shape, b.shape, result, a.dtype == jnp.bfloat16, geometry):
         return getattr(stock, which)(a, b, geometry)

@@ -30,7 +30,7 @@ from rich.console import Console
 
 from experiments.predict import asked
 from experiments.untrained import untrained, usual
-from models.inspect.feature_maps import feature_maps, stages, traced
+from models.inspect.feature_maps import feature_maps, program, stages
 from models.inspect.grad_cam import grad_cam
 from models.inspect.kernels import first_kernels
 from models.inspect.layers import layer_table, rendered
@@ -123,7 +123,7 @@ def kernels(looked: Looked) -> Pictures:
 def maps(looked: Looked) -> Pictures:
     """A picture a stage."""
     examples = looked.examples
-    names = stages(traced(*looked.called, **examples.how))
+    names = stages(program(*looked.called, **examples.how))
     if not names:
         raise ValueError(f"{type(looked.run.parts.network).__name__} has none")
     found = feature_maps(*looked.called, names=[*names.values()], **examples.how)

@@ -21,10 +21,10 @@ from jax.extend.core import ClosedJaxpr, Literal, Var, jaxpr_as_fun
 BACKBONE = "backbone"
 
 
-class Traced(NamedTuple):
+class Program(NamedTuple):
     """A network as a program that yields its maps beside its results."""
 
-    program: ClosedJaxpr
+    jaxpr: ClosedJaxpr
     """Of the flattened (variables, *inputs)."""
     results: Any
     """What it yields, a variable of the program in place of each array."""
@@ -34,7 +34,7 @@ class Traced(NamedTuple):
     """Path of each that is called -> its class, in the same order."""
 
 
-def traced(network: nn.Module, variables: Any, *inputs: Any, **how: Any) -> Traced:
+def program(network: nn.Module, variables: Any, *inputs: Any, **how: Any) -> Program:
     """The program of a call outside training; nothing is computed.
 
     Args:
@@ -58,8 +58,8 @@ def traced(network: nn.Module, variables: Any, *inputs: Any, **how: Any) -> Trac
         )
         return results, kept["intermediates"]
 
-    program, (results, kept) = jax.make_jaxpr(call, return_shape=True)(variables, *inputs)
-    names = iter(program.jaxpr.outvars)
+    jaxpr, (results, kept) = jax.make_jaxpr(call, return_shape=True)(variables, *inputs)
+    names = iter(jaxpr.jaxpr.outvars)
     results, kept = (jax.tree.map(lambda _: next(names), tree) for tree in (results, kept))
     batch, axes = inputs[0].shape[0], len(inputs[0].shape)
     maps = {}
@@ -72,18 +72,18 @@ def traced(network: nn.Module, variables: Any, *inputs: Any, **how: Any) -> Trac
         for place, variable in enumerate(found):
             name = "/".join(path) + (f"[{place}]" if len(found) > 1 else "")
             maps[name] = variable
-    return Traced(program, results, maps, {"/".join(path): done[path] for path in done})
+    return Program(jaxpr, results, maps, {"/".join(path): done[path] for path in done})
 
 
-def ending(program: ClosedJaxpr, *wanted: Var) -> Callable[..., list[Any]]:
+def ending(whole: ClosedJaxpr, *wanted: Var) -> Callable[..., list[Any]]:
     """The program, with other variables of it as its results: of the same arguments."""
-    return jaxpr_as_fun(ClosedJaxpr(program.jaxpr.replace(outvars=[*wanted]), program.consts))
+    return jaxpr_as_fun(ClosedJaxpr(whole.jaxpr.replace(outvars=[*wanted]), whole.consts))
 
 
-def cut(program: ClosedJaxpr, at: Var) -> ClosedJaxpr:
+def cut(whole: ClosedJaxpr, at: Var) -> ClosedJaxpr:
     """The program with one more argument, the last, which is `at` in place of what it would be."""
     (fresh,) = jax.make_jaxpr(lambda x: x)(at.aval).jaxpr.invars
-    jaxpr = program.jaxpr
+    jaxpr = whole.jaxpr
 
     def renamed(variables: Sequence[Var]) -> list[Var]:
         return [fresh if each is at else each for each in variables]
@@ -93,14 +93,14 @@ def cut(program: ClosedJaxpr, at: Var) -> ClosedJaxpr:
         for each in jaxpr.eqns
     ]
     invars = [*renamed(jaxpr.invars), at]
-    return ClosedJaxpr(jaxpr.replace(invars=invars, eqns=equations), program.consts)
+    return ClosedJaxpr(jaxpr.replace(invars=invars, eqns=equations), whole.consts)
 
 
 def map_shapes(
     network: nn.Module, variables: Any, *inputs: Any, **how: Any
 ) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every map, see `traced`; nothing is computed."""
-    maps = traced(network, variables, *inputs, **how).maps
+    """Name -> shape of every map, see `program`; nothing is computed."""
+    maps = program(network, variables, *inputs, **how).maps
     return {name: tuple(variable.aval.shape) for name, variable in maps.items()}
 
 
@@ -110,21 +110,21 @@ def feature_maps(
     """Maps of a network outside training, by their names.
 
     Args:
-        network, variables, inputs, how: see `traced`.
+        network, variables, inputs, how: see `program`.
         names: of the maps; by default those of `stages`.
 
     Raises:
         ValueError: a name is that of no map; the maps there are, are named.
     """
-    found = traced(network, variables, *inputs, **how)
+    found = program(network, variables, *inputs, **how)
     chosen = list(names) or list(stages(found).values())
     for name in chosen:
         check_name(network, found.maps, name)
-    run = jax.jit(ending(found.program, *(found.maps[name] for name in chosen)))
+    run = jax.jit(ending(found.jaxpr, *(found.maps[name] for name in chosen)))
     return dict(zip(chosen, run(*jax.tree.leaves((variables, *inputs))), strict=True))
 
 
-def stages(found: Traced) -> dict[str, str]:
+def stages(found: Program) -> dict[str, str]:
     """Stage -> the map that it ends with; none for a network without maps.
 
     Those of the backbone, "stage1" and so on; where it yields one alone, or there is no backbone,
@@ -143,7 +143,7 @@ def stages(found: Traced) -> dict[str, str]:
     }
 
 
-def normalised(found: Traced, name: str, after: str) -> bool:
+def normalised(found: Program, name: str, after: str) -> bool:
     """Whether a map is a convolution's and the next one the same behind a layer of another kind."""
     first, second = (
         issubclass(found.modules[one.partition("[")[0]], nn.Conv) for one in (name, after)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.extend.core import Var
 
 from models.classification.auxiliary import parts
-from models.inspect.feature_maps import Traced, check_name, cut, ending, positions, traced
+from models.inspect.feature_maps import Program, check_name, cut, ending, positions, program
 from models.layers.resize import bilinear
 
 
@@ -64,7 +64,7 @@ def grad_cam(
         ValueError: the network has no maps, such as an MLP, or no such map, or it leads to no
             logit; its logits are not (B, classes); `labels` are none of its classes, or not (B,).
     """
-    found = traced(network, variables, x, **how)
+    found = program(network, variables, x, **how)
     logits = parts(found.results).logits
     if not isinstance(logits, Var) or len(logits.aval.shape) != 2:
         raise ValueError(f"{type(network).__name__} yields no logits (B, classes): no classifier")
@@ -77,9 +77,9 @@ def grad_cam(
         labels = checked(labels, *logits.aval.shape)
 
     def run(labels: Any, *leaves: Any) -> tuple[jax.Array, ...]:
-        value, said = ending(found.program, at, logits)(*leaves)
+        value, said = ending(found.jaxpr, at, logits)(*leaves)
         chosen = jnp.argmax(said, axis=-1).astype(jnp.int32) if labels is None else labels
-        behind = ending(cut(found.program, at), logits)
+        behind = ending(cut(found.jaxpr, at), logits)
         _, back = jax.vjp(lambda value: behind(*leaves, value)[0], value)
         (gradient,) = back(jax.nn.one_hot(chosen, said.shape[-1], dtype=said.dtype))
         wide = jnp.promote_types(value.dtype, jnp.float32)
@@ -91,7 +91,7 @@ def grad_cam(
     return GradCAM(*jax.jit(run)(labels, *jax.tree.leaves((variables, x))), layer)
 
 
-def last_map(network: nn.Module, found: Traced, logits: Var) -> str:
+def last_map(network: nn.Module, found: Program, logits: Var) -> str:
     """Name of the last map before the logits that has more than one position.
 
     Raises:
@@ -107,10 +107,10 @@ def last_map(network: nn.Module, found: Traced, logits: Var) -> str:
     return names[-1]
 
 
-def ahead(found: Traced, logits: Var) -> set[Var]:
+def ahead(found: Program, logits: Var) -> set[Var]:
     """All variables of the program that the logits are computed from."""
     needed = {logits}
-    for equation in reversed(found.program.jaxpr.eqns):
+    for equation in reversed(found.jaxpr.jaxpr.eqns):
         if not needed.isdisjoint(equation.outvars):
             needed |= {each for each in equation.invars if isinstance(each, Var)}
     return needed

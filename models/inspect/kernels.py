@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from models.inspect.feature_maps import traced
+from models.inspect.feature_maps import program
 
 
 def first_kernels(
@@ -27,7 +27,7 @@ def first_kernels(
         ValueError: no layer has such a kernel.
     """
     shape = tuple(inputs[0].shape)
-    for path in traced(network, variables, *inputs, **how).modules:
+    for path in program(network, variables, *inputs, **how).modules:
         held = variables["params"]
         for name in path.split("/"):
             held = held.get(name, {})

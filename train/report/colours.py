@@ -7,6 +7,8 @@ from train.report.figures import own_settings
 
 OPACITY = 0.65
 """Of the hottest place over a picture."""
+BETWEEN = 190
+"""Grey between kernels whose weights of 0 are white."""
 
 
 def coloured(values: np.ndarray, name: str) -> np.ndarray:
@@ -20,21 +22,21 @@ def coloured(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def signed(values: np.ndarray) -> np.ndarray:
-    """(H, W) of -1..1 -> (H, W, 3): blue below 0, white at it, red above."""
-    found = coloured((values + 1) / 2, "RdBu_r")
-    found[np.isnan(values)] = 0
-    return found
+    """(H, W) of -1..1 -> (H, W, 3): blue below 0, white at it, red above; NaN is grey."""
+    return np.where(
+        np.isnan(values)[..., None], BETWEEN, coloured((values + 1) / 2, "RdBu_r")
+    ).astype(np.uint8)
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
-    """(H, W, 3) red, green and blue of -1..1 -> uint8: grey at 0."""
+    """(H, W, 3) red, green and blue of -1..1 -> uint8: grey at 0; NaN is white."""
     return np.nan_to_num(np.rint(127.5 * (values + 1)), nan=255.0).astype(np.uint8)
 
 
 def heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 under (H, W) of 0..1: the picture in grey, the more covered the hotter."""
     grey = np.asarray(Image.fromarray(picture).convert("L"), np.float64)[..., None]
-    share = OPACITY * np.sqrt(heat)[..., None]
+    share = OPACITY * heat[..., None]
     found = (1 - share) * grey + share * coloured(heat, "turbo")
     return np.clip(np.rint(found), 0, 255).astype(np.uint8)
 

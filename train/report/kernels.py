@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from models.inspect.kernels import grid, tiles
-from train.report.colours import enlarged, mixed, signed
+from train.report.colours import mixed, signed
 from train.report.figures import COLOURS, light, png
 from train.report.text import draw_text, extent
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 MOST = 100
 """Kernels, the first ones."""
-SIDE = 800
+SIDE = 720
+"""Pixels of a row of kernels."""
+GAP = 4
 LINE = 18
 """Pixels of a line of words."""
 
@@ -32,17 +34,17 @@ def drawn_kernels(path: str, kernels: np.ndarray) -> Image.Image:
     words[0] += f", of {count}" if count > MOST else ""
     if len(window) == 1:
         return under(words, opened(partial(draw_curves, some)))
-    across = round(math.sqrt(some.shape[-1] * 1.6))
+    found, across = tiles(some), round(math.sqrt(some.shape[-1] * 1.6))
+    columns = across if channels in (1, 3) else channels * max(across // channels, 1)
+    factor = max(SIDE // (columns * max(window)), 1)
+    whole = grid(found.repeat(factor, axis=1).repeat(factor, axis=2), columns, GAP)
     if channels == 3:
-        picture = mixed(grid(tiles(some), across))
         words.append("grey is 0; each by its own largest weight")
-    else:
-        columns = across if channels == 1 else channels * max(across // channels, 1)
-        picture = signed(grid(tiles(some), columns))
-        words.append("blue below 0, red above; each by its own largest weight")
-        if channels > 1:
-            words.append(f"the {channels} channels of a kernel side by side")
-    return under(words, enlarged(picture, SIDE))
+        return under(words, Image.fromarray(mixed(whole)))
+    words.append("blue below 0, red above; each by its own largest weight")
+    if channels > 1:
+        words.append(f"the {channels} channels of a kernel side by side")
+    return under(words, Image.fromarray(signed(whole)))
 
 
 def draw_curves(kernels: np.ndarray) -> "Figure":

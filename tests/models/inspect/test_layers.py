@@ -101,7 +101,8 @@ def test_every_network_has_a_table(name):
     channels = 1 if name.startswith(("lenet", "mlp", "unet_2015")) else 3
     edge = 224 if name in ("alexnet_2012", "googlenet_2014") else 32
     edge = {"unet_2015": 572, "yolov1": 64}.get(name, edge)
-    rows = layer_table(models.create(name, num_classes=10), (1, edge, edge, channels))
+    inputs = (1, 64, 2) if name in models.names("sequence") else (1, edge, edge, channels)
+    rows = layer_table(models.create(name, num_classes=10), inputs)
     parameters, _, multi_adds = sums(rows)
     assert multi_adds > 0
     assert parameters > 0
@@ -359,6 +360,11 @@ def test_the_command():
     assert ["backbone/stage4_block2", "BasicBlock", "1x2x3x512", "4,720,640"] in [
         line.split()[:4] for line in done.stdout.splitlines()
     ]
+    # Of a series one size; of a network that does not take every size, the next that it takes.
+    done = run("unet_2015", "--classes", "3", "--depth", "1")
+    assert "unet_2015 on 1 x 412 x 412 x 3" in done.stdout, done.stderr
+    done = run("tcn_small", "--size", "50", "--channels", "2", "--classes", "3")
+    assert "tcn_small on 1 x 50 x 2" in done.stdout, done.stderr
     for wrong, message in (
         (["resnet19"], "network 'resnet19' is unknown"),
         (["resnet18", "--classes", "0"], "num_classes=0"),

@@ -11,10 +11,9 @@ to inspect-MODEL/. What a network has nothing of is said, and the rest is drawn.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,16 +22,13 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
     end_quietly()  # before the other imports, which take seconds
 
 import jax
-import numpy as np
 import tyro
-from PIL import Image
 from rich.console import Console
 
 from experiments.predict import asked
 from experiments.untrained import untrained, usual
-from models.inspect.feature_maps import feature_maps, program, stages
-from models.inspect.grad_cam import grad_cam
-from models.inspect.kernels import first_kernels
+from models.backends import XLA
+from models.inspect.feature_maps import check_name, map_shapes
 from models.inspect.layers import layer_table, rendered
 from train import cli, neighbours, results
 from train.examples import Examples, of_files, of_split
@@ -41,13 +37,8 @@ from train.first import first
 from train.legible import legible
 from train.opened import Opened, opened
 from train.refusal import Refused
-from train.report.grad_cam import Seen, drawn_pairs, drawn_signals
-from train.report.kernels import drawn_kernels, under
-from train.report.maps import drawn_maps, drawn_series
+from train.report.inside import DRAWN, Inside
 from train.terminal import Terminal
-
-MAPPED = 4
-"""Examples whose feature maps are drawn."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +55,6 @@ class Config:
         examples: how many of the test split are looked at, where no files are named.
         step: whose checkpoint; by default the one that the run's test split was judged by.
         out: a folder for the pictures.
-        backend: who computes convolutions and batch normalisation, see `models.backends`.
     """
 
     paths: Annotated[
@@ -77,7 +67,6 @@ class Config:
     examples: int = 8
     step: int | None = None
     out: Path | None = None
-    backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
 
     def __post_init__(self) -> None:
         positive(self, "examples")
@@ -90,118 +79,55 @@ class Config:
             raise Refused(f"step={self.step} belongs to a run; model={self.model!r} has none")
 
 
-class Looked(NamedTuple):
-    """What is looked at, and by what."""
-
-    run: Opened
-    examples: Examples
-    layer: str
-
-    @property
-    def called(self) -> tuple[Any, ...]:
-        """Network and variables, and the arguments of the network's call."""
-        return (self.run.parts.network, self.run.variables, *self.examples.inputs)
-
-    @property
-    def signals(self) -> list[np.ndarray]:
-        """(L, C) each, as the network sees them, without padding."""
-        values = np.asarray(self.examples.inputs[0], np.float32)
-        length = self.examples.how["length"]
-        ends = [values.shape[1]] * len(values) if length is None else np.asarray(length).tolist()
-        return [one[:end] for one, end in zip(values, ends, strict=True)]
-
-
-Pictures = Iterator[tuple[str, Image.Image]]
-"""Name of a file, without its ending, and what goes there."""
-
-
-def kernels(looked: Looked) -> Pictures:
-    """Of the first layer."""
-    yield "kernels", drawn_kernels(*first_kernels(*looked.called, **looked.examples.how))
-
-
-def maps(looked: Looked) -> Pictures:
-    """A picture a stage."""
-    examples = looked.examples
-    names = stages(program(*looked.called, **examples.how))
-    if not names:
-        raise ValueError(f"{type(looked.run.parts.network).__name__} has none")
-    found = feature_maps(*looked.called, names=[*names.values()], **examples.how)
-    for stage, name in names.items():
-        each = np.asarray(found[name][:MAPPED], np.float32)
-        size = "x".join(map(str, each.shape[1:-1]))
-        words = f"{name}: {each.shape[-1]} channels of {size}"
-        if examples.pixels is not None:
-            yield f"maps_{stage}", drawn_maps(words, each, examples.pixels[:MAPPED])
-            continue
-        shown, whole = looked.signals[:MAPPED], examples.inputs[0].shape[1]
-        ends = [-(-len(one) * each.shape[1] // whole) for one in shown]
-        cropped = [one[:end] for one, end in zip(each, ends, strict=True)]
-        yield f"maps_{stage}", drawn_series(words, cropped, shown, looked.run.about.rate)
-
-
-def cam(looked: Looked) -> Pictures:
-    """Where the class of each example shows."""
-    examples, about = looked.examples, looked.run.about
-    if not about.classes:
-        raise ValueError("what the network yields are no logits of classes")
-    found = grad_cam(*looked.called[:3], layer=looked.layer, **examples.how)
-    shares = np.asarray(jax.nn.softmax(found.logits))
-    said, truth = np.asarray(found.labels), examples.batch.get("label")
-    seen = []
-    for row, name in enumerate(examples.names):
-        words = f"{about.classes[said[row]]} {shares[row, said[row]]:.2f}"
-        right = None if truth is None else bool(truth[row] == said[row])
-        words += f", is {about.classes[truth[row]]}" if right is False else ""
-        values = looked.signals[row] if examples.pixels is None else examples.pixels[row]
-        heat = np.asarray(found.heat[row])[: len(values)]
-        seen.append(Seen(values, heat, Path(name).name, words, right))
-    title = f"Grad-CAM by {found.layer}, for the class that the network says"
-    draw = partial(drawn_signals, rate=about.rate) if examples.pixels is None else drawn_pairs
-    yield "grad_cam", under([title], draw(seen))
-
-
-DRAWN: dict[str, Callable[[Looked], Pictures]] = {
-    "first kernels": kernels,
-    "feature maps": maps,
-    "Grad-CAM": cam,
-}
-"""What is drawn -> how."""
-
-
-def looked_at(config: Config, out: Path, say: Callable[[str], None]) -> Looked:
-    """The network and what it is shown.
+def shown(config: Config, run: Opened, out: Path, say: Callable[[str], None]) -> Examples:
+    """What the network is shown: the files that are named, else of the run's test split.
 
     Raises:
-        Refused: there is no such run, model or file.
+        Refused: there are no such files, or the run's data are not there.
     """
-    if config.model:
-        run, inputs = (
-            untrained(config.model, config.init_from, config.size, config.backend),
-            config.paths,
-        )
-    else:
-        run = opened(config.paths[0], step=config.step, backend=config.backend)
-        inputs = config.paths[1:]
-        say(f"{run.config.model} on {run.config.data}, step {run.step}: {run.config.workdir}")
-    if inputs:
+    if inputs := config.paths if config.model else config.paths[1:]:
         given = asked(inputs, [out], run.about)
         items, names = given.items[: config.examples], given.names[: config.examples]
         if len(given.items) > len(items):
             say(f"Of {len(given.items)} files the first {len(items)}; --examples takes more.")
-        examples = of_files(run, items, names)
-    elif config.model:
-        examples = of_files(run, *usual(run))
-    else:
-        examples = of_split(run, config.examples)
+        return of_files(run, items, names)
+    return of_files(run, *usual(run)) if config.model else of_split(run, config.examples)
+
+
+def inside(config: Config, out: Path, say: Callable[[str], None]) -> Inside:
+    """The network and what it is shown.
+
+    Raises:
+        Refused: there is no such run, model, layer or file.
+    """
     if config.model:
-        variables, lines = first(run.parts, run.parts.task.inputs(examples.batch), 0)
-        run = run._replace(variables=variables)
-        for line in lines or [
-            f"{config.model} with random weights, on {', '.join(examples.names)}"
-        ]:
-            say(line)
-    return Looked(run, examples, config.layer)
+        run = untrained(config.model, config.init_from, config.size)
+    else:
+        # By XLA's own operations: a receptive field is read from them.
+        run = opened(config.paths[0], step=config.step, backend=XLA.name)
+        say(f"{run.config.model} on {run.config.data}, step {run.step}: {run.config.workdir}")
+    examples = shown(config, run, out, say)
+    weights = {} if config.model else {f"step {run.step}": run.variables}
+    try:
+        seed = run.config.seed
+        start, lines = first(run.parts, run.parts.task.inputs(examples.batch), seed)
+        weights = {"before training": start, **weights}
+    except Refused as error:  # of a run, what it started from is gone
+        if config.model:
+            raise
+        lines = [f"Not drawn is the receptive field before training: {error}"]
+    if config.model:
+        what = "" if config.init_from else " with random weights"
+        lines = [f"{config.model}{what}, on {', '.join(examples.names)}", *lines]
+    for line in lines:
+        say(line)
+    found = Inside(run.parts.network, weights, examples, run.about, config.layer)
+    if config.layer:
+        try:
+            check_name(run.parts.network, map_shapes(*found.called, **examples.how), config.layer)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+    return found
 
 
 def main(config: Config) -> None:
@@ -218,16 +144,16 @@ def main(config: Config) -> None:
     out = cli.at_home(usually if config.out is None else config.out)
     if neighbours.holds_run(out):
         raise Refused(f"out={str(out)!r} holds a run, which keeps its own files")
-    looked = looked_at(config, out, lambda line: say(legible(line)))
-    one = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in looked.examples.inputs]
+    found = inside(config, out, lambda line: say(legible(line)))
+    shapes = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in found.examples.inputs]
     if not console.is_terminal:
         console.width = 200
-    console.print(rendered(layer_table(looked.run.parts.network, *one), "One example"))
+    console.print(rendered(layer_table(found.network, *shapes), "One example"))
     for name, draw in DRAWN.items():
         try:
-            for file, picture in draw(looked):
+            for file, picture in draw(found):
                 results.save(picture, out / f"{file}.png")
-                say(f"  {out / file}.png")
+                say(legible(f"  {out / file}.png"))
         except ValueError as error:  # what a network has nothing of
             if isinstance(error, Refused):
                 raise

@@ -2,15 +2,14 @@
 
 from types import ModuleType
 
-import jax
 import numpy as np
 from sklearn.datasets import load_sample_image
 
 import models
 from experiments import classify, detect, segment, sequence
+from models.backends import XLA
 from train.data.source import About
 from train.opened import Opened
-from train.prepared import chosen
 from train.refusal import choose
 from train.sized import PICTURES, fitting
 from train.weight_files import IMAGENET
@@ -27,7 +26,7 @@ STEPS = 1024
 """Of a series, where no size is asked."""
 
 
-def untrained(model: str, init_from: str, size: int, backend: str) -> Opened:
+def untrained(model: str, init_from: str, size: int) -> Opened:
     """A run of a network of `models.names()` on pictures or series of one channel, at step 0.
 
     Its variables are yet to be made, see `train.first`.
@@ -37,7 +36,6 @@ def untrained(model: str, init_from: str, size: int, backend: str) -> Opened:
         init_from: trained weights, as the network's experiment takes them; "" for none.
         size: height and width of its images, or steps; 0 takes 224 or the next that it takes, or
             `STEPS`.
-        backend: see `models.backends`.
 
     Raises:
         Refused: the model is unknown, there are no such weights for it, or it takes no such size.
@@ -56,8 +54,7 @@ def untrained(model: str, init_from: str, size: int, backend: str) -> Opened:
     if init_from:
         fields |= {"init_from": init_from}
     config = module.Config(**fields)
-    made = chosen(backend, jax.devices()[:1])
-    parts = module.build(config, about, conv=made.conv_general_dilated, norm=made.norm)
+    parts = module.build(config, about, conv=XLA.conv_general_dilated, norm=XLA.norm)
     return Opened(module, config, about, parts, {}, 0)
 
 

@@ -93,7 +93,7 @@ def draw_heat(seen: Sequence[Seen], rate: int | None) -> "Figure":
             alpha=0.7,
             vmin=0,
             vmax=1.3,
-            extent=(0, len(one.values) / (rate or 1), *axes.get_ylim()),
+            extent=(-0.5 / (rate or 1), (len(one.values) - 0.5) / (rate or 1), *axes.get_ylim()),
             zorder=0,
         )
         words = legible_lines(f"{one.words}\n{one.name}")

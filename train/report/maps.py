@@ -21,6 +21,7 @@ MOST = 64
 SIDE = 60
 """Pixels of a map, at least."""
 GAP = 8
+SCALE = "from dark, 0 or its least value below, to bright, its largest"
 
 
 def drawn_maps(words: str, maps: np.ndarray, pixels: np.ndarray) -> Image.Image:
@@ -55,14 +56,14 @@ def drawn_maps(words: str, maps: np.ndarray, pixels: np.ndarray) -> Image.Image:
 def said(count: int, channels: int) -> str:
     """What of the channels is drawn, and how."""
     some = f"the first {count} of {channels} channels" if count < channels else "all channels"
-    return f"{some}, each from 0 (dark) to its own largest value"
+    return f"{some}, each {SCALE}"
 
 
 def drawn_series(
     words: str, maps: Sequence[np.ndarray], signals: Sequence[np.ndarray], rate: int | None
 ) -> Image.Image:
     """Maps (l, c) under the signals (L, C) that they are of, both without padding."""
-    lines = [words, "each channel from 0 (dark) to its own largest value"]
+    lines = [words, f"each channel {SCALE}"]
     return under(lines, opened(partial(draw_series, maps, signals, rate)))
 
 
@@ -78,12 +79,12 @@ def draw_series(
     for (top, low), one, signal in zip(cells.T, maps, signals, strict=True):
         draw_signal(top, signal, rate)
         light(top)
-        end = len(signal) / (rate or 1)
+        ends = (-0.5 / (rate or 1), (len(signal) - 0.5) / (rate or 1))
         low.imshow(
             np.stack([scaled(channel) for channel in np.asarray(one, np.float64).T]),
             aspect="auto",
             interpolation="nearest",
-            extent=(0, end, channels, 0),
+            extent=(*ends, channels, 0),
             cmap="viridis",
         )
         low.tick_params(labelsize=7)

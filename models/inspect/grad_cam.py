@@ -57,7 +57,8 @@ def grad_cam(
         variables: its own.
         x: (B, H, W, C) images or (B, L, C) series, as the network takes them.
         labels: (B,) classes; by default the likeliest of each example.
-        layer: name of a map; by default the last one of more than one position.
+        layer: name of a map; by default the last one of more than one position. Within what
+            `remat` computes again there is none to choose.
         **how: of the network's call: `length=` of series.
 
     Raises:

@@ -28,7 +28,7 @@ def first_kernels(
     """
     shape = tuple(inputs[0].shape)
     for path in program(network, variables, *inputs, **how).modules:
-        held = variables["params"]
+        held = variables.get("params", {})
         for name in path.split("/"):
             held = held.get(name, {})
         kernel = held.get("kernel")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from models.inspect.effective import effective_fields
-from models.inspect.feature_maps import feature_maps, program, stages
+from models.inspect.feature_maps import BACKBONE, feature_maps, program, stages
 from models.inspect.grad_cam import grad_cam
 from models.inspect.kernels import first_kernels
 from models.inspect.receptive_field import receptive_field
@@ -118,12 +118,16 @@ def fields(inside: Inside) -> Pictures:
     if not names:
         raise ValueError(f"{type(network).__name__} has no feature maps")
     given = {name: each for name, each in how.items() if each is not None}
-    found = receptive_field(network, *inputs, **given).layers
+    # The backbone alone, where all of them are in it: what finds boxes is much, and no matter.
+    inner = all(name.partition("[")[0].split("/")[0] == BACKBONE for name in names.values())
+    part, seen = (network.backbone, inputs[:1]) if inner else (network, inputs)  # type: ignore[attr-defined]
+    found = receptive_field(part, *seen, **given).layers
     effective = jax.jit(partial(effective_fields, network, names=tuple(names.values()), **how))
     heat = {said: jax.device_get(effective(v, *inputs)) for said, v in inside.weights.items()}
     drawn = {}
     for stage, name in names.items():
         path, _, place = name.rstrip("]").partition("[")
+        path = path.removeprefix(BACKBONE).removeprefix("/") if inner else path
         field, shape = found[path][int(place or 0)], whole.maps[name].aval.shape[1:-1]
         ends = tuple(span.at(n // 2) for span, n in zip(field.spans, shape, strict=True))
         drawn[stage] = Field(field.size, ends, {said: each[name] for said, each in heat.items()})

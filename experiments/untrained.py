@@ -1,6 +1,7 @@
 """Untrained: a network by its name, as a run that has not begun, for those who look into it."""
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_sample_image
@@ -43,7 +44,7 @@ def untrained(model: str, init_from: str, size: int) -> Opened:
     choose("model", model, models.names())
     task = next(task for task in models.TASKS if model in models.names(task))
     module, names = EXPERIMENTS[task], tuple(map(str, range(CLASSES[task])))
-    fields = {"data": "pictures", "model": model}
+    fields: dict[str, Any] = {"data": "pictures", "model": model}
     if task == "sequence":
         about = About("series", "", names, False, (size or STEPS, 1), (0.0,), (1.0,))
     else:

@@ -101,7 +101,7 @@ def map_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every map, see `program`; nothing is computed."""
     maps = program(network, variables, *inputs, **how).maps
-    return {name: tuple(variable.aval.shape) for name, variable in maps.items()}
+    return {name: shape_of(variable) for name, variable in maps.items()}
 
 
 def feature_maps(
@@ -148,13 +148,19 @@ def normalised(found: Program, name: str, after: str) -> bool:
     first, second = (
         issubclass(found.modules[one.partition("[")[0]], nn.Conv) for one in (name, after)
     )
-    same = found.maps[name].aval.shape == found.maps[after].aval.shape
+    same = shape_of(found.maps[name]) == shape_of(found.maps[after])
     return first and not second and same
+
+
+def shape_of(variable: Var) -> tuple[int, ...]:
+    """Of an array."""
+    aval: Any = variable.aval
+    return tuple(aval.shape)
 
 
 def positions(variable: Var) -> int:
     """Of a map, over all its spatial axes."""
-    return math.prod(variable.aval.shape[1:-1])
+    return math.prod(shape_of(variable)[1:-1])
 
 
 def check_name(network: nn.Module, maps: Any, name: str) -> None:

@@ -20,7 +20,15 @@ import numpy as np
 from jax.extend.core import Var
 
 from models.classification.auxiliary import parts
-from models.inspect.feature_maps import Program, check_name, cut, ending, positions, program
+from models.inspect.feature_maps import (
+    Program,
+    check_name,
+    cut,
+    ending,
+    positions,
+    program,
+    shape_of,
+)
 from models.layers.resize import bilinear
 
 
@@ -67,7 +75,7 @@ def grad_cam(
     """
     found = program(network, variables, x, **how)
     logits = parts(found.results).logits
-    if not isinstance(logits, Var) or len(logits.aval.shape) != 2:
+    if not isinstance(logits, Var) or len(shape_of(logits)) != 2:
         raise ValueError(f"{type(network).__name__} yields no logits (B, classes): no classifier")
     layer = layer or last_map(network, found, logits)
     check_name(network, found.maps, layer)
@@ -75,7 +83,7 @@ def grad_cam(
     if at not in ahead(found, logits):
         raise ValueError(f"layer={layer!r} leads to no logit of {type(network).__name__}")
     if labels is not None:
-        labels = checked(labels, *logits.aval.shape)
+        labels = checked(labels, *shape_of(logits))
 
     def run(labels: Any, *leaves: Any) -> tuple[jax.Array, ...]:
         value, said = ending(found.jaxpr, at, logits)(*leaves)
@@ -89,7 +97,8 @@ def grad_cam(
         coarse = nn.relu(jnp.einsum("b...c,bc->b...", value, weights, precision="highest"))
         return stretched(coarse, x.shape[1:-1]), coarse, weights, said, chosen
 
-    return GradCAM(*jax.jit(run)(labels, *jax.tree.leaves((variables, x))), layer)
+    heat, coarse, weights, said, chosen = jax.jit(run)(labels, *jax.tree.leaves((variables, x)))
+    return GradCAM(heat, coarse, weights, said, chosen, layer)
 
 
 def last_map(network: nn.Module, found: Program, logits: Var) -> str:

@@ -1,6 +1,6 @@
 """Inside a network: its first kernels, feature maps, Grad-CAM and receptive fields, as pictures."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from models.inspect.effective import effective_fields
-from models.inspect.feature_maps import BACKBONE, feature_maps, program, stages
+from models.inspect.feature_maps import BACKBONE, feature_maps, program, shape_of, stages
 from models.inspect.grad_cam import grad_cam
 from models.inspect.kernels import first_kernels
 from models.inspect.receptive_field import receptive_field
@@ -97,12 +97,13 @@ def cam(inside: Inside) -> Pictures:
     found = grad_cam(*inside.called[:3], layer=inside.layer, **examples.how)
     shares = np.asarray(jax.nn.softmax(found.logits))
     said, truth = np.asarray(found.labels), examples.batch.get("label")
+    shown: Sequence[np.ndarray] = inside.signals if examples.pixels is None else [*examples.pixels]
     seen = []
     for row, name in enumerate(examples.names):
         words = f"{about.classes[said[row]]} {shares[row, said[row]]:.2f}"
         right = None if truth is None else bool(truth[row] == said[row])
         words += f", is {about.classes[truth[row]]}" if right is False else ""
-        values = inside.signals[row] if examples.pixels is None else examples.pixels[row]
+        values = shown[row]
         heat = np.asarray(found.heat[row])[: len(values)]
         seen.append(Seen(values, heat, Path(name).name, words, right))
     title = f"Grad-CAM by {found.layer}, for the class that the network says"
@@ -128,7 +129,7 @@ def fields(inside: Inside) -> Pictures:
     for stage, name in names.items():
         path, _, place = name.rstrip("]").partition("[")
         path = path.removeprefix(BACKBONE).removeprefix("/") if inner else path
-        field, shape = found[path][int(place or 0)], whole.maps[name].aval.shape[1:-1]
+        field, shape = found[path][int(place or 0)], shape_of(whole.maps[name])[1:-1]
         ends = tuple(span.at(n // 2) for span, n in zip(field.spans, shape, strict=True))
         drawn[stage] = Field(field.size, ends, {said: each[name] for said, each in heat.items()})
     yield "receptive_field", drawn_fields(drawn)

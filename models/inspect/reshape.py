@@ -132,7 +132,8 @@ def split(reach: Reach, axis: int, sizes: Sequence[int]) -> Reach:
             parts = first.take([0], i), last.take([0], i)
             if (first == parts[0]).all() and (last == parts[1]).all():
                 first, last = parts
-    flat = reach.flat and not own
+    # The first of several axes in a row, when it has become an axis again, moves evenly.
+    flat = reach.flat and not (own and table[moves - axis] == 1)
     return shortest(Reach(first, last, reach.extent, moves, shift, flat))
 
 

@@ -29,8 +29,10 @@ def main() -> int:
     """Print it; 2 where the network or its input can't be had."""
     parser = argparse.ArgumentParser("python -m models.inspect", description=__doc__)
     parser.add_argument("network", help="one of models.names()")
-    size = "of the image: 224, or 480x640; of a series, its steps; without it 224, or the next size"
-    parser.add_argument("--size", type=numbers, help=f"{size} that the network takes")
+    sizes = (
+        "of the image: 224, or 480x640; of a series, its steps; without it 224, or the next size"
+    )
+    parser.add_argument("--size", type=numbers, help=f"{sizes} that the network takes")
     parser.add_argument("--channels", type=number, default=3, help="of image or series")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--train", action="store_true", help="as in training: a batch of 2")
@@ -40,8 +42,8 @@ def main() -> int:
         network = models.create(chosen.network, num_classes=chosen.classes)
         fitting: Callable[[int], int] = getattr(network, "input_size", int)
         size = chosen.size or [fitting(224)]
-        sizes = size[:1] if chosen.network in models.names("sequence") else (size[0], size[-1])
-        shape = (2 if chosen.train else 1, *sizes, chosen.channels)
+        edges = size[:1] if chosen.network in models.names("sequence") else [size[0], size[-1]]
+        shape = (2 if chosen.train else 1, *edges, chosen.channels)
         rows = layer_table(network, shape, train=chosen.train, depth=chosen.depth)
     except (TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

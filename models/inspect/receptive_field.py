@@ -1,4 +1,4 @@
-"""The receptive field of a network: which part of its input each output, and each layer, depends on.
+"""The receptive field of a network: on which part of its input each output and layer depends.
 
     fields = receptive_field(models.create("resnet50", num_classes=1000).backbone, (1, 224, 224, 3))
     fields.layers["stage4_block3"][0].size       # (427, 427) pixels
@@ -21,7 +21,6 @@ are 0, count as any others. Border that is no zeros (edges repeated, a series ar
 taken as zeros are.
 """
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -30,8 +29,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from models.inspect.dependence import Value, Walk
-from models.inspect.reach import FAR, Reach, settled
+from models.inspect.reach.dependence import Value, Walk
+from models.inspect.reach.interval import FAR, Reach
 from models.inspect.traced import TAG, Traced, traced
 
 
@@ -75,7 +74,7 @@ class Span:
 
     @property
     def offset(self) -> int | None:
-        """Where the field of output 0 begins; below 0 in the padding. None where nothing is read."""
+        """Where the field of output 0 begins; below 0 in the padding. None where there is none."""
         return self.first[0] if self.first else None
 
     def at(self, position: int, *, clip: bool = False) -> tuple[int, int]:

@@ -20,10 +20,10 @@ it yields."""
 
 class Traced(NamedTuple):
     """Attributes:
-        program: its arguments are the leaves of the variables, and then those of `inputs`.
-        calls: the modules that it runs through.
-        variables: of `init`, as shapes.
-        inputs, results: of the call, the same.
+    program: its arguments are the leaves of the variables, and then those of `inputs`.
+    calls: the modules that it runs through.
+    variables: of `init`, as shapes.
+    inputs, results: of the call, the same.
     """
 
     program: ClosedJaxpr
@@ -111,7 +111,6 @@ class Calls:
         while path not in self.kinds:
             path = path[:-1]
         return path
-
 
 
 def arrays(results: Any) -> list[jax.ShapeDtypeStruct]:

@@ -1,8 +1,9 @@
 """Reach: the input positions that each value of an array depends on, along one axis of the input.
 
-They are kept as intervals, first and last. Along one axis of the array they repeat: the intervals of
-position i + period are those of i, moved on by `shift`. So a table of one period says all positions,
-those before and behind the array too: a window near the border is as large as one in the middle.
+They are kept as intervals, first and last. Along one axis of the array they repeat: the intervals
+of position i + period are those of i, moved on by `shift`. So a table of one period says all
+positions, those before and behind the array too: a window near the border is as large as one in the
+middle.
 """
 
 import math
@@ -109,9 +110,7 @@ def windowed(
     return joined(reach, axis, first, last, rest == 0, shift)
 
 
-def joined(
-    reach: Reach, axis: int, first: Table, last: Table, there: Table, shift: int
-) -> Reach:
+def joined(reach: Reach, axis: int, first: Table, last: Table, there: Table, shift: int) -> Reach:
     """The union over taps: tables of (outputs x taps) along an axis; `there` says which count."""
     before, after = first.shape[:axis], first.shape[axis + 1 :]
     mask = there.reshape(there.shape + (1,) * len(after))
@@ -147,21 +146,25 @@ def shortest(reach: Reach) -> Reach:
 
 def listed(reach: Reach, shape: Shape) -> Reach:
     """Every position of the array in the table, and none beyond."""
-    if reach.axis is None:
+    axis = reach.axis
+    if axis is None:
         return reach
-    first, last = at(reach, reach.axis, np.arange(shape[reach.axis]))
-    return Reach(first, last, reach.extent)
+    return Reach(*at(reach, axis, np.arange(shape[axis])), reach.extent)
+
+
+def first_alone(reach: Reach) -> Reach:
+    """At the first position, where there is no other."""
+    return reach if reach.axis is None else listed(reach, (1,) * reach.first.ndim)
 
 
 def over(reach: Reach, axes: Iterable[int], shape: Shape) -> Reach:
     """The union along axes of the array, which keep a size of 1."""
-    axes = tuple(axes)
-    if reach.axis in axes:
-        size, period = shape[reach.axis], reach.period
-        ends = np.arange(size)
-        if size > 2 * period:
-            ends = np.concatenate([ends[:period], ends[-period:]])
-        reach = Reach(*at(reach, reach.axis, ends), reach.extent)
+    axes, axis = tuple(axes), reach.axis
+    if axis is not None and axis in axes:
+        ends = np.arange(shape[axis])
+        if len(ends) > 2 * reach.period:
+            ends = np.concatenate([ends[: reach.period], ends[-reach.period :]])
+        reach = Reach(*at(reach, axis, ends), reach.extent)
     first, last = reach.first.min(axes, keepdims=True), reach.last.max(axes, keepdims=True)
     return settled(reach._replace(first=first, last=last))
 
@@ -179,34 +182,38 @@ def union(one: Reach | None, other: Reach | None, shape: Shape) -> Reach | None:
     """What depends on both arrays, of one shape."""
     if one is None or other is None:
         return other if one is None else one
-    one, other = aligned((one, other), shape)
+    one, other = aligned((one, other), (shape, shape))
     first, last = np.minimum(one.first, other.first), np.maximum(one.last, other.last)
-    flat = one.flat or other.flat
-    return shortest(one._replace(first=first, last=last, flat=flat))
+    return shortest(one._replace(first=first, last=last))
 
 
-def aligned(reaches: Sequence[Reach], shape: Shape) -> list[Reach]:
+def aligned(reaches: Sequence[Reach], shapes: Sequence[Shape]) -> list[Reach]:
     """The same ones, moving along the same axis with one period, or listed."""
-    axes = {reach.axis for reach in reaches} - {None}
-    settled_ones = [settled(r) if r.static else r for r in reaches]
-    if not axes:
-        return settled_ones
-    moving = [r for r in settled_ones if r.axis is not None]
-    still = [r for r in settled_ones if r.axis is None]
-    axis, period = moving[0].axis, math.lcm(*(r.period for r in moving))
-    shifts = {r.shift * (period // r.period) for r in moving}
-    fixed = all(
-        r.first.shape[axis] == 1 and (np.abs(r.first) >= FAR).all() and (abs(r.last) >= FAR).all()
-        for r in still
-    )
-    if len(axes) > 1 or len(shifts) > 1 or not fixed:
-        return [listed(r, shape) for r in settled_ones]
+    found = [settled(reach) if reach.static else reach for reach in reaches]
+    moves = [reach for reach in found if reach.axis is not None]
+    if not moves:
+        return found
+    axis, period = moves[0].axis, math.lcm(*(reach.period for reach in moves))
+    assert axis is not None
+    shifts = {reach.shift * (period // reach.period) for reach in moves}
+    if (
+        any(reach.axis != axis for reach in moves)
+        or len(shifts) > 1
+        or not all(reach.axis is not None or everywhere(reach, axis) for reach in found)
+    ):
+        return [listed(reach, shape) for reach, shape in zip(found, shapes, strict=True)]
     (shift,) = shifts
-    both = []
-    for r in settled_ones:
-        first, last = at(r, axis, np.arange(period))
-        both.append(Reach(first, last, r.extent, axis, shift, r.flat))
-    return both
+    flat = any(reach.flat for reach in moves)
+    return [
+        Reach(*at(reach, axis, np.arange(period)), reach.extent, axis, shift, flat)
+        for reach in found
+    ]
+
+
+def everywhere(reach: Reach, axis: int) -> bool:
+    """Whether it is all or nothing, the same along an axis."""
+    far = (np.abs(reach.first) >= FAR) & (np.abs(reach.last) >= FAR)
+    return reach.first.shape[axis] == 1 and bool(far.all())
 
 
 def placed(reach: Reach, places: Sequence[int | None], rank: int) -> Reach:
@@ -214,13 +221,32 @@ def placed(reach: Reach, places: Sequence[int | None], rank: int) -> Reach:
     positions in the table are joined, one of them where it moves along it."""
     gone = tuple(i for i, place in enumerate(places) if place is None)
     if reach.axis in gone:
-        reach = Reach(*at(reach, reach.axis, np.arange(1)), reach.extent)
+        reach = first_alone(reach)
     first, last = reach.first.min(gone), reach.last.max(gone)
     kept = [place for place in places if place is not None]
-    order = np.argsort(kept)
+    order = sorted(range(len(kept)), key=kept.__getitem__)
     shape = [1] * rank
     for i in order:
         shape[kept[i]] = first.shape[i]
-    first, last = (table.transpose(order).reshape(shape) for table in (first, last))
+    first, last = (np.transpose(table, order).reshape(shape) for table in (first, last))
     axis = None if reach.axis is None else places[reach.axis]
     return reach._replace(first=first, last=last, axis=axis)
+
+
+def everything(reach: Reach | None, shape: Shape, rank: int) -> Reach | None:
+    """A result of `rank`, each of whose values depends on all of an operand."""
+    if reach is None:
+        return None
+    return placed(over(reach, range(len(shape)), shape), [None] * len(shape), rank)
+
+
+def compressed(reach: Reach) -> Reach:
+    """With a size of 1 where nothing differs along an axis."""
+    first, last = reach.first, reach.last
+    for axis in range(first.ndim):
+        if axis == reach.axis or first.shape[axis] == 1:
+            continue
+        parts = first.take([0], axis), last.take([0], axis)
+        if (first == parts[0]).all() and (last == parts[1]).all():
+            first, last = parts
+    return reach._replace(first=first, last=last)

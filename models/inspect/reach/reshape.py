@@ -5,7 +5,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from models.inspect.reach import FAR, Reach, Shape, at, listed, placed, shortest
+from models.inspect.reach.interval import (
+    FAR,
+    Reach,
+    Shape,
+    at,
+    compressed,
+    first_alone,
+    listed,
+    placed,
+    shortest,
+)
 
 
 def reshaped(reach: Reach, old: Shape, new: Shape, positions: frozenset[int]) -> Reach:
@@ -66,17 +76,13 @@ def merged(reach: Reach, start: int, sizes: Sequence[int], positions: set[int]) 
     if count == 1:
         return reach
     axis = reach.axis
-    inside = axis is not None and start <= axis < start + count
     tables = reach.first.shape[start : start + count]
-    if not inside and max(tables, default=1) == 1:
-        return row(reach, start, count, (1,) * count)
-    if not inside:
-        return row(reach, start, count, tuple(sizes))
+    if axis is None or not start <= axis < start + count:
+        return row(reach, start, count, (1,) * count if max(tables) == 1 else tuple(sizes))
     own = axis - start
     majors, minors = sizes[:own], sizes[own + 1 :]
     if sizes[own] == 1 and math.prod(sizes) > 1:
-        fixed = Reach(*at(reach, axis, np.arange(1)), reach.extent)
-        return merged(fixed, start, sizes, positions)
+        return merged(first_alone(reach), start, sizes, positions)
     if max(tables[:own], default=1) > 1:
         return row(listed(reach, (1,) * axis + (sizes[own],)), start, count, tuple(sizes))
     shift, period = reach.shift, reach.period
@@ -108,32 +114,24 @@ def split(reach: Reach, axis: int, sizes: Sequence[int]) -> Reach:
         return reach
     shape = reach.first.shape
     before, after = shape[:axis], shape[axis + 1 :]
-    own = reach.axis == axis
-    longer = [i for i, length in enumerate(sizes) if length > 1] or [0]
-    table = [1] * count
-    first, last, shift, moves = reach.first, reach.last, reach.shift, reach.axis
-    if own:
-        major, *minors = longer
+    first, last, moves, flat = reach.first, reach.last, reach.axis, reach.flat
+    shift = reach.shift
+    if moves == axis:
+        major, *minors = [i for i, length in enumerate(sizes) if length > 1] or [0]
         rest = math.prod(sizes[i] for i in minors)
-        table[major] = reach.period // math.gcd(reach.period, rest)
-        shift = reach.shift * table[major] * rest // reach.period
-        for i in minors:
-            table[i] = sizes[i]
-        first, last = at(reach, axis, np.arange(table[major] * rest))
+        turns = reach.period // math.gcd(reach.period, rest)
+        table = [turns if i == major else length for i, length in enumerate(sizes)]
+        shift = reach.shift * turns * rest // reach.period
+        first, last = at(reach, axis, np.arange(turns * rest))
         moves = axis + major
+        # The first of several axes in a row, when it has become an axis again, moves evenly.
+        flat = flat and turns > 1
     else:
-        if shape[axis] > 1:
-            table = list(sizes)
+        table = [1] * count if shape[axis] == 1 else list(sizes)
         if moves is not None and moves > axis:
             moves += count - 1
     first, last = (t.reshape((*before, *table, *after)) for t in (first, last))
-    for i in range(axis, axis + count):
-        if i != moves and first.shape[i] > 1:
-            parts = first.take([0], i), last.take([0], i)
-            if (first == parts[0]).all() and (last == parts[1]).all():
-                first, last = parts
-    flat = reach.flat and not own
-    return shortest(Reach(first, last, reach.extent, moves, shift, flat))
+    return shortest(compressed(Reach(first, last, reach.extent, moves, shift, flat)))
 
 
 def moving(reach: Reach) -> Reach:

@@ -1,13 +1,16 @@
 """What a traced program's values depend on, equation by equation, along each axis of an input."""
 
+import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from jax.core import eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from models.inspect.reach import Reach, over, placed, union
-from models.inspect.rules import RULES, Call, Constant, everything
+from models.inspect.reach.equation import Constant, Equation
+from models.inspect.reach.interval import Reach, everything, over, placed, union
+from models.inspect.reach.rules import RULES
 
 TURNS = 64
 """Of a loop without a known end: by then what it carries depends on all that it will."""
@@ -84,9 +87,12 @@ class Walk:
             raise ValueError(f"primitive {name!r}: what its result depends on is not known")
         shapes = [atom.aval.shape for atom in equation.invars]
         outs = [variable.aval.shape for variable in equation.outvars]
-        positions = [frozenset(r.axis for r in v.reaches if r) - {None} for v in operands]
-        call = Call(equation, shapes, outs, [v.known for v in operands], positions)
-        columns = []
+        positions = [
+            frozenset(r.axis for r in value.reaches if r is not None and r.axis is not None)
+            for value in operands
+        ]
+        call = Equation(equation, shapes, outs, [v.known for v in operands], positions)
+        columns: list[list[Reach | None]] = []
         for number in range(len(self.nothing)):
             reaches = [value.reaches[number] for value in operands]
             if not any(reaches):
@@ -101,27 +107,30 @@ class Walk:
 
     def constants(self, equation: Any, operands: list[Value]) -> list[Value]:
         """Of an equation that does not read the input: computed if anything asks for it."""
-        count = len(equation.outvars)
-        if any(value.known is None for value in operands):
-            return [Value(self.nothing)] * count
         pairs = zip(equation.invars, operands, strict=True)
         given = {atom: value.known for atom, value in pairs if not isinstance(atom, Literal)}
-        results: list[Any] = []
+        needed = [known for known in given.values() if known is not None]
+        if len(needed) < len(given):
+            return [Value(self.nothing)] * len(equation.outvars)
+        info = self.debug_info
 
-        def compute() -> list[Any]:
-            if not results:
-                own = Jaxpr([], [*given], equation.outvars, [equation], debug_info=self.debug_info)
-                results.extend(eval_jaxpr(own, [], *(known() for known in given.values())))
-            return results
+        @functools.cache
+        def computed() -> list[Any]:
+            own = Jaxpr([], [*given], equation.outvars, [equation], debug_info=info)
+            return list(eval_jaxpr(own, [], *(known() for known in needed)))
 
-        return [Value(self.nothing, lambda i=i: compute()[i]) for i in range(count)]
+        def one(number: int) -> Value:
+            return Value(self.nothing, lambda: computed()[number])
+
+        return [one(number) for number in range(len(equation.outvars))]
 
     def cond_(self, equation: Any, operands: list[Value]) -> list[Value]:
         """Any of the branches, and what chooses among them."""
         which, *rest = operands
         found = [self.run(branch, rest) for branch in equation.params["branches"]]
         shapes = [variable.aval.shape for variable in equation.outvars]
-        joined = [self.either(values, shape) for values, shape in zip(zip(*found), shapes)]
+        found_each = zip(zip(*found, strict=True), shapes, strict=True)
+        joined = [self.either(values, shape) for values, shape in found_each]
         return [
             self.either([value, self.all_of(which, equation.invars[0].aval.shape, shape)], shape)
             for value, shape in zip(joined, shapes, strict=True)
@@ -134,11 +143,12 @@ class Walk:
         asks, does = operands[:first], operands[first : first + second]
         carried = [Value(value.reaches) for value in operands[first + second :]]
         shapes = [variable.aval.shape for variable in equation.outvars]
+        asked = params["cond_jaxpr"].out_avals[0].shape
         for _ in range(TURNS):
             (goes_on,) = self.run(params["cond_jaxpr"], [*asks, *carried])
             found = self.run(params["body_jaxpr"], [*does, *carried])
             after = [
-                self.either([old, new, self.all_of(goes_on, (), shape)], shape)
+                self.either([old, new, self.all_of(goes_on, asked, shape)], shape)
                 for old, new, shape in zip(carried, found, shapes, strict=True)
             ]
             if all(map(same, carried, after)):
@@ -156,10 +166,8 @@ class Walk:
         fixed, carried = operands[: split[0]], operands[split[0] : split[1]]
         carried = [Value(value.reaches) for value in carried]
         shapes = [variable.aval.shape for variable in equation.outvars]
-        sliced = []
-        for value, atom in zip(operands[split[1] :], equation.invars[split[1] :], strict=True):
-            shape = atom.aval.shape
-            sliced.append(self.mapped(value, lambda r, s=shape: without_first(r, s)))
+        pairs = zip(operands[split[1] :], equation.invars[split[1] :], strict=True)
+        sliced = [self.mapped(v, partial(without_first, shape=a.aval.shape)) for v, a in pairs]
         found = carried
         for _ in range(params["length"]):
             found = self.run(params["jaxpr"], [*fixed, *carried, *sliced])
@@ -170,9 +178,7 @@ class Walk:
             if all(map(same, carried, after)):
                 break
             carried = after
-        stacked = [
-            self.mapped(value, with_first) for value in found[len(carried) :]
-        ]
+        stacked = [self.mapped(value, with_first) for value in found[len(carried) :]]
         return [*carried, *stacked]
 
     def mapped(self, value: Value, how: Callable[[Reach], Reach]) -> Value:

@@ -13,7 +13,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -101,26 +101,26 @@ def inside(config: Config, out: Path, say: Callable[[str], None]) -> Inside:
         Refused: there is no such run, model, layer or file.
     """
     if config.model:
-        run = untrained(config.model, config.init_from, config.size)
+        run, what = untrained(config.model, config.init_from, config.size), "random weights"
     else:
         # By XLA's own operations: a receptive field is read from them.
-        run = opened(config.paths[0], step=config.step, backend=XLA.name)
+        run, what = opened(config.paths[0], step=config.step, backend=XLA.name), "before training"
         say(f"{run.config.model} on {run.config.data}, step {run.step}: {run.config.workdir}")
     examples = shown(config, run, out, say)
-    weights = {} if config.model else {f"step {run.step}": run.variables}
+    weights: dict[str, Any] = {} if config.model else {f"step {run.step}": run.variables}
     try:
-        seed = run.config.seed
-        start, lines = first(run.parts, run.parts.task.inputs(examples.batch), seed)
-        weights = {"before training": start, **weights}
-    except Refused as error:  # of a run, what it started from is gone
+        start, lines = first(run.parts, run.parts.task.inputs(examples.batch), run.config.seed)
+        weights = {"trained weights" if config.init_from else what: start, **weights}
+        if config.model:
+            for line in lines or [f"{config.model} with random weights"]:
+                say(line)
+    except Refused as error:
         if config.model:
             raise
-        lines = [f"Not drawn is the receptive field before training: {error}"]
-    if config.model:
-        what = "" if config.init_from else " with random weights"
-        lines = [f"{config.model}{what}, on {', '.join(examples.names)}", *lines]
-    for line in lines:
-        say(line)
+        say(f"Not drawn is the receptive field before training: {error}")
+    except ValueError as error:  # the network does not take such inputs
+        raise Refused(f"model={config.model!r}: {error}") from None
+    say(f"Looks at {', '.join(map(str, examples.names))}.")
     found = Inside(run.parts.network, weights, examples, run.about, config.layer)
     if config.layer:
         try:

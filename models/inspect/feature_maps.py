@@ -68,7 +68,7 @@ def program(network: nn.Module, variables: Any, *inputs: Any, **how: Any) -> Pro
         for name in path:
             inner = inner[name]
         found = [v for v in jax.tree.leaves(inner["__call__"]) if not isinstance(v, Literal)]
-        found = [v for v in found if len(v.aval.shape) == axes and v.aval.shape[0] == batch]
+        found = [v for v in found if len(shape_of(v)) == axes and shape_of(v)[0] == batch]
         for place, variable in enumerate(found):
             name = "/".join(path) + (f"[{place}]" if len(found) > 1 else "")
             maps[name] = variable
@@ -128,19 +128,26 @@ def stages(found: Program) -> dict[str, str]:
     """Stage -> the map that it ends with; none for a network without maps.
 
     Those of the backbone, "stage1" and so on; where it yields one alone, or there is no backbone,
-    those of the modules in it, by their names. A convolution whose normalisation follows is none.
+    those of the modules in it. Of "down1_conv1" and "down1_conv2" it is the last, by the name that
+    they share; a convolution whose normalisation follows is none.
     """
     own = [name for name in found.maps if name.partition("[")[0] == BACKBONE]
     if len(own) > 1:
         return {f"stage{number}": name for number, name in enumerate(own, 1)}
     prefix = f"{BACKBONE}/" if own else ""
-    inner = [name for name in found.maps if name.startswith(prefix)]
-    inner = [name for name in inner if "/" not in name.removeprefix(prefix)]
-    return {
-        name.removeprefix(prefix): name
+    first = {variable: name for name, variable in reversed(found.maps.items())}
+    inner = [
+        name
+        for name in first.values()  # without dropout, which yields what it is given
+        if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
+    ][::-1]
+    kept = [
+        name
         for name, after in itertools.zip_longest(inner, inner[1:])
         if after is None or not normalised(found, name, after)
-    }
+    ]
+    local = {name.removeprefix(prefix): name for name in kept}
+    return {name.rpartition("_")[0] or name: whole for name, whole in local.items()}
 
 
 def normalised(found: Program, name: str, after: str) -> bool:

@@ -72,7 +72,8 @@ def test_a_network_by_its_name_says_what_it_has_nothing_of(tmp_path, monkeypatch
     main(Config(model="mlp", size=16))
     assert written(tmp_path / "inspect-mlp") == ["kernels.png"]
     text = capsys.readouterr().out
-    assert "mlp with random weights, on china.jpg, flower.jpg" in text
+    assert "mlp with random weights" in text
+    assert "Looks at china.jpg, flower.jpg." in text
     assert "No feature maps: MLP has none" in text
     assert "No Grad-CAM: MLP has no map of more than one position before its logits" in text
     assert "No receptive fields: MLP has no feature maps" in text
@@ -105,6 +106,7 @@ def test_files_beyond_the_number_of_examples_are_said_to_be_left(run, tmp_path, 
         ({"paths": ("nowhere",)}, "workdir='nowhere' holds no run"),
         ({"model": "lenet5", "step": 3}, "step=3 belongs to a run"),
         ({"paths": ("nowhere",), "size": 3}, "size=3 belongs to a --model"),
+        ({"model": "cnn1d", "size": 2}, "model='cnn1d': series of shape"),
         ({"examples": 0}, "examples=0 must be above 0"),
     ],
 )

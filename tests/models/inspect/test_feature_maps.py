@@ -53,6 +53,19 @@ def test_a_map_within_what_is_computed_again_can_be_read():
         ("cnn1d", (1, 16, 1), {}, {f"conv{n}": f"conv{n}" for n in (1, 2, 3)}),
         ("tcn_small", (1, 8, 1), {}, {f"level{n}": f"backbone/level{n}" for n in (1, 2, 3, 4)}),
         ("mlp", (1, 4, 4, 1), {}, {}),
+        (
+            "resnet1d_small",
+            (1, 16, 1),
+            {},
+            {"stem": "backbone/stem"}
+            | {f"stage{n}": f"backbone/stage{n}_block2" for n in (1, 2, 3)},
+        ),
+        (
+            "unet",
+            (1, 8, 8, 1),
+            {"features": (2, 4)},
+            {f"{n}": f"{n}_norm2" for n in ("down1", "down2", "up1")} | {"head": "head"},
+        ),
     ],
 )
 def test_stages_are_of_the_backbone_or_of_what_is_in_it(name, shape, fields, wanted):

@@ -156,7 +156,7 @@ def test_a_network_without_maps_is_refused_by_its_name(name):
 
 
 def test_what_is_no_classifier_is_refused():
-    network = models.create("unet", num_classes=3, channels=(2, 3), aux=False)
+    network = models.create("unet", num_classes=3, features=(2, 4))
     x = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
     variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), x)
     with pytest.raises(ValueError, match=r"yields no logits \(B, classes\)"):

@@ -135,12 +135,11 @@ def stages(found: Program) -> dict[str, str]:
     if len(own) > 1:
         return {f"stage{number}": name for number, name in enumerate(own, 1)}
     prefix = f"{BACKBONE}/" if own else ""
-    first = {variable: name for name, variable in reversed(found.maps.items())}
-    inner = [
-        name
-        for name in first.values()  # without dropout, which yields what it is given
-        if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
-    ][::-1]
+    unique: dict[Var, str] = {}  # without dropout, which yields what it is given
+    for name, variable in found.maps.items():
+        if name.startswith(prefix) and "/" not in name.removeprefix(prefix):
+            unique.setdefault(variable, name)
+    inner = [*unique.values()]
     kept = [
         name
         for name, after in itertools.zip_longest(inner, inner[1:])

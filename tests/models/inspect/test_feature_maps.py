@@ -16,7 +16,7 @@ from models.inspect.feature_maps import cut, ending, feature_maps, map_shapes, p
 
 def drawn(network, shape):
     x = jax.random.normal(jax.random.key(1), shape)
-    return network.init(jax.random.key(0), x, train=False), x
+    return jax.jit(lambda x: network.init(jax.random.key(0), x, train=False))(x), x
 
 
 def shapes_alone(name, shape, **fields):

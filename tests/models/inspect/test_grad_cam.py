@@ -45,10 +45,23 @@ def small(**fields):
     return models.create("plain_cnn", num_classes=3, stages=(1, 1), channels=(4, 5), **fields)
 
 
-def drawn(network, shape, dtype=jnp.float32, **how):
-    x = jax.random.normal(jax.random.key(1), shape, dtype)
-    variables = network.init(jax.random.key(0), x, train=False, **how)
-    return variables, x
+def drawn(network, shape, dtype="float32", **how):
+    """Variables of NumPy's numbers, so that no initialisation is compiled, and inputs."""
+    rng = np.random.default_rng(0)
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    init = lambda x: network.init(jax.random.key(0), x, train=False, **how)  # noqa: E731
+    found = dict(jax.eval_shape(init, x))
+    draws = {"params": lambda leaf: rng.normal(size=leaf.shape)}
+    made = {
+        name: jax.tree.map(
+            lambda leaf, name=name: jnp.asarray(
+                draws.get(name, lambda leaf: rng.uniform(0.5, 1, leaf.shape))(leaf), leaf.dtype
+            ),
+            tree,
+        )
+        for name, tree in found.items()
+    }
+    return made, jnp.asarray(rng.normal(size=shape), dtype)
 
 
 def test_with_a_linear_head_on_the_mean_it_is_cam_over_the_number_of_positions():

@@ -96,7 +96,11 @@ def test_an_unknown_name_is_refused():
 
 
 def test_a_program_is_cut_at_a_variable():
-    whole = jax.make_jaxpr(lambda x: (jnp.sin(2 * x) + x, 2 * x))(1.0)
+    def double(x):
+        y = 2 * x
+        return jnp.sin(y) + x, y
+
+    whole = jax.make_jaxpr(double)(1.0)
     out, at = whole.jaxpr.outvars
     behind = ending(cut(whole, at), out)
     (found,) = behind(1.0, 5.0)

@@ -163,12 +163,13 @@ def test_a_layer_by_hand(layer, shape, output, window, parameters, multi_adds):
 @pytest.mark.parametrize("strides", [1, 2])
 def test_a_backend_counts_as_the_definition_does(layer, strides, groups):
     made = functools.partial(layer, 6, (3, 3), strides, "VALID", feature_group_count=groups)
-    conv = backends.choose("jax", jax.devices()).conv_general_dilated
-    stock, ours = (
+    convs = [backends.choose(name, jax.devices()).conv_general_dilated for name in ("jax", "xla")]
+    stock, *ours = (
         layer_table(made(conv_general_dilated=conv), (2, 7, 7, 4))
-        for conv in (lax.conv_general_dilated, conv)
+        for conv in (lax.conv_general_dilated, *convs)
     )
-    assert [row[:8] for row in stock] == [row[:8] for row in ours]
+    assert ours == [stock, stock]
+    assert stock[0].fields
     assert stock[0].multi_adds > 0
 
 
@@ -178,7 +179,7 @@ def test_a_backend_and_remat_change_nothing():
         layer_table(models.create("resnet20", num_classes=10, **fields), (1, 32, 32, 3))
         for fields in ({}, {"remat": True}, backend.fields, {"dtype": "bfloat16"})
     ]
-    assert tables[0] == tables[1]
+    assert tables[0] == tables[1] == tables[2]
     assert all([row[:7] for row in table] == [row[:7] for row in tables[0]] for table in tables)
     # Half as much in bfloat16; the head is float32 and takes the same.
     plain, half = ({row.path: row.activation for row in tables[i]} for i in (0, 3))

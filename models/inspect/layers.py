@@ -70,8 +70,7 @@ def layer_table(
 
     layer_table(models.create("resnet50", num_classes=1000), (1, 224, 224, 3))
 
-    Sums over the rows are the network's: of `parameters`, of `others`, of `multi_adds`; and, of
-    rows with no others inside, the bytes that are kept for a gradient without remat, about.
+    Sums over the rows are the network's: of `parameters`, of `others`, of `multi_adds`.
 
     Args:
         network: any Linen module.

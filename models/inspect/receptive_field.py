@@ -40,8 +40,8 @@ class Span:
 
     Attributes:
         extent: size of that axis.
-        first, last: what output positions 0, 1, … depend on, one period of them; () where nothing
-            of the input is read.
+        first, last: what output positions 0, 1, … depend on, one period of them; 0 and -1 of one
+            that depends on nothing; () where nothing of the input is read.
         shift: how far the next period is moved.
         axis: of the output, along which it moves; None where it does not.
     """
@@ -75,7 +75,7 @@ class Span:
     @property
     def offset(self) -> int | None:
         """Where the field of output 0 begins; below 0 in the padding. None where there is none."""
-        return self.first[0] if self.first else None
+        return self.first[0] if self.first and self.first[0] <= self.last[0] else None
 
     def at(self, position: int, *, clip: bool = False) -> tuple[int, int]:
         """First and last input position that an output depends on; last < first where on none.
@@ -189,20 +189,20 @@ def span(reach: Reach | None, extent: int) -> Span:
     axis = None if reach.flat else reach.axis
     others = tuple(i for i in range(reach.first.ndim) if i != axis)
     first, last = reach.first.min(others), reach.last.max(others)
-    if axis is not None and (np.abs([first, last]) < FAR // 2).all():
-        return Span(extent, tuple(first.tolist()), tuple(last.tolist()), reach.shift, axis)
+    there, far = first <= last, first <= -FAR
+    if axis is not None and there.any() and not far.any():
+        begin, end = np.where(there, first, 0), np.where(there, last, -1)
+        ends = tuple(begin.tolist()), tuple(end.tolist())
+        return Span(extent, *ends, reach.shift, axis)
     if axis is not None or reach.static:
-        ends = (int(first.min()), int(last.max()))
-        begin, end = max(ends[0], 0), min(ends[1], extent - 1)
-        return Span(extent, (begin,), (end,)) if begin <= end else Span(extent, (), ())
+        low, high = max(int(first.min()), 0), min(int(last.max()), extent - 1)
+        return Span(extent, (low,), (high,)) if low <= high else Span(extent, (), ())
     # Fields of other places, in one list: the largest of them.
-    there = reach.last >= reach.first
-    sizes = np.where(there, reach.last - reach.first, -1)
-    at = int(sizes.argmax())
-    begin, end = int(reach.first.flat[at]), int(reach.last.flat[at])
-    if abs(begin) >= FAR // 2:
-        begin, end = 0, extent - 1
-    return Span(extent, (begin,), (end,))
+    largest = int((reach.last - reach.first).argmax())
+    low, high = int(reach.first.flat[largest]), int(reach.last.flat[largest])
+    if low == -FAR:
+        low, high = 0, extent - 1
+    return Span(extent, (low,), (high,)) if low <= high else Span(extent, (), ())
 
 
 def alike(each: list[str]) -> str:

@@ -28,6 +28,11 @@ class Equation(NamedTuple):
     positions: Sequence[frozenset[int]]
 
     @property
+    def name(self) -> str:
+        """Of the primitive."""
+        return str(self.equation.primitive.name)
+
+    @property
     def params(self) -> dict[str, Any]:
         """Of the equation."""
         return dict(self.equation.params)

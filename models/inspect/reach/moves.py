@@ -1,6 +1,7 @@
 """How a reach goes through what moves values: padding, slices, other axes, joining."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -128,7 +129,8 @@ def in_a_row(
     out: Shape,
 ) -> Reach | None:
     """Along channels, each with its own; along positions the longest is what the array is, and the
-    others are its border: padding by edges, around the ends, by reflection.
+    others are its border if they move as it does or not at all: padding by edges, around the ends,
+    by reflection.
 
     Args:
         reaches, shapes: of arrays.
@@ -139,7 +141,10 @@ def in_a_row(
     sizes = [shape[axis] for shape in shapes]
     longest = sizes.index(max(sizes))
     alone = sizes.count(sizes[longest]) == 1
-    if alone and axis in positions[longest] and not any(r and r.flat for r in reaches):
+    moving_on = [r for r in reaches if r is not None and r.axis == axis]
+    alike = len({Fraction(abs(r.shift), r.period) for r in moving_on}) < 2
+    flat = any(r.flat for r in moving_on)
+    if alone and alike and axis in positions[longest] and not flat:
         reach = reaches[longest]
         start = -sum(sizes[:longest])
         return None if reach is None else windowed(reach, axis, out[axis], start=start)

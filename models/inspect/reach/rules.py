@@ -33,6 +33,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("sort", "top_k"), sums.along_last),
     **dict.fromkeys((*UPDATE, "dynamic_update_slice"), moves.update),
     **dict.fromkeys(("optimization_barrier", "device_put"), moves.each),
+    **dict.fromkeys(("convolution_forward", "convolution_data"), sums.ours),
+    "batch_norm_forward": sums.batch_statistics,
     "broadcast_in_dim": moves.broadcast,
     "concatenate": moves.concatenate,
     "conv_general_dilated": sums.convolution,

@@ -61,6 +61,40 @@ def convolution(call: Equation, reaches: Reaches) -> Reach | None:
     return union(placed(reach, places, len(out)), found, out)
 
 
+def ours(call: Equation, reaches: Reaches) -> Reach | None:
+    """A backend's convolution, and its gradient by the input, which is transposed: see
+    `models.backends.convolution`."""
+    geometry, out = call.params["geometry"], call.outs[0]
+    reach = reaches[0]
+    found = everything(reaches[1], call.shapes[1], len(out))
+    if reach is None:
+        return found
+    forward = call.name == "convolution_forward"
+    axes = zip(geometry.kernel, geometry.strides, geometry.dilations, geometry.pads, strict=True)
+    for axis, (kernel, stride, step, (before, _)) in enumerate(axes, 2):
+        reach = windowed(
+            reach,
+            axis,
+            out[axis],
+            start=-before if forward else before - step * (kernel - 1),
+            stride=stride if forward else 1,
+            taps=range(0, step * kernel, step),
+            spread=1 if forward else stride,
+        )
+    return union(grouped(reach, len(out) - 1, geometry.groups, out[-1]), found, out)
+
+
+def batch_statistics(call: Equation, reaches: Reaches) -> list[Reach | None]:
+    """A backend's normalisation in training: every result depends on all of every operand."""
+    results = []
+    for out in call.outs:
+        found: Reach | None = None
+        for reach, shape in zip(reaches, call.shapes, strict=True):
+            found = union(found, everything(reach, shape, len(out)), out)
+        results.append(found)
+    return results
+
+
 def grouped(reach: Reach, channel: int, groups: int, features: int) -> Reach:
     """The union over the channels of a group, for each of its features."""
     shape = reach.first.shape

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 64
-"""Channels of all examples together, the first ones of each."""
+"""Channels of all examples together, the first ones of each, in whole rows."""
 SIDE = 60
 """Pixels of a map, at least."""
 GAP = 8
@@ -26,8 +26,8 @@ SCALE = "from dark, 0 or its least value below, to bright, its largest"
 
 def drawn_maps(words: str, maps: np.ndarray, pixels: np.ndarray) -> Image.Image:
     """Maps (B, h, w, c) beside the images (B, H, W, C) uint8, under a line of words."""
-    count = min(maps.shape[-1], max(MOST // len(maps), 1))
-    across = min(count, 16 if len(maps) > 1 else 8)
+    across = 8 if len(maps) == 1 else 16
+    count = min(maps.shape[-1], max(MOST // len(maps) // across, 1) * across)
     blocks = []
     for one, image in zip(np.asarray(maps, np.float64), pixels, strict=True):
         shown = np.stack([scaled(one[..., channel]) for channel in range(count)])

@@ -101,8 +101,10 @@ def cam(inside: Inside) -> Pictures:
     seen = []
     for row, name in enumerate(examples.names):
         words = f"{about.classes[said[row]]} {shares[row, said[row]]:.2f}"
-        right = None if truth is None else bool(truth[row] == said[row])
-        words += f", is {about.classes[truth[row]]}" if right is False else ""
+        right = None
+        if truth is not None:
+            right = bool(truth[row] == said[row])
+            words += "" if right else f", is {about.classes[truth[row]]}"
         values = shown[row]
         heat = np.asarray(found.heat[row])[: len(values)]
         seen.append(Seen(values, heat, Path(name).name, words, right))

@@ -165,16 +165,12 @@ class Walk:
         split = params["num_consts"], params["num_consts"] + params["num_carry"]
         fixed, carried = operands[: split[0]], operands[split[0] : split[1]]
         carried = [Value(value.reaches) for value in carried]
-        shapes = [variable.aval.shape for variable in equation.outvars]
         pairs = zip(operands[split[1] :], equation.invars[split[1] :], strict=True)
         sliced = [self.mapped(v, partial(without_first, shape=a.aval.shape)) for v, a in pairs]
         found = carried
         for _ in range(params["length"]):
             found = self.run(params["jaxpr"], [*fixed, *carried, *sliced])
-            after = [
-                self.either([old, new], shape)
-                for old, new, shape in zip(carried, found, shapes, strict=False)
-            ]
+            after = found[: len(carried)]
             if all(map(same, carried, after)):
                 break
             carried = after

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 
 from models.inspect.reach.equation import Equation, Reaches
 from models.inspect.reach.interval import (
@@ -218,8 +219,43 @@ def gather(call: Equation, reaches: Reaches) -> Reach | None:
     return found
 
 
+def scatter(call: Equation, reaches: Reaches) -> Reach | None:
+    """What is put at places that are known is there, and what is overwritten is not; at others it
+    may be anywhere."""
+    places = call.known[1]
+    if places is None:
+        return update(call, reaches)
+    there = [reach for reach in (reaches[0], reaches[2]) if reach is not None]
+    tables = []
+    for which, absent, joint in (("first", FAR, lax.scatter_min), ("last", -FAR, lax.scatter_max)):
+        full = [
+            np.broadcast_to(absent if r is None else getattr(listed(r, shape), which), shape)
+            for r, shape in ((reaches[0], call.shapes[0]), (reaches[2], call.shapes[2]))
+        ]
+        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        put = lax.scatter if call.name == "scatter" else joint
+        how = {name: call.params[name] for name in names}
+        into, values = (table.astype(np.int32) for table in full)
+        with jax.ensure_compile_time_eval():
+            tables.append(np.asarray(put(into, places(), values, **how), np.int64))
+    return moving(compressed(Reach(tables[0], tables[1], there[0].extent)))
+
+
+def dynamic_update(call: Equation, reaches: Reaches) -> Reach | None:
+    """A window of the operand replaced; what was there is counted in."""
+    starts, out, reach = call.known[2:], call.outs[0], reaches[1]
+    if any(start is None for start in starts) or reach is None:
+        return update(call, reaches)
+    for axis, start in enumerate(starts):
+        first = int(start())  # type: ignore[misc]
+        fixed = min(max(first, 0), out[axis] - call.shapes[1][axis])
+        if call.shapes[1][axis] < out[axis]:
+            reach = windowed(reach, axis, out[axis], start=-fixed)
+    return union(reaches[0], reach, out)
+
+
 def update(call: Equation, reaches: Reaches) -> Reach | None:
-    """`scatter` and `dynamic_update_slice`: the operand, and anywhere what is put into it."""
+    """The operand, and anywhere what is put into it."""
     out, found = call.outs[0], reaches[0]
     for reach, shape in zip(reaches[1:], call.shapes[1:], strict=True):
         found = union(found, everything(reach, shape, len(out)), out)

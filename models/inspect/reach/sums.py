@@ -40,6 +40,8 @@ def convolution(call: Equation, reaches: Reaches) -> Reach | None:
     if reach is None:
         return found
     batch, channel, *spatial = numbers.lhs_spec
+    if reach.axis == channel:  # as of values of several places in channels
+        reach = listed(reach, call.shapes[0])
     for number, axis in enumerate(spatial):
         step = params["rhs_dilation"][number]
         reach = windowed(
@@ -69,6 +71,8 @@ def ours(call: Equation, reaches: Reaches) -> Reach | None:
     found = everything(reaches[1], call.shapes[1], len(out))
     if reach is None:
         return found
+    if reach.axis == len(out) - 1:
+        reach = listed(reach, call.shapes[0])
     forward = call.name == "convolution_forward"
     axes = zip(geometry.kernel, geometry.strides, geometry.dilations, geometry.pads, strict=True)
     for axis, (kernel, stride, step, (before, _)) in enumerate(axes, 2):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -28,18 +29,21 @@ def main() -> int:
     """Print it; 2 where the network or its input can't be had."""
     parser = argparse.ArgumentParser("python -m models.inspect", description=__doc__)
     parser.add_argument("network", help="one of models.names()")
-    size = "of the image: 224, or 480x640; of a series, its steps"
-    parser.add_argument("--size", type=numbers, default=[224], help=size)
+    sizes = (
+        "of the image: 224, or 480x640; of a series, its steps; without it 224, or the next size"
+    )
+    parser.add_argument("--size", type=numbers, help=f"{sizes} that the network takes")
     parser.add_argument("--channels", type=number, default=3, help="of image or series")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--train", action="store_true", help="as in training: a batch of 2")
     parser.add_argument("--depth", type=int, help="fold what lies deeper in the path")
     chosen = parser.parse_args()
-    height, width = chosen.size[0], chosen.size[-1]
-    sizes = (height,) if chosen.network in models.names("sequence") else (height, width)
-    shape = (2 if chosen.train else 1, *sizes, chosen.channels)
     try:
         network = models.create(chosen.network, num_classes=chosen.classes)
+        fitting: Callable[[int], int] = getattr(network, "input_size", int)
+        size = chosen.size or [fitting(224)]
+        edges = size[:1] if chosen.network in models.names("sequence") else [size[0], size[-1]]
+        shape = (2 if chosen.train else 1, *edges, chosen.channels)
         rows = layer_table(network, shape, train=chosen.train, depth=chosen.depth)
     except (TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

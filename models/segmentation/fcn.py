@@ -147,8 +147,9 @@ def bilinear_kernel(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.flo
     size, _, inputs, outputs = shape
     factor = size // 2
     tent = 1 - np.abs(np.arange(size) - (factor - 0.5)) / factor
-    kernel = np.outer(tent, tent)[:, :, None, None] * np.eye(inputs, outputs)
-    return jnp.asarray(kernel, dtype)
+    # In JAX, so that a trace makes no array: between a thousand classes it has gigabytes.
+    window = jnp.asarray(np.outer(tent, tent), dtype)[:, :, None, None]
+    return window * jnp.eye(inputs, outputs, dtype=dtype)[None, None]
 
 
 def as_convolutions(params: Mapping[str, Any]) -> dict[str, Any]:

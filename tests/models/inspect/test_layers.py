@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import subprocess
 import sys
 
@@ -62,8 +63,10 @@ def size(tree):
 def test_multi_adds_are_those_that_torchvision_publishes(name):
     network = models.create(name, num_classes=1000)
     image = (1, *[299 if name == "inception_v3" else 224] * 2, 3)
-    multi_adds = sum(row.multi_adds for row in layer_table(network, image))
+    rows = layer_table(network, image)
+    multi_adds = sum(row.multi_adds for row in rows)
     assert multi_adds / 1e9 == pytest.approx(PUBLISHED[name], abs=6e-4)
+    assert all(row.fields is not None for row in rows)
 
 
 # The same of its networks for segmentation at 520x520, with the auxiliary head, which torchvision
@@ -101,11 +104,15 @@ def test_every_network_has_a_table(name):
     channels = 1 if name.startswith(("lenet", "mlp", "unet_2015")) else 3
     edge = 224 if name in ("alexnet_2012", "googlenet_2014") else 32
     edge = {"unet_2015": 572, "yolov1": 64}.get(name, edge)
-    rows = layer_table(models.create(name, num_classes=10), (1, edge, edge, channels))
+    inputs = (1, 64, 2) if name in models.names("sequence") else (1, edge, edge, channels)
+    rows = layer_table(models.create(name, num_classes=10), inputs)
     parameters, _, multi_adds = sums(rows)
     assert multi_adds > 0
     assert parameters > 0
     assert len({row.path for row in rows}) == len(rows)
+    # What is called reads the image, but for the anchors and the like.
+    assert all(bool(row.fields) == bool(row.outputs) for row in rows)
+    assert sum(bool(str(row.fields and row.fields[0])) for row in rows) > len(rows) / 2
 
 
 # --- one layer, by hand -----------------------------------------------------------------------
@@ -147,7 +154,8 @@ def test_every_network_has_a_table(name):
 def test_a_layer_by_hand(layer, shape, output, window, parameters, multi_adds):
     inputs = jax.ShapeDtypeStruct(shape, jnp.int32) if isinstance(layer, nn.Embed) else shape
     (row,) = layer_table(layer, inputs)
-    assert row == ("", type(layer).__name__, window, (output,), parameters, 0, multi_adds)
+    assert row[:7] == ("", type(layer).__name__, window, (output,), parameters, 0, multi_adds)
+    assert row.activation == 4 * math.prod(output)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -155,12 +163,13 @@ def test_a_layer_by_hand(layer, shape, output, window, parameters, multi_adds):
 @pytest.mark.parametrize("strides", [1, 2])
 def test_a_backend_counts_as_the_definition_does(layer, strides, groups):
     made = functools.partial(layer, 6, (3, 3), strides, "VALID", feature_group_count=groups)
-    conv = backends.choose("jax", jax.devices()).conv_general_dilated
-    stock, ours = (
+    convs = [backends.choose(name, jax.devices()).conv_general_dilated for name in ("jax", "xla")]
+    stock, *ours = (
         layer_table(made(conv_general_dilated=conv), (2, 7, 7, 4))
-        for conv in (lax.conv_general_dilated, conv)
+        for conv in (lax.conv_general_dilated, *convs)
     )
-    assert stock == ours
+    assert ours == [stock, stock]
+    assert stock[0].fields
     assert stock[0].multi_adds > 0
 
 
@@ -168,9 +177,16 @@ def test_a_backend_and_remat_change_nothing():
     backend = backends.choose("jax", jax.devices())
     tables = [
         layer_table(models.create("resnet20", num_classes=10, **fields), (1, 32, 32, 3))
-        for fields in ({}, backend.fields, {"remat": True}, {"dtype": "bfloat16"})
+        for fields in ({}, {"remat": True}, backend.fields, {"dtype": "bfloat16"})
     ]
-    assert all(table == tables[0] for table in tables)
+    assert tables[0] == tables[1] == tables[2]
+    assert all([row[:7] for row in table] == [row[:7] for row in tables[0]] for table in tables)
+    # Half as much in bfloat16; the head is float32 and takes the same.
+    plain, half = ({row.path: row.activation for row in tables[i]} for i in (0, 3))
+    assert {path: size - 2 * half[path] for path, size in plain.items() if path != "head"} == (
+        dict.fromkeys(plain.keys() - {"head"}, 0)
+    )
+    assert plain["head"] == half["head"] == 40
     assert {row.path: row.multi_adds for row in tables[0]}["head"] == 640
 
 
@@ -196,18 +212,20 @@ class Parts(nn.Module):
 
 def test_what_belongs_to_whom():
     rows = by_path(Parts(), (1, 8, 8, 4))
-    assert rows["shared"] == (
+    assert rows["shared"][:8] == (
         *("shared", "Conv", "3x3", ((1, 8, 8, 4), (1, 4, 4, 4)), 144, 0),
-        (64 + 16) * 9 * 16,
+        *((64 + 16) * 9 * 16, 4 * 4 * (64 + 16)),
     )
+    assert [str(field) for field in rows["shared"].fields] == ["3/1", "5/2"]
     # XLA sums the positions first: 4 x 6 products. Those with the table are along b and d alone.
     own = rows[""]
     assert (own.kind, own.parameters, own.others) == ("Parts", 24, 10)
     assert own.outputs == ((1, 5), (1, 8, 8, 4), (1, 4, 4, 4))
     assert own.multi_adds >= 24
-    assert rows["head"] == ("head", "Dense", "", ((1, 5),), 35, 0, 30)
-    assert rows["aux"] == ("aux", "Dense", "", (), 21, 0, 0)
-    assert rows["dropout"] == ("dropout", "Dropout", "", ((1, 6),), 0, 0, 0)
+    assert rows["head"][:8] == ("head", "Dense", "", ((1, 5),), 35, 0, 30, 20)
+    assert [str(field) for field in rows["head"].fields] == ["all"]
+    assert rows["aux"] == ("aux", "Dense", "", (), 21, 0, 0, 0, ())
+    assert rows["dropout"][:8] == ("dropout", "Dropout", "", ((1, 6),), 0, 0, 0, 24)
     assert by_path(Parts(), (1, 8, 8, 4), train=True)["aux"].multi_adds == 18
 
 
@@ -265,7 +283,8 @@ def test_a_backbone_and_a_network_of_signals():
 
     rows = by_path(Signals(), (2, 100, 3), train=True)
     assert rows["conv"].multi_adds == 2 * 100 * 5 * 12
-    assert rows["norm"][3:] == (((2, 100, 4),), 8, 8, 0)
+    assert rows["norm"][3:8] == (((2, 100, 4),), 8, 8, 0, 3200)
+    assert [str(*rows[name].fields) for name in ("conv", "norm")] == ["5/1", "all"]
 
 
 def test_a_module_that_is_only_a_place_is_no_layer():
@@ -327,6 +346,17 @@ def test_what_the_network_refuses_is_its_own_to_say():
         layer_table(models.create("resnet18", num_classes=10), (224, 224, 3))
 
 
+def test_what_is_not_known_leaves_the_table():
+    class Waves(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Conv(2, (3,), name="conv")(jnp.fft.fft(x, axis=1).real)
+
+    rows = layer_table(Waves(), (1, 16, 2))
+    assert [row.fields for row in rows] == [None]
+    assert "?" in printed(rows)
+
+
 # --- on the terminal --------------------------------------------------------------------------
 
 
@@ -339,9 +369,11 @@ def printed(rows):
 def test_the_screen():
     lines = [line.split() for line in printed(layer_table(Parts(), (1, 8, 8, 4))).splitlines()]
     assert ["net"] in lines
-    assert ["layer", "kind", "output", "parameters", "multi-adds"] in lines
-    assert ["shared", "Conv", "3x3", "1x8x8x4,", "1x4x4x4", "144", "11,520"] in lines
-    assert ["head", "Dense", "1x5", "35", "30"] in lines
+    titles = ["layer", "kind", "output", "field", "bytes", "parameters", "multi-adds"]
+    assert titles in lines
+    shared = ["shared", "Conv", "3x3", "1x8x8x4,", "1x4x4x4", "3/1,", "5/2", "1,280"]
+    assert [*shared, "144", "11,520"] in lines
+    assert ["head", "Dense", "1x5", "all", "20", "35", "30"] in lines
     assert ["aux", "Dense", "not", "called", "21"] in lines
     assert any(line[:2] == ["total", "224"] for line in lines)
     assert ["10", "values", "that", "are", "not", "trained"] in lines
@@ -356,9 +388,13 @@ def test_the_command():
     done = run("resnet18", "--size", "64x96", "--classes", "10", "--depth", "2")
     assert done.returncode == 0, done.stderr
     assert "resnet18 on 1 x 64 x 96 x 3" in done.stdout
-    assert ["backbone/stage4_block2", "BasicBlock", "1x2x3x512", "4,720,640"] in [
-        line.split()[:4] for line in done.stdout.splitlines()
-    ]
+    expected = ["backbone/stage4_block2", "BasicBlock", "1x2x3x512", "435/32", "12,288"]
+    assert [*expected, "4,720,640"] in [line.split()[:6] for line in done.stdout.splitlines()]
+    # Of a series one size; of a network that does not take every size, the next that it takes.
+    done = run("unet_2015", "--classes", "3", "--depth", "1")
+    assert "unet_2015 on 1 x 412 x 412 x 3" in done.stdout, done.stderr
+    done = run("tcn_small", "--size", "50", "--channels", "2", "--classes", "3")
+    assert "tcn_small on 1 x 50 x 2" in done.stdout, done.stderr
     for wrong, message in (
         (["resnet19"], "network 'resnet19' is unknown"),
         (["resnet18", "--classes", "0"], "num_classes=0"),

@@ -1,14 +1,15 @@
 r"""Classifiers whose parts are fields, on a fixed part of a set: what ablations vary.
 
 python experiments/ablation_nets.py --model resnet32 --shortcut none
-python experiments/ablation_nets.py --model resnet20 --shortcut none --norm none --learning-rate 0.01
+python experiments/ablation_nets.py --model resnet20 --norm none --learning-rate 0.01
 python experiments/ablation_nets.py --stages 2,2,2 --dilations 1,2
 python experiments/ablation_nets.py --downsample subsample --seeds 0 1 2 3 4
 python experiments/ablation_nets.py --workdir DIR        goes on with the run in DIR
+
+`ablate.py` compares them; its tables of `ablate_tables.py` are made of this experiment.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 
 import models
 from experiments import classify
-from experiments.classify import build
+from experiments.classify import build, fitted
 from models.layers.norm import NoNorm
 from train import cli, finetune
 from train.data.named import Splits
@@ -117,13 +118,19 @@ FASHION_MNIST = Config(
 """For a few minutes on two CPU cores. Nothing is held out: the weights of the last step are \
 judged, once."""
 
-DIGITS = replace(FASHION_MNIST, data="digits", steps=400, batch_size=64, examples=0)
+DIGITS = replace(
+    FASHION_MNIST, data="digits", steps=400, batch_size=64, pad=1, mirror="no", examples=0
+)
 
 
-def recipe(data: str = "auto", model: str = FASHION_MNIST.model) -> Config:
-    """The recipe for a data set and a network."""
-    config = of_set(resolved(data, "fashion_mnist"), {"digits": DIGITS}, FASHION_MNIST)
-    return replace(config, model=model)
+def recipe(
+    data: str = "auto",
+    model: str = FASHION_MNIST.model,
+    optimizer: str = FASHION_MNIST.optimizer,
+) -> Config:
+    """The recipe for a data set, a network and an optimiser."""
+    config = of_set(resolved(data, FASHION_MNIST.data), {"digits": DIGITS}, FASHION_MNIST)
+    return fitted(config, model, optimizer)
 
 
 def splits(config: Config) -> Splits:

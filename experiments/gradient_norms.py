@@ -1,4 +1,4 @@
-"""Gradient norm by layer at initialisation: plain and residual networks, with and without BatchNorm.
+"""Gradient norm by layer at initialisation: plain and residual, with and without BatchNorm.
 
 python experiments/gradient_norms.py --workdir runs/gradient_norms
 python experiments/gradient_norms.py --workdir DIR --depths 20 --data fashion_mnist
@@ -163,6 +163,7 @@ def measure(config: Config) -> list[Norms]:
 def draw(found: Sequence[Norms]) -> "Figure":
     """A panel a depth: the norm over the layers, each seed's too."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     depths = list(dict.fromkeys(one.depth for one in found))
     drawn = Figure(figsize=(1.5 + 4.2 * len(depths), 4.4), layout="constrained")
@@ -174,18 +175,27 @@ def draw(found: Sequence[Norms]) -> "Figure":
             x = np.arange(1, len(one.layers) + 1)
             axes.plot(x, one.norms.T, linewidth=0.5, alpha=0.5, **how)
             every = max(1, len(x) // 10)
-            axes.plot(
-                x, one.middle, label=one.network, marker=marker, markevery=every, ms=4, **how
-            )
+            axes.plot(x, one.middle, label=one.network, marker=marker, markevery=every, ms=4, **how)
         axes.set(title=f"{depth} layers", yscale="log", xlabel="layer, from the image on")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         light(axes)
     drawn.axes[0].set_ylabel("gradient norm of the layer's kernel")
-    handles = [line for line in drawn.axes[0].get_lines() if not line.get_label().startswith("_")]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    handles, names = drawn.axes[0].get_legend_handles_labels()
+    columns = 4 if len(depths) > 1 else 2
+    drawn.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
     return drawn
 
 
-HEADINGS = ("layers", "network", "first", "middle", "last", "head", "first / last", "largest / least")
+HEADINGS = (
+    "layers",
+    "network",
+    "first",
+    "middle",
+    "last",
+    "head",
+    "first / last",
+    "largest / least",
+)
 
 
 def rows(found: Sequence[Norms]) -> list[tuple[str, ...]]:
@@ -196,9 +206,7 @@ def rows(found: Sequence[Norms]) -> list[tuple[str, ...]]:
         places = (0, len(convolutions) // 2, -1)
         values = [*convolutions[list(places)], one.middle[-1], one.ratio]
         spread = convolutions.max() / convolutions.min()
-        made.append(
-            (str(one.depth), one.network, *(f"{value:.3g}" for value in (*values, spread)))
-        )
+        made.append((str(one.depth), one.network, *(f"{value:.3g}" for value in (*values, spread))))
     return made
 
 

@@ -28,8 +28,8 @@ class Shortcut(nn.Module):
 
     Attributes:
         option: where the shape changes, "A" takes every strides-th pixel and appends channels of
-            zeros, "B" projects by a 1x1 convolution; "C" projects in every block. "none" gives None,
-            so that nothing is added: a plain network, whose blocks are pairs of layers.
+            zeros, "B" projects by a 1x1 convolution; "C" projects in every block. "none" yields
+            None, and nothing is added: a plain network (section 3.3).
     """
 
     features: int

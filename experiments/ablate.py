@@ -65,7 +65,8 @@ class Asked:
         ablation: None to go on with the one in `workdir`.
         seeds: given by themselves; () where they are not.
         workdir: of the ablation, or a directory in it.
-        launcher: "local" runs one trial after the other, "slurm" each as a job; None does as before.
+        launcher: "local" runs one trial after the other, "slurm" each as a job; None goes on as it
+            was begun.
         slurm: parameters of the jobs, see `train.launch.executor`.
     """
 

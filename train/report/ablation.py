@@ -223,8 +223,7 @@ def cells(found: Ablated, line: Line) -> list[str]:
         "" if pair is None else found.between(pair.interval, signed=True),
         "" if pair is None else probability(line.adjusted),
         legible(found.verdict(line)),
-        f"{line.spread.n}"
-        + (f" of {len(found.seeds)}" if line.spread.n < len(found.seeds) else ""),
+        f"{line.spread.n}" if line.spread.n == every else f"{line.spread.n} of {every}",
         "–" if outcome is None else number(outcome.parameters),
         "–" if outcome is None else duration(outcome.seconds),
     ]
@@ -314,7 +313,8 @@ def draw(found: Ablated) -> "Figure":
             mark(differences, place, less, line.paired.interval, scale, colour)
     differences.axvline(0, color="#888888", linewidth=1)
     words = quantity(found.metric).words + found.unit
-    for axes, title in ((values, words), (differences, f"difference to the baseline{found.unit}")):
+    apart = "difference to the baseline" + (", percentage points" if found.share else "")
+    for axes, title in ((values, words), (differences, apart)):
         axes.set_title(title, fontsize=9, parse_math=False)
         light(axes)
     labels = ["\n".join(textwrap.wrap(legible(one.row.name), 42)) for one in found.lines]
@@ -335,7 +335,7 @@ def mark(
     there = [scale * value for value in finite(values)]
     if reach is not None:
         ends = [scale * end for end in reach]
-        axes.plot(ends, [place, place], color=colour, linewidth=6, alpha=0.2)
+        axes.plot(ends, [place, place], color=colour, linewidth=6, alpha=0.2, solid_capstyle="butt")
     if there:
         mean = sum(there) / len(there)
         axes.plot([mean], [place], marker="|", markersize=15, color=colour, linestyle="none")

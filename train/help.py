@@ -37,7 +37,7 @@ OTHERS = "Of this experiment"
 RARE = frozenset(
     {
         *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "gentle_start"),
-        *("loader", "log_every", "max_pixels", "on_corrupt", "save_every"),
+        *("loader", "log_every", "max_pixels", "on_corrupt", "save_every", "tracker"),
     }
 )
 """Options that `--help` names alone; `--help-all` describes them."""

@@ -56,7 +56,7 @@ where data are few is where it should help."""
 
 KERNEL = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"steps": 1500, "stages": (3, 3, 3)},
+    base=FASHION_MNIST | {"steps": 2000, "stages": (3, 3, 3)},
     changes=[
         {"stages": (2, 2, 2), "dilations": (1, 2)},
         {"stages": (1, 1, 1), "kernel_size": 7},
@@ -72,7 +72,7 @@ equal; the table shows them."""
 
 DOWNSAMPLE = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"steps": 1500},
+    base=FASHION_MNIST | {"steps": 2000},
     changes=[{"downsample": "average"}, {"downsample": "subsample"}, {"downsample": "stride"}],
     baseline="downsample=max",
     title="Pooling by maximum or average, every second value, or a strided convolution",

@@ -16,6 +16,7 @@ ABOUT = About(
     "fashion_mnist",
     "train",
     tuple("0123456789"),
+    mirror=None,
     shape=(28, 28, 1),
     mean=(73.0,),
     std=(90.0,),

@@ -13,7 +13,9 @@ from experiments.gradient_norms import Config, Norms
 from train.data.source import About
 from train.refusal import Refused
 
-ABOUT = About("drawn", "train", ("a", "b", "c"), shape=(8, 8, 1), mean=(100.0,), std=(50.0,))
+ABOUT = About(
+    "drawn", "train", ("a", "b", "c"), mirror=None, shape=(8, 8, 1), mean=(100.0,), std=(50.0,)
+)
 SMALL = {"model": "resnet20", "stages": (1, 1, 1), "channels": (16, 4, 4)}
 
 

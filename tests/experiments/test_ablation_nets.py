@@ -13,6 +13,7 @@ from train import cli, encoding
 from train.data.source import About
 from train.data.subset import labels
 from train.experiment import refuse_idle
+from train.help import read
 from train.opened import opened
 from train.refusal import Refused
 
@@ -79,6 +80,12 @@ def test_a_configuration_is_read_back_from_json(words):
 def test_what_the_network_cannot_be_is_refused_before_data_are_read(words, message):
     with pytest.raises(Refused, match=message):
         configured("--data", "nonesuch", *words.split())
+
+
+def test_help_says_something_of_every_option():
+    options = {option.name: option for option in read(ablation_nets.Config, ablation_nets.recipe())}
+    assert all(option.text for option in options.values())
+    assert {*ablation_nets.Config.OF_NETWORK} <= options.keys()
 
 
 @pytest.mark.parametrize("model", ["lenet5", "mlp", "vgg11"])

@@ -15,6 +15,9 @@ import models
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+TAKING = {"experiments.ablate", "experiments.lr_range"}
+"""Programs whose first word is an experiment."""
+
 page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -78,6 +81,15 @@ def options(name, file):
     return set(re.findall(r'"--([a-z-]+)"', file.read_text())) | {"help"}
 
 
+def taken(words, name, file):
+    """Options of a command: those of the experiment that it names too, where it takes one."""
+    known = options(name, file)
+    experiment = ROOT / "experiments" / f"{words[2] if len(words) > 2 else ''}.py"
+    if name in TAKING and experiment.is_file():
+        known |= options(f"experiments.{experiment.stem}", experiment)
+    return known
+
+
 def scripts():
     """Files of experiments/ that are run."""
     files = sorted((ROOT / "experiments").glob("*.py"))
@@ -134,7 +146,7 @@ def test_commands_run_what_there_is(page):
             name, file = found
             assert file.exists(), words
             if given := {word[2:] for word in words if word.startswith("--")}:
-                assert given <= options(name, file), words
+                assert given <= taken(words, name, file), words
         if "--model" in words and (model := words[words.index("--model") + 1]) != "…":
             assert model in models.names(), words
 

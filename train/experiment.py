@@ -101,6 +101,8 @@ class Runtime:
         workers: processes that read for the streaming loader; 0 reads in threads.
         log_every: steps from one line of metrics.jsonl to the next; the terminal may show fewer.
         save_every: steps from one checkpoint to the next, beside those after each evaluation.
+        tracker: "wandb" or "trackio" is told what is measured, beside the files of the run; see
+            `train.trackers`.
     """
 
     workdir: pathlib.Path | None = None
@@ -111,6 +113,7 @@ class Runtime:
     workers: int = 0
     log_every: int = 20
     save_every: int = 1000
+    tracker: Literal["none", "wandb", "trackio"] = "none"
 
     def __post_init__(self) -> None:
         positive(self, "log_every", "save_every")

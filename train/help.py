@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Data": ("data", "classes", "size", "by", "validation", "least_classes"),
+    "Data": ("data", "classes", "size", "by", "validation", "examples", "least_classes"),
     "Network": (
         *("model", "channels", "dropout", "init_from", "freeze", "frozen_norm", "backbone_rate"),
         *("norm_epsilon", "head_rate", "bias_rate", "anchors", "auxiliary_weight"),
+        *("shortcut", "norm", "stages", "kernel_size", "dilations", "downsample"),
     ),
     "Training": (
         *("steps", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "drops"),
@@ -37,7 +38,7 @@ OTHERS = "Of this experiment"
 RARE = frozenset(
     {
         *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "gentle_start"),
-        *("loader", "log_every", "max_pixels", "on_corrupt", "save_every"),
+        *("loader", "log_every", "max_pixels", "on_corrupt", "save_every", "tracker"),
     }
 )
 """Options that `--help` names alone; `--help-all` describes them."""

@@ -31,6 +31,7 @@ from train.files import Growing, cause, write, writing
 from train.metrics.quantities import EARLIER
 from train.refusal import Refused
 from train.terminal import Terminal, Value
+from train.trackers import Track
 
 METRICS = "metrics.jsonl"
 RESERVED = {"kind", "split", "step", "epoch", "seconds", "seed"}
@@ -50,6 +51,8 @@ class Logs:
         seeds: of a run of several, in the order of the lists that are logged.
         began: `time.monotonic()` when this process began to work on the run, so that its start-up
             counts; now by default.
+        track: ("", or of several the folder of a seed; `say`) -> what is told the same, see
+            `train.trackers`; or None.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Logs:
         console: Console | None = None,
         seeds: Sequence[int] | None = None,
         began: float | None = None,
+        track: Track | None = None,
     ):
         self._began = time.monotonic() if began is None else began
         self._writes = jax.process_index() == 0
@@ -88,6 +92,10 @@ class Logs:
                     )
                 )
                 for folder in folders
+            ]
+            self._trackers = [
+                opened.enter_context(contextlib.closing(track(folder, self.say)))
+                for folder in (() if track is None else folders)
             ]
             self._opened = opened.pop_all()
 
@@ -147,7 +155,9 @@ class Logs:
             mine = {name: self._of_seed(name, value, i) for name, value in values.items()}
             finite = {k: v if math.isfinite(v) else None for k, v in mine.items()}
             lines.append(json.dumps({**head, **seed, **finite}, allow_nan=False) + "\n")
-            events.scalars(head["step"], {f"{tag}/{name}": v for name, v in mine.items()})
+            tagged = {f"{tag}/{name}": v for name, v in mine.items()}
+            for told in (events, *self._trackers[i : i + 1]):
+                told.scalars(head["step"], tagged)
         self._file.add("".join(lines))
 
     def _of_seed(self, name: str, value: Value, i: int) -> float | int:

@@ -32,6 +32,7 @@ from train.progress import working
 from train.refusal import Refused
 from train.state import State, initial
 from train.step import training_step
+from train.trackers import refuse_missing
 
 UNSAID = ("epochs", "mirror")
 """Fields that are settled without a number to show: the one is then steps, the other has a line."""
@@ -110,6 +111,7 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
 
 
 def _prepared(module: ModuleType, config: Any) -> Prepared:
+    refuse_missing(config.tracker)
     mesh = make_mesh(first_devices(config.devices))
     slices = config.accumulation * mesh.shape["data"]
     if config.batch_size is not None and config.batch_size % slices:

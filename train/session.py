@@ -32,6 +32,7 @@ from train.state import State
 from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
+from train.trackers import tracking
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,14 @@ def session(
         begin = None if restored is None else restored.step
         # What an evaluation of this step has logged, and did not end, it will log again.
         whole = begin is None or checkpoints.ranked(begin)
-        logs = Logs(path, steps=config.steps, resume_step=begin, evaluated=whole, began=began)
+        logs = Logs(
+            path,
+            steps=config.steps,
+            resume_step=begin,
+            evaluated=whole,
+            began=began,
+            track=tracking(config.tracker, path, config),
+        )
         checkpoints.say = logs.say
         with contextlib.closing(logs):
             for line in (*said, whence(begin, config.steps, path)):

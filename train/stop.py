@@ -1,4 +1,4 @@
-"""Stop requests: SIGTERM, SIGHUP and Ctrl-C, heard once and acted on between two steps."""
+"""Stop requests: SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C, heard once, acted on between two steps."""
 
 import os
 import pathlib
@@ -9,7 +9,12 @@ from types import FrameType, TracebackType
 
 HANG_UP = getattr(signal, "SIGHUP", None)
 """The terminal went away; Windows has none."""
-HEARD = (signal.SIGTERM, signal.SIGINT, *(() if HANG_UP is None else (HANG_UP,)))
+PREEMPTED = getattr(signal, "SIGUSR2", None)
+"""A cluster takes the machine away, see `train.launch`; else it would end the process."""
+HEARD = (
+    *(signal.SIGTERM, signal.SIGINT),
+    *(number for number in (HANG_UP, PREEMPTED) if number is not None),
+)
 
 
 class Stopped(Exception):

@@ -10,7 +10,9 @@ import pytest
 
 from train.stop import Stop, again
 
-NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+NUMBERS = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2]
+)
 
 
 @pytest.fixture

@@ -1,0 +1,210 @@
+"""Ablations from their command line: rows, what goes on, what fails, what is refused."""
+
+import csv
+import json
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import ablate, sequence
+from train import cli
+from train.ablation import Ablation
+from train.refusal import Failed, Refused
+from train.stop import Stopped
+
+TINY = (
+    "sequence", "--data", "mnist1d", "--model", "linear1d", "--steps", "8", "--batch-size", "500",
+    "--devices", "1",
+)  # fmt: skip
+
+
+def run(*words):
+    return ablate.main(ablate.parsed([*map(str, words)]))
+
+
+def table(path):
+    with (path / "ablation.csv").open() as file:
+        return {row["row"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Runs that take no time: an accuracy by learning rate and seed, or what is in `ends`."""
+    made = SimpleNamespace(configs=[], ends={})
+
+    def main(config):
+        made.configs.append(config)
+        if (end := made.ends.get(config.learning_rate)) is not None:
+            raise end
+        values = [0.5 + config.learning_rate + seed / 1000 for seed in config.seeds]
+        text = {"seeds": list(config.seeds), "test/accuracy": {"values": values}}
+        (config.workdir / "summary.json").write_text(json.dumps(text))
+
+    monkeypatch.setattr(sequence, "main", main)
+    return made
+
+
+def test_a_table_and_its_files(tmp_path, capsys):
+    path = tmp_path / "table"
+    found = run(*TINY, "--each", "learning_rate=0.2", "--seeds", 0, 1, "--workdir", path)
+    assert [line.spread.n for line in found] == [2, 2]
+    rows = table(path)
+    assert [*rows] == ["baseline", "learning_rate=0.2"]
+    for row, folder in (("baseline", "baseline"), ("learning_rate=0.2", "learning_rate-0.2")):
+        summary = json.loads((path / "trials" / folder / "summary.json").read_text())
+        values = [float(rows[row][f"seed_{seed}"]) for seed in (0, 1)]
+        assert values == summary["test/accuracy"]["values"]
+        assert rows[row]["parameters"] == "410"  # 40 steps to 10 classes, and biases
+    assert {"ablation.md", "ablation.png", "report.html"} <= {one.name for one in path.iterdir()}
+    said = capsys.readouterr().out
+    assert "Checking 2 rows, of 2 seed(s) each." in said
+    assert "vary with the seed" in said
+    # A row is a run of the experiment: it goes on by itself.
+    alone = [*TINY[1:], "--learning-rate=0.2", "--seeds", "0", "1"]
+    config = json.loads((path / "trials" / "learning_rate-0.2" / "config.json").read_text())
+    asked = cli.configure(sequence, alone)
+    assert config["learning_rate"] == asked.learning_rate == 0.2
+    assert config["seeds"] == [0, 1]
+
+
+def test_a_sweep_goes_on_where_it_was(tmp_path, trained, capsys):
+    path = tmp_path / "table"
+    words = (*TINY, "--each", "learning_rate=0.2", "learning_rate=0.3", "--seeds", 0, 1, 2)
+    trained.ends[0.3] = Stopped(signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run(*words, "--workdir", path)
+    assert "To go on with the ablation:" in capsys.readouterr().out
+    rows = table(path)  # those whose trials have ended
+    assert [row["state"] for row in rows.values()] == ["finished", "finished"]
+    trained.ends.clear()
+    trained.configs.clear()
+    run("--workdir", path / "trials" / "learning_rate-0.3")  # as that trial says of itself
+    assert [config.learning_rate for config in trained.configs] == [0.3]
+    assert len(table(path)) == 3
+    before = (path / "ablation.csv").read_text()
+    run(*words, "--workdir", path)
+    assert len(trained.configs) == 1  # nothing is left to do
+    assert (path / "ablation.csv").read_text() == before
+    # More seeds, and another row.
+    found = run(*words[:-3], 0, 1, 2, 5, "--each", *words[-6:-4], "weight_decay=0.5",
+                "--workdir", path)  # fmt: skip
+    assert len(trained.configs) == 1 + 4
+    assert [line.spread.n for line in found] == [4] * 4
+
+
+def test_a_failed_trial_is_a_row_with_its_error(tmp_path, trained):
+    trained.ends |= {0.2: Failed("every seed diverged: 0, 1"), 0.3: MemoryError("2 TB\nof it")}
+    changes = ("learning_rate=0.2", "learning_rate=0.3", "learning_rate=0.4")
+    words = (*TINY, "--each", *changes, "--seeds", 0, 1, "--workdir", tmp_path / "table")
+    run(*words)
+    rows = table(tmp_path / "table")
+    assert [row["state"] for row in rows.values()] == ["finished", "failed", "failed", "finished"]
+    assert rows["learning_rate=0.2"]["error"] == "every seed diverged: 0, 1"
+    assert rows["learning_rate=0.3"]["error"] == "MemoryError: 2 TB"
+    assert "failed: MemoryError: 2 TB" in (tmp_path / "table" / "ablation.md").read_text()
+    # It is tried again, and what it is by then is what counts.
+    trained.ends.clear()
+    run(*words)
+    assert table(tmp_path / "table")["learning_rate=0.3"]["state"] == "finished"
+    trained.ends |= {rate: Failed("no") for rate in (0.01, 0.2)}
+    with pytest.raises(Failed, match="no trial has a result; the first: no"):
+        run(*TINY, "--learning-rate", 0.01, "--each", "learning_rate=0.2", "--workdir",
+            tmp_path / "other")  # fmt: skip
+
+
+def test_all_rows_are_checked_before_the_first_runs(tmp_path, trained):
+    path = tmp_path / "table"
+    with pytest.raises(Refused, match=r"'batch_size=9999': "):
+        run(*TINY, "--each", "learning_rate=0.2", "batch_size=9999", "--workdir", path)
+    assert trained.configs == []
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--each", "learning_rate=0.3"), "has a row that is left out: 'learning_rate=0.2'"),
+        (("--each", "learning_rate=0.2", "--seeds", 0), r"seeds that are left out: \[1\]"),
+        (("--each", "learning_rate=0.2", "--metric", "loss"), "compares what ranks, not loss"),
+        (("--steps", 9, "--each", "learning_rate=0.2"), "has steps=8 in row 'baseline', not 9"),
+    ],
+)
+def test_a_directory_goes_on_with_its_own(tmp_path, trained, words, said):
+    asked = ("--seeds", 0, 1, "--workdir", tmp_path / "table")
+    run(*TINY, "--each", "learning_rate=0.2", *asked)
+    with pytest.raises(Refused, match=said):
+        run(*TINY, *asked, *words)
+
+
+def test_another_metric(tmp_path, trained):
+    with pytest.raises(Refused, match=r"metric='miou' is unknown; nearest: accuracy"):
+        run(*TINY, "--each", "learning_rate=0.2", "--metric", "miou", "--workdir", tmp_path / "a")
+
+
+def test_an_ablation_as_it_is_typed():
+    asked = ablate.parsed(
+        ["classify", "--data", "digits", "--each", "ema=0", "mixup=0.2 pad=4", "--batch-size=64",
+         "--seeds", "3", "4", "--within", "model=mlp", "--frozen-norm", "True"]
+    )  # fmt: skip
+    assert asked.ablation == Ablation(
+        experiment="experiments.classify",
+        base={"data": "digits", "batch_size": "64", "frozen_norm": "True"},
+        changes=[{"ema": "0"}, {"mixup": "0.2", "pad": "4"}],
+        within=[{"model": "mlp"}],
+        seeds=(3, 4),
+    )
+    asked = ablate.parsed(["experiments/classify.py", "--grid", "ema=0,0.9", "pad=2,4"])
+    assert asked.ablation.base == {"ema": "0", "pad": "2"}
+    assert asked.ablation.baseline == "ema=0 pad=2"
+    assert asked.ablation.changes == [
+        {"ema": "0", "pad": "4"}, {"ema": "0.9", "pad": "2"}, {"ema": "0.9", "pad": "4"},
+    ]  # fmt: skip
+    slurm = ablate.parsed(
+        ["--workdir", "x", "--launcher", "slurm", "--slurm", "timeout_min=60", "slurm_qos=low"]
+    )
+    assert slurm.slurm == {"timeout_min": 60, "slurm_qos": "low"}
+
+
+def test_a_table_that_is_built_in(monkeypatch):
+    built = Ablation(experiment="classify", base={"data": "digits"}, changes=[{"ema": 0}])
+    monkeypatch.setattr(ablate, "tables", lambda: {"averages": built})
+    asked = ablate.parsed(["--table", "averages", "--steps", "20", "--seeds", "1"])
+    assert asked.ablation == replace(built, base={"data": "digits", "steps": "20"}, seeds=(1,))
+    with pytest.raises(Refused, match="table='average' is unknown; nearest: averages"):
+        ablate.parsed(["--table", "average"])
+
+
+def test_every_table_that_is_built_in_can_be():
+    for name, built in ablate.tables().items():
+        module = ablate.named(built.experiment)
+        assert len(ablate.trials(module, built)) > 1, name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nothing is asked for"),
+        (("classify",), "give either --each"),
+        (("classify", "--each", "ema=0", "--grid", "pad=2,4"), "give either --each"),
+        (("--each", "ema=0"), "no experiment is named"),
+        (("--steps", "3"), "no experiment is named"),
+        (("clasify", "--each", "ema=0"), "experiment='clasify' is unknown; nearest: classify"),
+        (("gallery", "--each", "ema=0"), "has no recipe"),
+        (("classify", "--grid", "ema=0,1", "ema=2"), "grid names ema twice"),
+        (("classify", "--each", "ema"), "'ema' is no field=value"),
+        (("--table", "x", "--each", "ema=0"), "table='x' has its own experiment"),
+        (("classify", "--launcher", "pbs", "--each", "ema=0"), "invalid choice: 'pbs'"),
+        (("classify", "stray", "--each", "ema=0"), "'stray' belongs to no option"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(words, said):
+    with pytest.raises(Refused) as refused:
+        ablate.parsed(words)
+    assert said in str(refused.value)
+
+
+def test_a_directory_without_an_ablation_is_refused(tmp_path):
+    with pytest.raises(Refused, match="holds no ablation"):
+        run("--workdir", tmp_path)

@@ -67,7 +67,9 @@ def averaged(runs: Sequence[Opened]) -> Opened:
         return first
     kind_of(first, *others)
     for run in others:
-        for what, here, there in zip(("inputs", "host stage"), seen(first), seen(run), strict=True):
+        for what, here, there in zip(
+            ("shape of inputs", "host stage"), seen(first), seen(run), strict=True
+        ):
             if here != there:
                 raise Refused(
                     f"run={str(run.config.workdir)!r} has another {what} than "

@@ -1,6 +1,7 @@
 """The program of a run: from the pixels or steps of a batch of any size to predictions."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -53,11 +54,24 @@ def program(run: Opened) -> Program:
     names = [*weights]
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
     try:
-        found = export.export(jax.jit(predict), platforms=PLATFORMS)(shapes, inputs)
+        with without_folders():
+            found = export.export(jax.jit(predict), platforms=PLATFORMS)(shapes, inputs)
     except (InconclusiveDimensionOperation, NotImplementedError, ValueError) as error:
         what = f"run={str(run.config.workdir)!r}, a {run.config.model}, can't be exported"
         raise Refused(f"{what}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
     return Program(found, weights, inputs)
+
+
+@contextlib.contextmanager
+def without_folders() -> Iterator[None]:
+    """Programs name the files of their sources without the folders that these lie in here."""
+    option = "jax_hlo_source_file_canonicalization_regex"
+    before = getattr(jax.config, option)
+    jax.config.update(option, "^.*/")
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def keys_read(inputs: Any, batch: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import runpy
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax import export
 from safetensors.numpy import load_file
 
 from experiments import classify, detect, forecast, segment, sequence
@@ -156,7 +158,7 @@ def test_what_is_loaded_elsewhere_predicts_what_the_run_does(exported, name):
                 assert found[key].dtype == value.dtype
                 np.testing.assert_allclose(found[key], value[:count], rtol=1e-4, atol=1e-5)
     if name == "detection":
-        assert wanted["valid"].sum(axis=1).min() > 3
+        assert wanted["valid"].sum(axis=1).min() > 0
 
 
 @pytest.mark.parametrize(
@@ -187,6 +189,10 @@ def test_the_files_say_what_the_program_takes_and_gives(exported, name, keys):
     assert "stablehlo." in text
     # Weights are arguments, and no constants in the text.
     assert max(map(len, text.splitlines())) < 20_000
+    # Where this project lies is nobody's business.
+    here = str(pathlib.Path(__file__).parents[3])
+    assert here not in text
+    assert here.encode() not in (folder / "model.stablehlo").read_bytes()
 
 
 def test_weights_are_a_safetensors_file_of_the_paths_of_the_variables(exported):
@@ -204,13 +210,11 @@ def test_weights_are_a_safetensors_file_of_the_paths_of_the_variables(exported):
 def test_other_weights_of_the_same_network_go_into_the_same_program(exported):
     run, folder, batch = exported["classification"]
     other = made(run.module, run.about, seed=5, model="lenet5")
-    names, call = runpy.run_path(str(folder / "load.py")), jax.export.deserialize
-    program = call(bytearray((folder / "model.stablehlo").read_bytes()))
-    found = jax.jit(program.call)(flat(other.variables), batch)
+    program = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    found = jax.jit(program.call)(flat(other.variables), {"image": batch["image"]})
     task = other.parts.task
     wanted = jax.jit(lambda v, x: task.predict(v, task.inputs(x)))(other.variables, batch)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
-    assert callable(names["load"])
 
 
 def test_a_detector_that_is_given_regions_takes_them():

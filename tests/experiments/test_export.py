@@ -43,7 +43,7 @@ def test_an_exported_run_says_what_the_run_says(study, said, capsys):
     images, _, (wanted, _) = said
     folder = export.main(export.Config(run=study / "seed_0"))
     assert folder == study / "seed_0" / "export"
-    assert "takes image: uint8 (b, 8, 8, 1)" in capsys.readouterr().out
+    assert "takes image: uint8 (b, 32, 32, 1)" in capsys.readouterr().out
     call = loaded(folder)
     np.testing.assert_allclose(call({"image": images}), wanted, atol=1e-5)
     np.testing.assert_allclose(call({"image": images[:1], "more": 1}), wanted[:1], atol=1e-5)
@@ -82,7 +82,7 @@ def test_the_seeds_of_a_study_are_measured_as_one(study, said, tmp_path, capsys)
 
 def test_one_checkpoint_of_a_run(study, tmp_path):
     run = study / "seed_0"
-    image = image_files.save(tmp_path / "a.png", image_files.pixels(8, 8, channels=1))
+    image = image_files.save(tmp_path / "a.png", image_files.pixels(32, 32, channels=1))
     both = [run / "checkpoints" / str(step) for step in (1, 2)]
     predict.main(predict.Config(paths=(*map(str, both), str(image)), out=tmp_path / "p.jsonl"))
     scores = json.loads((tmp_path / "p.jsonl").read_text())["scores"]
@@ -97,7 +97,7 @@ def test_one_checkpoint_of_a_run(study, tmp_path):
 def test_what_cannot_be_is_refused_in_a_line(study, tmp_path, capsys):
     first, second = (study / f"seed_{seed}" for seed in (0, 1))
     mirror = "a mirror image of digits may be of another class"
-    image = image_files.save(tmp_path / "a.png", image_files.pixels(8, 8, channels=1))
+    image = image_files.save(tmp_path / "a.png", image_files.pixels(32, 32, channels=1))
     for work, words in (
         (lambda: evaluate.main(evaluate.Config(run=first, others=(second,))), "out: name where"),
         (lambda: evaluate.main(evaluate.Config(run=first, tta=True)), mirror),

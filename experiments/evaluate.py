@@ -4,8 +4,12 @@
     python experiments/evaluate.py RUN --split validation
     python experiments/evaluate.py RUN --data folder:OTHER    or where the data of RUN have moved to
     python experiments/evaluate.py RUN --coco-json found.json     for COCO's tools
+    python experiments/evaluate.py RUN --tta                  of mirror images too, their mean
+    python experiments/evaluate.py STUDY                      the mean of what its seeds predict
+    python experiments/evaluate.py RUN RUN --out DIR          the same of any runs
 
-Classes are matched by name. The page, `summary.json` and `predictions.csv` go to
+RUN may be RUN/checkpoints/STEP, one checkpoint of a run; several are averaged as runs are. Classes
+are matched by name. The page, `summary.json` and `predictions.csv` go to
 RUN/evaluations/<data>-<split>/; what the run has left stays as it is.
 """
 
@@ -28,6 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from train import cli, workdir
 from train.assess import finite
+from train.averaged import averaged, mirrored, named, of_checkpoint
 from train.cli import at_home
 from train.data.source import Source, notes
 from train.experiment import positive
@@ -51,11 +56,15 @@ class Config:
     """What is measured.
 
     Attributes:
-        run: the directory of a run.
+        run: the directory of a run, or of several seeds; or a checkpoint in that of a run.
+        others: more runs, or checkpoints, of the same classes: the mean of all predictions is
+            measured. They must bring images to the same size in the same way.
         data: a set as the run's experiment takes it, "folder:PATH" for one; "" is the run's own.
         split: of the set. The validation split is the run's own cut where the set has none.
         step: whose checkpoint; by default the one that the run's test split was judged by.
-        out: where the page and the summary go; by default below the run.
+        tta: whether predictions are the mean of those of each image and of its mirror image, left
+            for right ("test-time augmentation"); of classes and masks.
+        out: where the page and the summary go; by default below the run. `others` need it.
         coco_json: a file for what a detector found in a set in COCO's format, as COCO's tools read
             it, with the ids of the set's images and categories.
         devices: how many to use; as many as the run by default.
@@ -63,9 +72,13 @@ class Config:
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    others: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]")
+    ] = ()
     data: str = ""
     split: Literal["test", "validation", "train"] = "test"
     step: int | None = None
+    tta: bool = False
     out: Path | None = None
     coco_json: Path | None = None
     devices: int | None = None
@@ -74,10 +87,18 @@ class Config:
     def __post_init__(self) -> None:
         if self.devices is not None:
             positive(self, "devices")
+        if self.others and self.out is None:
+            raise Refused("out: name where the result of several runs goes")
 
 
-def place(config: Config, data: str, step: int) -> Path:
+def place(config: Config, path: Path, data: str, step: int | None) -> Path:
     """Where the result goes: `config.out`, else a directory of its own in that of the run.
+
+    Args:
+        config: what is measured.
+        path: the directory of the run, or of several seeds.
+        data: name of the set.
+        step: of the weights, where it was asked for.
 
     Raises:
         Refused: it can't be written, or is that of a run, which keeps its own report.
@@ -85,8 +106,9 @@ def place(config: Config, data: str, step: int) -> Path:
     found = None if config.out is None else at_home(config.out)
     if found is None:
         name = f"{workdir.slug(data)}-{config.split}"
-        name += "" if config.step is None else f"-step-{step}"
-        found = at_home(config.run) / EVALUATIONS / name
+        name += "" if step is None else f"-step-{step}"
+        name += "-mirrored" * config.tta
+        found = path / EVALUATIONS / name
         if (workdir.read(found, workdir.SUMMARY) or {}).get("data", data) != data:
             digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
             found = found.with_name(f"{name}-{digest}")  # two sets of one name
@@ -121,15 +143,27 @@ def main(config: Config) -> Summary:
         Stopped: by a signal; nothing is written.
     """
     path = at_home(config.run)
-    run = opened(path, step=config.step, backend=config.backend or None)
+    path = of_checkpoint(path) or path
+    those = [one for given in (config.run, *config.others) for one in named(at_home(given))]
+    steps = [config.step if one.step is None else one.step for one in those]
+    runs = [
+        opened(one.path, step=step, backend=config.backend or None)
+        for one, step in zip(those, steps, strict=True)
+    ]
     terminal = Terminal(Console(), 0)
-    terminal.say(f"{run.config.model} on {run.config.data}, step {run.step}: {path}")
+    for one in runs:
+        terminal.say(
+            f"{one.config.model} on {one.config.data}, step {one.step}: {one.config.workdir}"
+        )
+    run = averaged([mirrored(one) for one in runs] if config.tta else runs)
     what = remeasured(run, config.data, config.split)
     recipe, source = what.recipe, what.source
     if config.coco_json is not None:
         refuse_no_detections(source, config.coco_json)
     part = f"The {config.split} split" if source.about.split != "whole" else "All examples"
-    lead = f"{part} of {recipe.data}, by the weights of step {run.step}."
+    by = f"the weights of step {run.step}" if len(runs) == 1 else f"the mean of {len(runs)} runs"
+    by += ", of each image and its mirror image" * config.tta
+    lead = f"{part} of {recipe.data}, by {by}."
     began = ((workdir.read(path, workdir.PROVENANCE) or {}).get("data") or {}).get(config.split)
     if what.own and began not in (None, source.fingerprint):
         lead += " It is not as it was when the run began."
@@ -138,7 +172,7 @@ def main(config: Config) -> Summary:
         splits = [one for one in what.data if one is not None]
         for line in dict.fromkeys(line for one in splits for line in notes(one)):
             terminal.say(legible(line))
-    out = place(config, recipe.data, run.step)
+    out = place(config, path, recipe.data, steps[0])
     live = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn())
     with (
@@ -163,6 +197,12 @@ def main(config: Config) -> Summary:
         "split": config.split,
         "model": recipe.model,
         "evaluated_step": run.step,
+        **({"tta": True} if config.tta else {}),
+        **(
+            {"runs": [f"{one.config.workdir}, step {one.step}" for one in runs]}
+            if len(runs) > 1
+            else {}
+        ),
         **{f"{config.split}/{name}": finite(one) for name, one in summary.scalars.items()},
     }
     workdir.write(out / workdir.SUMMARY, found)

@@ -6,10 +6,11 @@ Of signals too: classes with scores, or numbers, such as the next steps.
     python experiments/predict.py RUN photos/ --out predictions.csv --top 1
     python experiments/predict.py RUN photos/ --pictures painted/ --masks masks/
     python experiments/predict.py RUN RUN RUN photos/                     their average
+    python experiments/predict.py RUN photos/ --tta          and of the pictures' mirror images
     python experiments/predict.py RUN bell.wav sounds/ series.csv series.npz
 
-RUN is the directory of a run, or one with a run for each of several seeds, which are averaged;
-detections are those of one run.
+RUN is the directory of a run, or one with a run for each of several seeds, which are averaged, or
+RUN/checkpoints/STEP, one checkpoint of a run; detections are those of one run.
 Every picture is brought to what the run's evaluation saw. A line of a CSV file is a series, and so
 is a row of an .npz file; a label in it is left out. A file that can't be read is named, the others
 are told, and the exit code is then 1.
@@ -35,6 +36,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from train import cli, neighbours, results, workdir
+from train.averaged import Named, mirrored, named, names_run
 from train.data.decode import at_most, picture
 from train.data.finding import find
 from train.data.given import Broken, Row, is_signal_file, rows, values_of
@@ -64,6 +66,8 @@ class Config:
             waveform, with its class.
         masks: a folder for masks alone, PNGs of the picture's size with the classes in a palette.
         top: classes, or detections, that a line on the terminal names.
+        tta: whether predictions are the mean of those of each picture and of its mirror image, left
+            for right ("test-time augmentation"); of classes and masks.
         batch_size: pictures at a time; 0 takes as many as the run did.
         backend: who computes convolutions and batch normalisation, see `models.backends`.
     """
@@ -73,6 +77,7 @@ class Config:
     pictures: Path | None = None
     masks: Path | None = None
     top: int = 3
+    tta: bool = False
     batch_size: int = 0
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
 
@@ -86,9 +91,9 @@ class Config:
             choose("out ending", self.out.suffix.lower(), results.ENDINGS)
 
 
-def runs_and_inputs(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The directories of runs, which come first, and the rest; of several seeds one each."""
-    count = next((i for i, path in enumerate(paths) if not _holds_run(path)), len(paths))
+def runs_and_inputs(paths: Sequence[str]) -> tuple[list[Named], list[str]]:
+    """The runs, which come first, and the rest; of several seeds one each."""
+    count = next((i for i, p in enumerate(paths) if not names_run(cli.at_home(p))), len(paths))
     if not count:
         if not paths:
             raise Refused("no run is named: it comes first, see --help")
@@ -96,15 +101,8 @@ def runs_and_inputs(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
             neighbours.refuse_no_run(cli.at_home(paths[0]))
         except Refused as error:
             raise Refused(f"{error} (a run comes first, then pictures)") from None
-    found: list[Path] = []
-    for path in map(cli.at_home, paths[:count]):
-        seeds = (workdir.read(path, workdir.CONFIG) or {}).get("seeds") or []
-        found += [path / f"seed_{seed}" for seed in seeds] or [path]
+    found = [one for path in paths[:count] for one in named(cli.at_home(path))]
     return found, [*paths[count:]]
-
-
-def _holds_run(path: str) -> bool:
-    return (cli.at_home(path) / workdir.CONFIG).is_file()
 
 
 def outputs(config: Config, files: Sequence[Path], kind: Shown) -> dict[str, list[Path]]:
@@ -196,11 +194,13 @@ def main(config: Config) -> None:
         Failed: some of the files can't be read; the others are told.
         Stopped: by a signal; what was told is written.
     """
-    paths, inputs = runs_and_inputs(config.paths)
+    those, inputs = runs_and_inputs(config.paths)
     apart = [path for path in (config.pictures, config.masks) if path is not None]
-    what = asked(inputs, apart, workdir.decoded(paths[0], workdir.ABOUT, About))
-    runs = [opened(path, backend=config.backend) for path in paths]
+    what = asked(inputs, apart, workdir.decoded(those[0].path, workdir.ABOUT, About))
+    runs = [opened(path, step=step, backend=config.backend) for path, step in those]
     refuse_different(runs)
+    if config.tta:
+        runs = [mirrored(run) for run in runs]
     kind, about = kind_of(*runs), runs[0].about
     pngs, most = outputs(config, what.paths, kind), min(run.config.max_pixels for run in runs)
     console = Console()
@@ -209,6 +209,8 @@ def main(config: Config) -> None:
     say, unread = Terminal(console, 0).say, 0
     for line in told(runs, what.others):
         Terminal(live, 0).say(legible(line))
+    if config.tta:
+        Terminal(live, 0).say("Every picture is predicted twice: as it is, and mirrored.")
     with (
         contextlib.nullcontext() if config.out is None else results.Lines(config.out) as lines,
         Progress(*COLUMNS, console=live, transient=True, disable=not live.is_terminal) as progress,

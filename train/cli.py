@@ -127,18 +127,22 @@ def command(kind: type[Asked], main: Callable[[Asked], object], about: str | Non
 def options_last(argv: Sequence[str], kind: type) -> list[str]:
     """The arguments, with what has a place before what has a name: tyro reads no other order.
 
-    Where nothing has a place they stay as they are. Every option is one of one value.
+    Where nothing has a place they stay as they are. Every option is one of one value, or of none
+    where its field is a bool.
     """
-    hints = typing.get_type_hints(kind, include_extras=True).values()
-    if not any(tyro.conf.Positional in getattr(hint, "__metadata__", ()) for hint in hints):
+    hints = typing.get_type_hints(kind, include_extras=True)
+    if not any(
+        tyro.conf.Positional in getattr(hint, "__metadata__", ()) for hint in hints.values()
+    ):
         return list(argv)
+    flags = {f"--{name.replace('_', '-')}" for name, hint in hints.items() if hint is bool}
     placed, named, words = [], [], iter(argv)
     for each in words:
         if not OPTION.match(each):
             placed.append(each)
             continue
         named.append(each)
-        if "=" not in each and each != "--help":
+        if "=" not in each and each not in {"--help", *flags}:
             named += [value for value in [next(words, None)] if value is not None]
     return placed + named
 

@@ -115,14 +115,9 @@ def kind_of(run: Trained, *others: Trained) -> Shown:
         Refused: it is not shown yet, it reads more than a picture or a signal, or what several
             predict can't be averaged.
     """
-    batch = _shapes(run)
     task = run.parts.task
-    for key, rows in (run.parts.given or {}).items():
-        for name in rows_of(key, KEYS):
-            shape = (1, rows, *KEYS[name].shape[1:])
-            batch[name] = jax.ShapeDtypeStruct(shape, KEYS[name].dtype)
     try:
-        inputs = jax.eval_shape(task.inputs, batch)
+        inputs = jax.eval_shape(task.inputs, shapes_of(run))
     except KeyError as error:
         raise Refused(
             f"run={str(run.config.workdir)!r} reads {error}, which "
@@ -135,20 +130,25 @@ def kind_of(run: Trained, *others: Trained) -> Shown:
     return found
 
 
-def _shapes(run: Trained) -> dict[str, jax.ShapeDtypeStruct]:
-    """Of a batch of one example, as far as a picture or a signal tells."""
+def shapes_of(run: Trained) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a batch of one example, as far as a picture or a signal tells, as evaluation sees it."""
     if is_signals(run.about):
         assert run.about.shape is not None
         shapes = {"signal": jax.ShapeDtypeStruct((1, *run.about.shape), np.float32)}
         if run.about.ragged:
             shapes["length"] = jax.ShapeDtypeStruct((1,), np.int32)
-        return shapes
-    height, width = host_of(run).shapes[0]
-    return {
-        "image": jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8),
-        "matrix": jax.ShapeDtypeStruct((1, 3, 3), np.float32),
-        "size": jax.ShapeDtypeStruct((1, 2), np.int32),
-    }
+    else:
+        height, width = host_of(run).shapes[0]
+        shapes = {
+            "image": jax.ShapeDtypeStruct((1, height, width, channels_of(run)), np.uint8),
+            "matrix": jax.ShapeDtypeStruct((1, 3, 3), np.float32),
+            "size": jax.ShapeDtypeStruct((1, 2), np.int32),
+        }
+    for key, rows in (run.parts.given or {}).items():
+        for name in rows_of(key, KEYS):
+            shape = (1, rows, *KEYS[name].shape[1:])
+            shapes[name] = jax.ShapeDtypeStruct(shape, KEYS[name].dtype)
+    return shapes
 
 
 def host_of(run: Trained) -> Host:

@@ -164,18 +164,20 @@ class RCNN(nn.Module):
         pure, variables = self.unbind()
         batch, count = boxes.shape[:2]
         owner = jnp.repeat(jnp.arange(batch), count)
-        flat = boxes.reshape(-1, 4)
-        chunk = min(self.chunk, max(1, batch * count))
-        over = -len(flat) % chunk
-        flat, owner = jnp.pad(flat, [(0, over), (0, 0)]), jnp.pad(owner, (0, over))
+        flat, total = boxes.reshape(-1, 4), batch * count
+        chunk = self.chunk
+        if isinstance(total, int):  # no symbol, of an export
+            chunk = min(chunk, max(1, total))
+        # The last chunk is filled with the last region. By indices: no symbol may be padded by.
+        rows = jnp.minimum(jnp.arange(-(-total // chunk) * chunk), total - 1).reshape(-1, chunk)
 
         def some(part: tuple[jax.Array, jax.Array]) -> Regions:
             x = self.warped(image, *part)
             found: Any = pure.apply(variables, x, train=False, method="classify")
             return found
 
-        found = jax.lax.map(some, (flat.reshape(-1, chunk, 4), owner.reshape(-1, chunk)))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: batch * count], found)
+        found = jax.lax.map(some, (flat[rows], owner[rows]))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[jnp.arange(total)], found)
 
     def held(self, *names: str) -> tuple[jax.Array, ...]:
         """Arrays of the collection `svm`."""

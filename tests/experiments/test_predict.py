@@ -16,6 +16,7 @@ from tfds_set import write_set
 from experiments import classify, evaluate, predict, segment
 from experiments.predict import Config, main
 from train import cli
+from train.averaged import mirrored
 from train.data.decode import Unreadable
 from train.data.named import named
 from train.opened import opened
@@ -211,6 +212,22 @@ def test_several_runs_give_their_average(run, pictures, tmp_path):
             assert float(mean[key]) == pytest.approx((float(a[key]) + float(b[key])) / 2, rel=1e-5)
 
 
+def test_pictures_and_their_mirror_images(run, pictures, tmp_path):
+    main(Config(paths=(str(run), str(pictures / "test")), tta=True, out=tmp_path / "p.csv"))
+    evaluate.main(evaluate.Config(run=run, tta=True, out=tmp_path / "e"))
+    accuracy, loss = measured(rows(tmp_path / "p.csv"), "abc")
+    found = summary(tmp_path / "e")
+    assert accuracy == found["test/accuracy"]
+    assert loss == pytest.approx(found["test/loss"], rel=1e-4)
+    assert abs(loss - summary(run)["test/loss"]) > 1e-5
+    image = image_files.pixels(32, 32)
+    own, other = opened(run).predict([image, np.ascontiguousarray(image[:, ::-1])])
+    (both,) = mirrored(opened(run)).predict([image])
+    # The host's resizing rounds pixels; a mirror image's by another half.
+    np.testing.assert_allclose(both, (own + other) / 2, atol=5e-3)
+    assert np.abs(own - other).max() > 1e-3
+
+
 def test_masks_of_the_same_run_twice_are_its_own(masks, tmp_path):
     root, path = masks
     for name, paths in {"once": [path], "twice": [path, path]}.items():
@@ -295,7 +312,16 @@ def test_what_cannot_be_is_refused_in_a_line(run, masks, tmp_path, capsys):
 
 def test_options_may_stand_between_the_run_and_its_pictures(run, pictures, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    arguments = ["--top", "1", run, "--out=~/p.csv", pictures / "test" / "a", "--batch-size", 3]
+    arguments = [
+        "--top",
+        "1",
+        "--tta",
+        run,
+        "--out=~/p.csv",
+        pictures / "test" / "a",
+        "--batch-size",
+        3,
+    ]
     monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
     assert cli.command(Config, main, "") == 0
     assert len(rows(tmp_path / "p.csv")) == 4

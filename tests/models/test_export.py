@@ -1,5 +1,7 @@
 """Programs of networks for any size of a batch: `jax.export`, with the backend that is for it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,58 +32,94 @@ EXPORTED = (
     "unet",
     "fcn8s",
     "deeplabv3plus_resnet50",
+    "rcnn_resnet18",
+    "fastrcnn_resnet18",
+    "fasterrcnn_resnet18_fpn",
+    "retinanet_resnet18_fpn",
+    "fcos_resnet18_fpn",
+    "yolov1_small",
+    "yolov3_small",
+    "yolox_small",
+    "cnn1d",
+    "resnet1d_small",
+    "tcn_small",
+    "m5",
 )
 
 
-def applied(name):
-    """A network as a function of its key and images, without a parameter drawn."""
-    fields = {} if name == "mlp" else backends.XLA.fields
-    network = models.create(name, num_classes=10, **fields)
-    regions = [jnp.ones((1, 1, 4))] if models.variant(name).proposals else []
-
-    def call(key, x):
-        # Regions of every image.
-        others = [jnp.broadcast_to(each, (x.shape[0], 1, 4)) for each in regions]
-        return network.init_with_output(key, x, *others, train=False)[0]
-
-    return call
-
-
-def images(name):
-    """For it, as many as a symbol says."""
-    (batch,) = export.symbolic_shape("batch")
+def some(name):
+    """What a network takes, as many as a symbol says; shapes alone."""
+    (size,) = export.symbolic_shape("batch")
     side = SIDES.get(name, 32)
-    return jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    if name in models.names("sequence"):
+        return [jax.ShapeDtypeStruct((size, 40, 1), jnp.float32)]
+    found = [jax.ShapeDtypeStruct((size, side, side, 3), jnp.float32)]
+    if models.variant(name).proposals:
+        found.append(jax.ShapeDtypeStruct((size, 5, 4), jnp.float32))
+        found.append(jax.ShapeDtypeStruct((size, 5), jnp.bool_))
+    return found
+
+
+def applied(name, *, ragged=False):
+    """(a function, its arguments as shapes): of a detector what it finds, else its logits."""
+    network = models.create(name, num_classes=10, **backends.XLA.fields)
+    x, *regions = some(name)
+    one = [jax.ShapeDtypeStruct((1, *each.shape[1:]), each.dtype) for each in (x, *regions)]
+    variables = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), *one)
+    how = {"method": "detect"} if name in models.names("detection") else {"train": False}
+    others = []
+    if name in models.names("detection"):
+        others = [jax.ShapeDtypeStruct((x.shape[0], 4), jnp.float32), *regions]
+
+    def call(variables, x, *others):
+        return network.apply(variables, x, *others, **how)
+
+    def of_length(variables, x, length):
+        return network.apply(variables, x, train=False, length=length)
+
+    if ragged:
+        return of_length, (variables, x, jax.ShapeDtypeStruct(x.shape[:1], jnp.int32))
+    return call, (variables, x, *others)
 
 
 @pytest.mark.parametrize("name", models.names("detection"))
 def test_every_detector_takes_a_batch_of_any_size(name):
-    x = images(name)
-    found = jax.eval_shape(applied(name), jax.random.key(0), x)
-    leaves = jax.tree.leaves(found)
-    # Beside arrays of images there may be anchors, (A, 4); R-CNN's are of regions, here one each.
-    batches = {leaf.shape[0] for leaf in [x for x in leaves if x.ndim > 2] or leaves}
-    assert batches == {x.shape[0]}
+    detect, given = applied(name)
+    found = jax.eval_shape(detect, *given)
+    assert {leaf.shape[:2] for leaf in found} == {(given[1].shape[0], found.valid.shape[1])}
 
 
 @pytest.mark.parametrize("name", [*models.names("classification"), *models.names("segmentation")])
 def test_every_network_takes_a_batch_of_any_size(name):
-    x = images(name)
-    y = jax.eval_shape(applied(name), jax.random.key(0), x)
+    call, (variables, x) = applied(name)
+    y = jax.eval_shape(call, variables, x)
     assert y.shape[0] == x.shape[0]
     assert y.shape[-1] == 10
 
 
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("name", models.names("sequence"))
+def test_every_network_of_series_takes_a_batch_of_any_size(name, ragged):
+    call, given = applied(name, ragged=ragged)
+    assert jax.eval_shape(call, *given).shape == (given[1].shape[0], 10)
+
+
 @pytest.mark.parametrize("name", EXPORTED)
 def test_a_network_is_exported_for_a_batch_of_any_size(name):
-    x = images(name)
-    (y,) = export.export(jax.jit(applied(name)))(jax.random.key(0), x).out_avals
-    assert y.shape[0] == x.shape[0]
+    call, given = applied(name, ragged=name in models.names("sequence"))
+    program = export.export(jax.jit(call), platforms=("cpu", "cuda", "tpu"))(*given)
+    assert {y.shape[0] for y in program.out_avals} == {given[1].shape[0]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*models.names()} - {*EXPORTED}))
+def test_so_is_every_other(name):
+    test_a_network_is_exported_for_a_batch_of_any_size(name)
 
 
 def test_an_exported_network_computes_a_batch_of_any_size():
     network = models.create("lenet5_1998", num_classes=10, **backends.XLA.fields)
-    x = images("lenet5_1998")
+    (x,) = some("lenet5_1998")
     drawn = jax.eval_shape(lambda key, x: network.init(key, x, train=False), jax.random.key(0), x)
     variables = jax.tree.map(lambda a: np.linspace(-0.1, 0.1, a.size).reshape(a.shape), drawn)
     apply = jax.jit(lambda variables, x: network.apply(variables, x, train=False))

@@ -24,7 +24,17 @@ from train.metrics.confusion import (
 from train.metrics.ranking import roc_auc
 from train.tasks.adapt import Adapt, as_it_is
 from train.tasks.inputs import Inputs, applied, normalised
-from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Sums, Task, means
+from train.tasks.task import (
+    Aux,
+    Measured,
+    Merging,
+    Predictions,
+    Ratio,
+    Summary,
+    Sums,
+    Task,
+    means,
+)
 
 
 def classification(
@@ -101,8 +111,10 @@ def classification(
         return jax.nn.softmax(logits_of(variables, x))
 
     def measure(variables: dict, batch: dict) -> Measured:
+        return measured(logits_of(variables, inputs(batch)), batch)
+
+    def measured(logits: jax.Array, batch: dict) -> Measured:
         labels, valid = batch["label"], batch["valid"]
-        logits = logits_of(variables, inputs(batch))
         losses = optax.softmax_cross_entropy(logits, distributions(labels, num_classes))
         predicted = jnp.argmax(logits, -1)
         sums: Sums = {
@@ -119,7 +131,22 @@ def classification(
             records["log_odds"] = logits[:, 1] - logits[:, 0]
         return Measured(sums, records)
 
-    return Task(inputs, loss, predict, measure, score, summarise)
+    merging = Merging(
+        mean=mean_of,
+        measured=lambda probabilities, batch: measured(as_logits(probabilities), batch),
+        mirrored=lambda probabilities: probabilities,
+    )
+    return Task(inputs, loss, predict, measure, score, summarise, merging)
+
+
+def mean_of(several: Sequence[jax.Array]) -> jax.Array:
+    """The mean of arrays of one shape."""
+    return sum(several[1:], start=several[0]) / len(several)
+
+
+def as_logits(probabilities: jax.Array) -> jax.Array:
+    """Logits whose softmax they are: logarithms, of 0 that of the least normal number."""
+    return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))
 
 
 def distributions(labels: jax.Array, num_classes: int) -> jax.Array:

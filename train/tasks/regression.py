@@ -10,10 +10,20 @@ import numpy as np
 
 from train.metrics.regression import Residuals, mae, mase, mse, r2, residuals, rmse
 from train.tasks.adapt import Adapt, as_it_is
-from train.tasks.classification import over_valid
+from train.tasks.classification import mean_of, over_valid
 from train.tasks.inputs import Inputs, applied, normalised
 from train.tasks.residual_losses import ResidualLoss, squared
-from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Sums, Task, means
+from train.tasks.task import (
+    Aux,
+    Measured,
+    Merging,
+    Predictions,
+    Ratio,
+    Summary,
+    Sums,
+    Task,
+    means,
+)
 
 Numbers = Sequence[float] | float
 """One a target, or one for all."""
@@ -100,7 +110,10 @@ def regression(
         return {"target": in_unit(out_of(variables, x))}
 
     def measure(variables: dict, batch: dict) -> Measured:
-        out, valid = out_of(variables, inputs(batch)), batch["valid"]
+        return measured(out_of(variables, inputs(batch)), batch)
+
+    def measured(out: jax.Array, batch: dict) -> Measured:
+        valid = batch["valid"]
         losses = residual_loss(off(out, batch)).mean(-1)
         sums: Sums = {
             "loss": Ratio(*over_valid(losses, valid)),
@@ -119,7 +132,11 @@ def regression(
         nothing = {"residuals": Residuals(*np.zeros((len(Residuals._fields), len(names))))}
         return summarise(nothing | sums, kept, names, unit)
 
-    return Task(inputs, loss, predict, measure, score, summary)
+    merging = Merging(
+        mean=lambda several: {"target": mean_of([one["target"] for one in several])},
+        measured=lambda found, batch: measured(standard(found["target"]), batch),
+    )
+    return Task(inputs, loss, predict, measure, score, summary, merging)
 
 
 def summarise(

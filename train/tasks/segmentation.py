@@ -13,8 +13,19 @@ import numpy as np
 from models.classification.auxiliary import WithAuxiliary, parts
 from train.data.batch import IGNORE
 from train.metrics.confusion import accuracy, f1, iou, over_seen, weighted
+from train.tasks.classification import as_logits, mean_of
 from train.tasks.pixel_losses import PixelLoss, cross_entropy
-from train.tasks.task import Aux, Measured, Predictions, Ratio, Summary, Sums, Task, means
+from train.tasks.task import (
+    Aux,
+    Measured,
+    Merging,
+    Predictions,
+    Ratio,
+    Summary,
+    Sums,
+    Task,
+    means,
+)
 
 
 def segmentation(
@@ -110,7 +121,10 @@ def segmentation(
         return {"mask": mask, "probabilities": jax.nn.softmax(logits)}
 
     def measure(variables: dict, batch: dict) -> Measured:
-        logits, valid = logits_of(variables, inputs(batch)), batch["valid"]
+        return measured(logits_of(variables, inputs(batch)), batch)
+
+    def measured(logits: jax.Array, batch: dict) -> Measured:
+        valid = batch["valid"]
         # Example by example: the measure must not depend on how a split falls into batches.
         losses = jax.vmap(loss_of)(logits, batch["mask"], counted(batch))
         weight = jnp.any(counted(batch), axis=(1, 2))
@@ -140,7 +154,19 @@ def segmentation(
         # Where no example could be read there is no matrix.
         return summarise({"confusion": np.zeros((num_classes,) * 2, np.int64)} | sums, kept)
 
-    return Task(inputs, training_loss, predict, measure, score, summary)
+    merging = Merging(
+        mean=mean_masks,
+        measured=lambda found, batch: measured(as_logits(found["probabilities"]), batch),
+        mirrored=lambda found: {name: each[:, :, ::-1] for name, each in found.items()},
+    )
+    return Task(inputs, training_loss, predict, measure, score, summary, merging)
+
+
+def mean_masks(several: Sequence[dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """What is likeliest by the mean of several predictions' probabilities."""
+    probabilities = mean_of([one["probabilities"] for one in several])
+    mask = jnp.argmax(probabilities, -1).astype(jnp.uint8)
+    return {"mask": mask, "probabilities": probabilities}
 
 
 def first_variables(network: nn.Module, key: jax.Array, x: jax.Array) -> dict[str, Any]:

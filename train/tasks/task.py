@@ -67,6 +67,18 @@ class Summary(NamedTuple):
     "predictions", a `Predictions`, for the file of that name."""
 
 
+class Merging(NamedTuple):
+    """What is done to the predictions of a task where several are made of one example."""
+
+    mean: Callable[[Sequence[Any]], Any]
+    """Predictions of the same batch -> predictions: their mean."""
+    measured: Callable[[Any, dict], Measured]
+    """(predictions, batch) -> Measured, wherever the predictions come from."""
+    mirrored: Callable[[Any], Any] | None = None
+    """Predictions of images that were mirrored, left for right -> of the images; None where the
+    ones tell nothing of the others."""
+
+
 class Task(NamedTuple):
     """Six functions; the loop knows a task only by them. It closes over its network.
 
@@ -86,3 +98,5 @@ class Task(NamedTuple):
     """(record, truth) -> (sums, kept): numpy, one valid example, in source pixels."""
     summarise: Callable[[Sums, list], Summary]
     """(sums, kept in the order of the source) -> Summary: on the host, once."""
+    merging: Merging | None = None
+    """For `train.tasks.several`; None where predictions have no mean. The loop does not ask."""

@@ -129,26 +129,37 @@ def beginning(
     how = "vmap" if made.mesh.devices.size == 1 else "devices"
     named = ", ".join(map(str, made.seeds))
     terminal.heading(f"seeds {named} as one program ({how})")
+    weights, folder, find = None, path / FOLDER, made.prepared.parts.weights
+    goes_on = Checkpoints(folder / "checkpoints").begun()
+    if find is not None and not goes_on:
+        weights = fitted(made.prepared, find())
     for seed, its in each.items():
         own = path / f"seed_{seed}"
         refuse_other(own, its.module, its.config)
         workdir.make(own)
         held.enter_context(locked(own))
-    weights, folder = None, path / FOLDER
-    goes_on = Checkpoints(folder / "checkpoints").begun()
     if not goes_on:
         remove(path)
-        if (find := made.prepared.parts.weights) is not None:
-            weights = fitted(made.prepared, find())
     workdir.make(folder)
     about = {"how": how, "seeds": list(made.seeds)}
     for seed, its in each.items():
         own = path / f"seed_{seed}"
         inscribe(its, own, weights=weights, goes_on=goes_on, at_once=about)
     workdir.write(folder / RECORD, about)
-    for line in filter(None, opening(made.prepared)):
+    for line in filter(None, (*opening(made.prepared), shared_out(made))):
         terminal.say(line)
     return weights
+
+
+def shared_out(made: Program) -> str:
+    """How several devices are shared out among the seeds, in words; "" of one."""
+    there, used, data = made.prepared.mesh.size, made.mesh.size, made.mesh.shape["data"]
+    if there == 1:
+        return ""
+    each = len(made.seeds) // made.mesh.shape["seed"]
+    have = f"{each} seeds share each of {used} devices" if each > 1 else f"Each seed has {data}"
+    idle = f", and {there - used} are idle" if used < there else ""
+    return f"{have}{'' if each > 1 else f' of {there} devices'}{idle}."
 
 
 def at_first(made: Program, weights: Weights | None, say: Callable[[str], None]) -> State:

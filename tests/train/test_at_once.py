@@ -15,6 +15,7 @@ from train import at_once, fastest, program, study
 from train import prepared as of_one
 from train import run as running
 from train.checkpoints import Checkpoints
+from train.finetune import Weights
 from train.logs import read_metrics
 from train.opened import opened
 from train.prepared import prepare
@@ -318,6 +319,21 @@ def test_a_program_that_fails_is_none(monkeypatch):
         "One seed after the other (seeds_as='auto'), since 'vmap' failed: RESOURCE_EXHAUSTED: out "
         "of memory."
     ]
+
+
+def test_new_runs_start_from_the_weights_that_are_given():
+    made = program.program(prepare(toy_detector, LAST), (0, 7))
+    given = jax.device_get(made.prepared.start(jax.numpy.uint32(5)).variables)
+    said = []
+    state = at_once.at_first(made, Weights(given, said=("from elsewhere",)), said.append)
+    for its in made.each(state):
+        same(jax.device_get(its.variables), given, 0)
+        same(jax.device_get(its.ema), given, 0)
+    assert state.seed.tolist() == [0, 7]
+    assert len(said) == len({*said})
+    random = at_once.at_first(made, None, said.append)
+    for seed, its in zip((0, 7), made.each(random), strict=True):
+        same(jax.device_get(its), jax.device_get(made.prepared.start(jax.numpy.uint32(seed))), 0)
 
 
 def test_how_devices_are_shared_out_is_said():

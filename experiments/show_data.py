@@ -125,6 +125,7 @@ class Config:
         want: which of its annotations; a set of labels alone needs "label".
         split: which part of the set.
         classes: of masks, with commas, where no list lies beside them; as `segment.py` takes it.
+        outside: whether names in the files of "coco:PATH" and "voc:PATH" may lead out of PATH.
         stages: names of augmentations, with commas, geometry first; "auto" shows some.
         border: what lies outside the image: its mean colour, its mirror image, or its edge.
         first: place of the first example in a shuffled order, always the same.
@@ -139,6 +140,7 @@ class Config:
     want: Literal["label", "boxes", "mask", "target"] = "mask"
     split: Literal["train", "validation", "test"] = "train"
     classes: str = ""
+    outside: bool = False
     stages: str = "auto"
     border: Literal["constant", "reflect", "edge"] = "constant"
     first: int = 0
@@ -271,7 +273,8 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
     listed = entries(config.classes)
-    splits = limited(partial(named, config.data, config.want, listed), config.max_pixels)
+    read = partial(named, config.data, config.want, listed, outside=config.outside)
+    splits = limited(read, config.max_pixels)
     data = getattr(splits, config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")

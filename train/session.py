@@ -16,7 +16,7 @@ from train.checkpoints import Checkpoints
 from train.data.boxes import clipped_said, empty_said
 from train.data.masks import missing
 from train.data.named import Splits, may_be
-from train.data.source import Source, classes_said, earlier_fingerprint, notes
+from train.data.source import About, Source, classes_said, earlier_fingerprint, notes
 from train.disk import taken
 from train.experiment import RUNTIME
 from train.finetune import Weights, begun
@@ -32,6 +32,9 @@ from train.state import State
 from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
+
+MOVED = 0.01
+"""Of a standard deviation, that statistics may move by: another decoder of JPEG moves them less."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,7 @@ def session(
     # Refuses other data before anything changes.
     goes_on = Checkpoints(path / "checkpoints").begun()
     written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
+    refuse_other_statistics(path, prepared.about)
     # The configuration first: without it what a killed process leaves could not be gone on with.
     workdir.write_config(path, prepared.experiment, config)
     workdir.write(path / workdir.ABOUT, prepared.about)
@@ -218,6 +222,30 @@ def refuse_other_data(path: Path, data: Splits) -> None:
     """
     now = {split: source.fingerprint for split, source in given(data).items()}
     workdir.refuse_other_data(path, now, partial(earlier_prints, data))
+
+
+def refuse_other_statistics(path: Path, about: About) -> None:
+    """What lives in a directory must have begun with training data of these statistics.
+
+    Fingerprints go by names, sizes and a few bytes of a file: what they don't see, such as pixels
+    that were changed far from these, is seen by what was measured over all of them.
+
+    Raises:
+        Refused: it did not; gives both.
+    """
+    began = workdir.decoded(path, workdir.ABOUT, About)
+    if began is None or began.mean is None or began.std is None:
+        return
+    now = zip(about.mean or (), about.std or (), strict=True)
+    for (mean, std), (before, spread) in zip(
+        now, zip(began.mean, began.std, strict=False), strict=False
+    ):
+        if max(abs(mean - before), abs(std - spread)) > MOVED * spread:
+            raise Refused(
+                f"workdir={str(path)!r} began with other data: the mean and standard deviation of "
+                f"a channel are {mean:.4g} and {std:.4g}, {workdir.ABOUT} recorded {before:.4g} "
+                f"and {spread:.4g}"
+            )
 
 
 def refuse_other(path: Path, module: ModuleType, config: Any) -> None:

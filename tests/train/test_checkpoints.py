@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import pathlib
 import resource
 import shutil
@@ -25,6 +26,7 @@ from train.checkpoints import (
     Checkpoints,
     Damaged,
     NoneSound,
+    ReadFailed,
     SaveFailed,
 )
 from train.mesh import make_mesh, replicated
@@ -641,6 +643,42 @@ def test_a_failed_save_does_not_hide_the_error_that_ends_the_run(tmp_path, said)
     with pytest.raises(SaveFailed):
         run("ended", None)
     settle()
+
+
+@abandoned
+def test_a_reader_without_descriptors_blames_no_checkpoint(checkpoints, said, capfd):
+    """A run that goes on under another limit must not set aside what is sound."""
+    for step in (10, 20):
+        save(checkpoints, step)
+    checkpoints.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as last:
+        for room in (0, 2):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1 + room, hard))
+            try:
+                with pytest.raises(ReadFailed) as caught:
+                    checkpoints.restore(make_state())
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            words = "the checkpoint of step 20 could not be read: Too many open files"
+            assert str(caught.value) == words
+    gc.collect()
+    assert kept(checkpoints.directory) == [10, 20]
+    assert said == []
+    assert checkpoints.restore(make_state()).step == 20
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_empty_folder_in_place_of_a_checkpoint(checkpoints, said):
+    for step in (10, 20):
+        save(checkpoints, step)
+    checkpoints.close()
+    shutil.rmtree(checkpoints.directory / "20")
+    (checkpoints.directory / "20").mkdir()
+    assert checkpoints.restore(make_state()).step == 10
+    assert "the checkpoint of step 20 is damaged: record: FileNotFoundError" in said[0]
+    assert said[1:] == ["taking the checkpoint of step 10, the newest that is sound"]
+    assert [*(checkpoints.directory / "damaged" / "20").iterdir()] == []
 
 
 KILLED = """

@@ -49,11 +49,12 @@ from train.data.subset import subset
 from train.experiment import positive
 from train.legible import legible
 from train.mesh import make_mesh
-from train.refusal import Refused, choose
+from train.refusal import Failed, Refused, choose
 from train.report.figures import png
 from train.report.overlay import overlaid
 from train.report.signals import draw_wave, steps_of
 from train.report.text import draw_text
+from train.results import save
 from train.sized import on_host
 
 SIDE = 160
@@ -295,8 +296,7 @@ def main(config: Config) -> Image.Image:
     heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
     drawn = sheet(cells, heads)
     out = at_home(config.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(out)
+    save(drawn, out, field="out")
     for said in filter(None, (clipped_said(source), empty_said(source))):
         print(said)
     print(legible(f"{len(indices)} examples of {config.data}/{config.split}: {out}"))
@@ -306,6 +306,6 @@ def main(config: Config) -> Image.Image:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except (Refused, ValueError, OSError) as error:  # a ValueError: a chain refuses its stages
+    except (Refused, Failed, ValueError, OSError) as error:  # a ValueError: a chain refuses its stages
         print(f"error: {legible(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)

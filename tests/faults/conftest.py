@@ -30,13 +30,19 @@ def pictures(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    """The last state of a run that nothing interrupted."""
-    path = tmp_path_factory.mktemp("whole")
+def finished(tmp_path_factory):
+    """A run that nothing interrupted, to be copied."""
+    path = tmp_path_factory.mktemp("finished")
     image_files.classes(path / "pictures", {"a": 20, "b": 20}, size=(12, 12))
     command = commands.classify(path / "pictures", path / "run", log_every=50)
     commands.whole_end(commands.run(command))
-    return commands.state(path / "run")
+    return path / "run"
+
+
+@pytest.fixture(scope="session")
+def whole(finished):
+    """Its last state."""
+    return commands.state(finished)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -85,9 +85,10 @@ def test_a_signal_while_it_starts_is_not_swallowed(pictures, tmp_path, tried, nu
         os.killpg(process.pid, number)
         end = ended(process, 30)
         assert end.code in (-number, 128 + number), (k, end)
-        assert "Traceback" not in end.out + end.err, (k, end)
+        # Before any line of ours Python imports what its environment asks for.
+        assert "Traceback" not in end.out + end.err or "<frozen site>" in end.err, (k, end)
         assert within(5, lambda mark=mark: not living(mark))
-        tried(f"{number.name} while it starts", "nothing, nothing had begun")
+        tried(f"{number.name} while it starts")
 
 
 def killed_while_a_worker(pictures, path, seconds):

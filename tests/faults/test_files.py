@@ -11,17 +11,6 @@ from commands import again, classify, ended, one_line, run, start, state, steps,
 slow = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run at its end, to be copied."""
-    import image_files
-
-    path = tmp_path_factory.mktemp("finished")
-    image_files.classes(path / "pictures", {"a": 20, "b": 20}, size=(12, 12))
-    whole_end(run(classify(path / "pictures", path / "run", log_every=50)))
-    return path / "run"
-
-
 def largest(folder):
     return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 

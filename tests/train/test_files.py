@@ -153,6 +153,7 @@ def test_where_there_is_no_room_to_put_it_back_the_next_try_does(tmp_path, said)
     growing.add("y")
     assert path.read_text() == "x" * 100 + "y"
     assert len(said) == 1
+    growing.close()
 
 
 def test_a_file_that_an_editor_replaced_is_added_to(tmp_path, said):
@@ -165,6 +166,7 @@ def test_a_file_that_an_editor_replaced_is_added_to(tmp_path, said):
     growing.add("three\n")
     assert path.read_text() == "edited\ntwo\nthree\n"
     assert said == [f"{path} was replaced by another file, to which more is added."]
+    growing.close()
 
 
 def test_a_file_that_was_cut_is_said_once(tmp_path, said):
@@ -177,6 +179,7 @@ def test_a_file_that_was_cut_is_said_once(tmp_path, said):
     growing.add("three\n")
     assert path.read_text() == "two\nthree\n"
     assert said == [f"{path} was cut short by somebody else: what it held is lost."]
+    growing.close()
 
 
 def test_a_pipe_is_no_file_that_could_be_gone(tmp_path, said):

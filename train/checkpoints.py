@@ -1,6 +1,7 @@
 """Checkpoints: the states of a run on the disk, what is sound among them, and which is best."""
 
 import contextlib
+import errno
 import gc
 import json
 import math
@@ -135,6 +136,10 @@ class Checkpoints:
             "state": ocp.args.StandardSave(own),
             "record": ocp.args.JsonSave(sealed(step, items, shared)),
         }
+        above = self.directory.parent
+        if self._saving >= 0 and not above.is_dir():
+            # Orbax would make it anew, for a run whose other files are gone with it.
+            raise SaveFailed(step, FileNotFoundError(errno.ENOENT, "No such directory", str(above)))
         self._saving = step
         try:
             # Forced, it raises where it would do nothing.
@@ -398,10 +403,17 @@ class Checkpoints:
         return written
 
     def steps(self) -> list[int]:
-        """All that are completely written, sorted: Orbax names a step by its number last."""
-        if not self.directory.is_dir():
+        """All that are completely written, sorted: Orbax names a step by its number last.
+
+        Raises:
+            Failed: the directory is there, and can't be listed.
+        """
+        try:
+            return sorted(int(path.name) for path in self.directory.iterdir() if is_step(path))
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if is_step(path))
+        except OSError as error:
+            raise Failed(f"{self.directory} could not be read: {cause(error)}") from error
 
     def _set_aside(self, step: int) -> None:
         """Rename a step out of the manager's sight."""

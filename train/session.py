@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from train.data.named import Splits, may_be
 from train.data.source import About, Source, classes_said, earlier_fingerprint, notes
 from train.disk import taken
 from train.experiment import RUNTIME
+from train.files import WriteFailed
 from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
@@ -124,9 +125,13 @@ def session(
     written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
     refuse_other_statistics(path, prepared.about)
     # The configuration first: without it what a killed process leaves could not be gone on with.
-    workdir.write_config(path, prepared.experiment, config)
-    workdir.write(path / workdir.ABOUT, prepared.about)
-    workdir.write(path / workdir.PROVENANCE, written)
+    files: dict[str, Callable[[], None]] = {
+        workdir.CONFIG: partial(workdir.write_config, path, prepared.experiment, config),
+        workdir.ABOUT: partial(workdir.write, path / workdir.ABOUT, prepared.about),
+        workdir.PROVENANCE: partial(workdir.write, path / workdir.PROVENANCE, written),
+    }
+    for write in files.values():
+        write()
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
     noted = dict.fromkeys(line for source in given(data).values() for line in notes(source))
@@ -168,9 +173,32 @@ def session(
             for split, gaps in prepared.gaps.items():
                 if gaps is not None:
                     gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))
-            yield Session(
-                path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
-            )
+            try:
+                yield Session(
+                    path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
+                )
+            finally:
+                put_back(path, files, logs.say)
+
+
+def put_back(
+    path: Path, files: Mapping[str, Callable[[], None]], say: Callable[[str], None]
+) -> None:
+    """Write again what somebody has deleted under a run, which could not go on without it.
+
+    Args:
+        path: the work directory; where it is gone itself, nothing is written.
+        files: name in it -> what writes it.
+        say: takes a line for the user.
+    """
+    for name, write in files.items():
+        if path.is_dir() and not (path / name).exists():
+            try:
+                write()
+            except WriteFailed as failed:
+                say(str(failed))  # not in place of the error that ends the run
+            else:
+                say(f"{path / name} was deleted, and is put back.")
 
 
 @contextlib.contextmanager

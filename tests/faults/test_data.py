@@ -172,7 +172,8 @@ def test_a_hostile_config_executes_nothing(tmp_path, tried):
     """The name of its experiment is imported, and what is imported is executed."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"experiment": "this", "data": "digits"}')
-    end = run(["experiments/predict.py", tmp_path / "run", tmp_path / "a.png"])
+    picture = save(tmp_path / "a.png", pixels(8, 8))
+    end = run(["experiments/predict.py", tmp_path / "run", picture])
     one_line(end, 2, "a run of this, which has no Config and no build")
     assert "Beautiful is better" not in end.out  # as `import this` says
     tried("a config that names another module")

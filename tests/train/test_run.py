@@ -350,6 +350,32 @@ def test_statistics_that_moved_are_other_data(mean, std, goes_on, plain, tmp_pat
     assert {file.name for file in after if after[file] != before.get(file)} <= {".lock"}
 
 
+def test_what_is_deleted_under_a_run_is_put_back(plain, tmp_path, capsys):
+    path = tmp_path / "copy"
+    shutil.copytree(plain, path)
+    prepared = prepare(toy_detector, replace(ONE, workdir=path))
+    names = ("config.json", "about.json", "provenance.json")
+
+    def delete(error=None):
+        with session(prepared, path):
+            held = {name: (path / name).read_text() for name in names}
+            for name in names:
+                (path / name).unlink()
+            if error is not None:
+                raise error
+        return held
+
+    held = delete()
+    assert {name: (path / name).read_text() for name in names} == held
+    assert capsys.readouterr().out.replace("\n", " ").count("was deleted, and is put back.") == 3
+    with pytest.raises(ZeroDivisionError):
+        delete(ZeroDivisionError())
+    assert all((path / name).exists() for name in names)
+    with session(prepared, path):
+        path.rename(tmp_path / "moved")
+    assert not path.exists()
+
+
 def test_a_metrics_file_with_nuls_and_foreign_lines(plain, tmp_path):
     path = tmp_path / "copy"
     shutil.copytree(plain, path)

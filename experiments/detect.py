@@ -42,7 +42,7 @@ from train.augment.tone import with_dark_ground
 from train.data.batch import Transform
 from train.data.host import Host, Letterbox
 from train.data.legend import entries
-from train.data.named import Splits
+from train.data.named import Splits, leads
 from train.data.proposals import METHODS, Proposed, available
 from train.data.source import About, Source
 from train.data.subset import subset
@@ -73,6 +73,7 @@ class Config(FineTuned):
     Attributes:
         data: a set with boxes: "digit_scenes"; "coco:PATH"; "voc:PATH"; one of TFDS, such as "voc".
         classes: of "voc:PATH", with commas, where they are not VOC's own.
+        outside: whether names in the files of "coco:PATH" and "voc:PATH" may lead out of PATH.
         model: a detector of `models.names()`.
         channels: of each stage of a small backbone; none takes the model's own.
         size: height and width in pixels to which images are brought, as large as fits, a border
@@ -126,6 +127,7 @@ class Config(FineTuned):
 
     data: str = "digit_scenes"
     classes: str = ""
+    outside: bool = False
     model: str = "yolox_small"
     channels: tuple[int, ...] = ()
     size: int = 0
@@ -208,6 +210,8 @@ class Config(FineTuned):
     def idle(self, about: About) -> dict[str, str]:
         """Fields that have no effect, and why."""
         found = super().idle(about)
+        if not leads(self.data):
+            found["outside"] = f"data={self.data!r} names no files"
         if self.optimizer != "sgd":
             found["momentum"] = f"{self.optimizer} has its own"
         if not models.variant(self.model).proposals:
@@ -414,7 +418,7 @@ def augmentation(config: Config, about: About) -> Transform | None:
 
 def splits(config: Config) -> Splits:
     """The set's, or the first of its training examples."""
-    data = trained.splits(config, "boxes", entries(config.classes))
+    data = trained.splits(config, "boxes", entries(config.classes), config.outside)
     if not config.examples:
         return data
     if config.examples > len(data.train):

@@ -26,6 +26,7 @@ from train import augment
 from train.cli import at_home
 from train.data.source import About
 from train.legible import legible
+from train.results import save
 
 COLUMNS = 6
 
@@ -77,8 +78,7 @@ def main(config: Config) -> Image.Image:
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     drawn = sheet(rows, [""] * COLUMNS)
     out = at_home(config.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(out, quality=88)
+    save(drawn, out, field="out", quality=88)
     print(legible(f"{len(shown) - 1} augmentations: {out}"))
     return drawn
 

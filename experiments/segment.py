@@ -36,7 +36,7 @@ from train.augment.tone import with_dark_ground
 from train.data.batch import IGNORE, Transform
 from train.data.host import Host, Letterbox
 from train.data.legend import entries
-from train.data.named import Splits
+from train.data.named import Splits, leads
 from train.data.source import About
 from train.data.subset import with_classes
 from train.experiment import Parts, at_least, choice, decided, fraction, nonnegative
@@ -65,6 +65,7 @@ class Config(FineTuned):
         classes: of the masks of "folder:PATH" or "voc:PATH", with commas, in the order of the
             values from 0: background,road,car. NAME=255 has another value, NAME=#804080 a colour.
             By default those that a classes.txt or labelmap.txt in the folder lists.
+        outside: whether names in the files of "voc:PATH" may lead out of PATH.
         model: a segmenter of `models.names()`.
         channels: of each level of a U-Net, or of each stage of the backbone of an FCN on VGG-16 or
             of DeepLabV3 on ResNet-18, from the image's size down; none takes the paper's.
@@ -94,6 +95,7 @@ class Config(FineTuned):
 
     data: str = "digit_scenes"
     classes: str = ""
+    outside: bool = False
     model: str = "unet"
     channels: tuple[int, ...] = ()
     dropout: float = 0.0
@@ -130,6 +132,13 @@ class Config(FineTuned):
     def known(self) -> dict[str, Sequence[str]]:
         """All models."""
         return {"model": models.names("segmentation")}
+
+    def idle(self, about: About) -> dict[str, str]:
+        """Fields that have no effect, and why."""
+        found = super().idle(about)
+        if not leads(self.data):
+            found["outside"] = f"data={self.data!r} names no files"
+        return found
 
     @property
     def undecided(self) -> set[str]:
@@ -269,7 +278,7 @@ def augmentation(config: Config, about: About) -> Transform | None:
 
 def splits(config: Config) -> Splits:
     """The set's, with images of few classes left out of what is trained on."""
-    data = trained.splits(config, "mask", entries(config.classes))
+    data = trained.splits(config, "mask", entries(config.classes), config.outside)
     if not config.least_classes:
         return data
     return data._replace(train=with_classes(data.train, config.least_classes))

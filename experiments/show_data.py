@@ -48,11 +48,12 @@ from train.data.subset import subset
 from train.experiment import positive
 from train.legible import legible
 from train.mesh import make_mesh
-from train.refusal import Refused, choose
+from train.refusal import Failed, Refused, choose
 from train.report.figures import image as figure
 from train.report.overlay import overlaid
 from train.report.signals import draw_wave, steps_of
 from train.report.text import draw_text
+from train.results import save
 from train.sized import on_host
 
 SIDE = 160
@@ -124,6 +125,7 @@ class Config:
         want: which of its annotations; a set of labels alone needs "label".
         split: which part of the set.
         classes: of masks, with commas, where no list lies beside them; as `segment.py` takes it.
+        outside: whether names in the files of "coco:PATH" and "voc:PATH" may lead out of PATH.
         stages: names of augmentations, with commas, geometry first; "auto" shows some.
         border: what lies outside the image: its mean colour, its mirror image, or its edge.
         first: place of the first example in a shuffled order, always the same.
@@ -138,6 +140,7 @@ class Config:
     want: Literal["label", "boxes", "mask", "target"] = "mask"
     split: Literal["train", "validation", "test"] = "train"
     classes: str = ""
+    outside: bool = False
     stages: str = "auto"
     border: Literal["constant", "reflect", "edge"] = "constant"
     first: int = 0
@@ -269,7 +272,8 @@ def sheet(cells: list[list[tuple[Image.Image, str]]], heads: list[str]) -> Image
 def main(config: Config) -> Image.Image:
     """Draw the sheet and write it."""
     listed = entries(config.classes)
-    splits = limited(partial(named, config.data, config.want, listed), config.max_pixels)
+    read = partial(named, config.data, config.want, listed, outside=config.outside)
+    splits = limited(read, config.max_pixels)
     data = getattr(splits, config.split)
     if data is None:
         raise Refused(f"data={config.data!r} has no split {config.split}")
@@ -290,8 +294,7 @@ def main(config: Config) -> Image.Image:
     heads = ["as it is", *(f"seed {seed}" for seed in config.seeds.split(","))]
     drawn = sheet(cells, heads)
     out = at_home(config.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(out)
+    save(drawn, out, field="out")
     for said in filter(None, (clipped_said(source), empty_said(source))):
         print(said)
     print(legible(f"{len(indices)} examples of {config.data}/{config.split}: {out}"))
@@ -301,6 +304,11 @@ def main(config: Config) -> Image.Image:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except (Refused, ValueError, OSError) as error:  # a ValueError: a chain refuses its stages
+    except (
+        Refused,
+        Failed,
+        ValueError,
+        OSError,
+    ) as error:  # a ValueError: a chain refuses its stages
         print(f"error: {legible(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)

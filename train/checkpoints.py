@@ -1,6 +1,7 @@
 """Checkpoints: the states of a run on the disk, what is sound among them, and which is best."""
 
 import contextlib
+import errno
 import gc
 import json
 import math
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
-from train.files import brief, cause
-from train.quiet import abandoned_unheard, quieten
+from train.files import NOT_GIVEN, brief, cause, stated
+from train.quiet import abandoned_unheard, nothing_more, quieten
 from train.refusal import Failed
 from train.seal import Differs, compare, describe, flat, intact, seal, sealed, shortened
 from train.workdir import write
@@ -40,6 +41,14 @@ class Damaged(Failed):
 
     def __init__(self, step: int, what: str):
         super().__init__(f"the checkpoint of step {step} is damaged: {what}")
+        self.step = step
+
+
+class ReadFailed(Failed):
+    """A checkpoint could not be read, for which it is not to blame."""
+
+    def __init__(self, step: int, why: str):
+        super().__init__(f"the checkpoint of step {step} could not be read: {why}")
         self.step = step
 
 
@@ -127,6 +136,10 @@ class Checkpoints:
             "state": ocp.args.StandardSave(own),
             "record": ocp.args.JsonSave(sealed(step, items, shared)),
         }
+        above = self.directory.parent
+        if self._saving >= 0 and not above.is_dir():
+            # Orbax would make it anew, for a run whose other files are gone with it.
+            raise SaveFailed(step, FileNotFoundError(errno.ENOENT, "No such directory", str(above)))
         self._saving = step
         try:
             # Forced, it raises where it would do nothing.
@@ -241,6 +254,7 @@ class Checkpoints:
 
         Raises:
             NoneSound: there were; nothing is moved.
+            ReadFailed: this process can't read one; nothing is moved.
             Differs: the newest sound one holds other arrays than the target.
         """
         self.close()  # it is opened anew on what is left
@@ -333,6 +347,7 @@ class Checkpoints:
 
         Raises:
             Damaged: they can't be read.
+            ReadFailed: this process can't read them.
         """
         import orbax.checkpoint as ocp
 
@@ -344,10 +359,13 @@ class Checkpoints:
             except (MemoryError, jax.errors.JaxRuntimeError):
                 raise  # the machine's failure, not the checkpoint's
             except Exception as error:  # any that a wrong byte can cause
-                failure = brief(error)
+                failure, why = brief(error), stated(error, NOT_GIVEN)
             # The other reads end in threads a little later, and complain when collected.
             time.sleep(0.05)
             gc.collect()
+        if why is not None:
+            nothing_more()
+            raise ReadFailed(step, why)
         raise Damaged(step, f"{name}: {failure}")
 
     def _items(self, step: int) -> dict[str, dict[str, list]]:
@@ -370,22 +388,32 @@ class Checkpoints:
 
         Raises:
             Damaged: it can't be trusted.
+            ReadFailed: this process can't read it.
         """
         what = name.partition("/")[0]
         try:
             written = json.loads((self.directory / str(step) / name).read_bytes())
             sound = intact(written, step)
         except Exception as error:  # any that a wrong byte can cause
+            if (why := stated(error, NOT_GIVEN)) is not None:
+                raise ReadFailed(step, why) from error
             raise Damaged(step, f"{what}: {brief(error)}") from error
         if not sound:
             raise Damaged(step, f"{what}: not as it was sealed")
         return written
 
     def steps(self) -> list[int]:
-        """All that are completely written, sorted: Orbax names a step by its number last."""
-        if not self.directory.is_dir():
+        """All that are completely written, sorted: Orbax names a step by its number last.
+
+        Raises:
+            Failed: the directory is there, and can't be listed.
+        """
+        try:
+            return sorted(int(path.name) for path in self.directory.iterdir() if is_step(path))
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if is_step(path))
+        except OSError as error:
+            raise Failed(f"{self.directory} could not be read: {cause(error)}") from error
 
     def _set_aside(self, step: int) -> None:
         """Rename a step out of the manager's sight."""
@@ -423,6 +451,7 @@ class Checkpoints:
         if manager is not None:
             with contextlib.suppress(Exception):  # it may raise the same again
                 manager.close()
+        nothing_more()
         raise SaveFailed(self._saving, error) from error
 
 

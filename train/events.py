@@ -4,7 +4,7 @@ import math
 import pathlib
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from train.files import Growing, writing
 
@@ -17,8 +17,19 @@ class Events:
     back what a full disk did not take, and writes half an event.
     """
 
-    def __init__(self, directory: pathlib.Path, *, purge_step: int):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        purge_step: int,
+        say: Callable[[str], None] = lambda text: None,
+    ):
         """A new file; TensorBoard hides what earlier files say of `purge_step` and later.
+
+        Args:
+            directory: made where it is missing.
+            purge_step: the first step that is logged from here on.
+            say: as `train.files.Growing` takes it.
 
         Raises:
             train.files.WriteFailed: here and in `scalars`, where it can't be written.
@@ -28,7 +39,8 @@ class Events:
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
         # In nanoseconds: a run resumed within the second must not overwrite its earlier file.
-        self._file = Growing(directory / f"events.out.tfevents.{time.time_ns():019d}")
+        name = f"events.out.tfevents.{time.time_ns():019d}"
+        self._file = Growing(directory / name, say=say)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         try:
             self._write(file_version="brain.Event:2")

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import io
 import os
 import pathlib
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 
 from train.refusal import Failed
 
@@ -19,6 +21,10 @@ NO_ROOM = (
     errno.EPIPE,
 )
 """The system's or its administrator's part: disk full, file too large, quota, descriptors, …"""
+
+
+NOT_GIVEN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
+"""What is not said of a file, but of who reads it: no descriptor, no memory, no permission."""
 
 
 class WriteFailed(Failed):
@@ -64,18 +70,26 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 class Growing:
     """A file to which more is added; each addition is there whole or not at all.
 
-    Nothing is held back: what was added outlives a process that is killed.
+    Nothing is held back: what was added outlives a process that is killed. Where somebody deletes
+    the file meanwhile, it is put back with all that it held; where another one took its place, as
+    an editor does it, that one is added to.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, say: Callable[[str], None] = lambda text: None):
         """Opens or creates it.
+
+        Args:
+            path: of the file.
+            say: takes a line where somebody else has deleted, replaced or cut it.
 
         Raises:
             WriteFailed: that can't be done.
         """
         self.path = pathlib.Path(path)
+        self._say = say
         with writing(path):
-            self._file = self.path.open("ab", buffering=0)
+            self._file = self._opened()
+            self._size = os.fstat(self._file.fileno()).st_size
 
     def add(self, content: str | bytes, *, durable: bool = False) -> None:
         """Write at the end (text as UTF-8).
@@ -90,6 +104,7 @@ class Growing:
         """
         data = memoryview(content.encode() if isinstance(content, str) else content)
         with writing(self.path):
+            self._stay()
             size = os.fstat(self._file.fileno()).st_size
             try:
                 while data:  # a disk that fills up takes a part first
@@ -100,6 +115,31 @@ class Growing:
                 with contextlib.suppress(OSError):
                     self._file.truncate(size)
                 raise
+            self._size = os.fstat(self._file.fileno()).st_size
+
+    def _opened(self) -> io.FileIO:
+        return self.path.open("a+b", buffering=0)  # read where it has to be put back
+
+    def _stay(self) -> None:
+        """See that the file is the one at its path, and holds what it held."""
+        ours = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(ours.st_mode):
+            return
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            self._file.seek(0)
+            self.path.parent.mkdir(exist_ok=True)  # but none above it
+            write(self.path, self._file.readall())
+            self._say(f"{self.path} was deleted, and is put back.")
+        else:
+            if os.path.samestat(ours, there):
+                if ours.st_size < self._size:
+                    self._say(f"{self.path} was cut short by somebody else: what it held is lost.")
+                return
+            self._say(f"{self.path} was replaced by another file, to which more is added.")
+        self._file.close()
+        self._file = self._opened()
 
     def close(self) -> None:
         """May be called twice."""
@@ -113,11 +153,21 @@ def cause(error: BaseException) -> str:
     Where the disk, a limit or a quota is at fault, the system's words for it, even if a library
     only quotes them; else `brief`.
     """
+    return stated(error, NO_ROOM) or brief(error)
+
+
+def stated(error: BaseException, numbers: Iterable[int]) -> str | None:
+    """The system's words for an error, or for the one that a library quotes in its own.
+
+    Args:
+        error: any.
+        numbers: those of `errno` that count; None for an error of another.
+    """
     text = str(error)
-    for number in NO_ROOM:
+    for number in numbers:
         if getattr(error, "errno", None) == number or os.strerror(number) in text:
             return os.strerror(number)
-    return brief(error)
+    return None
 
 
 def brief(error: BaseException) -> str:

@@ -84,11 +84,13 @@ class Logs:
                     old.unlink()
         folders = [""] if self._seeds is None else [f"seed_{seed}" for seed in self._seeds]
         with contextlib.ExitStack() as opened:  # all files, or none
-            self._file = opened.enter_context(contextlib.closing(Growing(workdir / METRICS)))
+            self._file = opened.enter_context(
+                contextlib.closing(Growing(workdir / METRICS, say=self.say))
+            )
             self._events = [
                 opened.enter_context(
                     contextlib.closing(
-                        Events(workdir / "tensorboard" / folder, purge_step=kept + 1)
+                        Events(workdir / "tensorboard" / folder, purge_step=kept + 1, say=self.say)
                     )
                 )
                 for folder in folders

@@ -1,8 +1,12 @@
 """Opened: a run of any experiment, read again from its directory, without its data."""
 
+import ast
 import importlib
+import importlib.util
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -153,17 +157,51 @@ def experiment(path: Path) -> ModuleType:
     """
     neighbours.refuse_no_run(path)
     name = workdir.experiment_of(path)
+
+    def refuse_lacking(there: Collection[str]) -> None:
+        if lacking := [each for each in ("Config", "build") if each not in there]:
+            raise Refused(
+                f"workdir={str(path)!r} is a run of {name}, which has no {' and no '.join(lacking)}"
+            )
+
     try:
+        # What is imported is executed: what is no experiment must not be, whoever wrote its name.
+        if name not in sys.modules:
+            refuse_lacking(names_in(name))
         module = importlib.import_module(name)
-    except (ImportError, TypeError, ValueError) as error:  # no module, or no name of one
+    except (ImportError, TypeError, ValueError, SyntaxError) as error:  # none, or no name of one
         raise Refused(
             f"workdir={str(path)!r} is a run of {name}, which can't be imported: {error}"
         ) from None
-    if missing := [each for each in ("Config", "build") if not hasattr(module, each)]:
-        raise Refused(
-            f"workdir={str(path)!r} is a run of {name}, which has no {' and no '.join(missing)}"
-        )
+    refuse_lacking(dir(module))
     return module
+
+
+def names_in(name: str) -> set[str]:
+    """What a module names at its top, read from its source; neither it nor its package is run.
+
+    Raises:
+        ImportError: there is none, or it has no source.
+        SyntaxError: it is no Python.
+    """
+    first, *others = name.split(".")
+    spec = importlib.util.find_spec(first)
+    for end in range(2, len(others) + 2):
+        within = spec and spec.submodule_search_locations
+        spec = PathFinder.find_spec(".".join(name.split(".")[:end]), within) if within else None
+    if spec is None or spec.origin is None or not spec.has_location:
+        raise ImportError(f"No module named {name!r}")
+    return {*_bound(ast.parse(Path(spec.origin).read_bytes()).body)}
+
+
+def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
+    for one in body:
+        if isinstance(one, ast.ClassDef | ast.FunctionDef):
+            yield one.name
+        elif isinstance(one, ast.Import | ast.ImportFrom):
+            yield from (each.asname or each.name for each in one.names)
+        elif isinstance(one, ast.Assign):
+            yield from (each.id for each in one.targets if isinstance(each, ast.Name))
 
 
 def judged_step(path: Path, checkpoints: Checkpoints) -> int:

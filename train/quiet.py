@@ -5,6 +5,7 @@ import contextlib
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,18 @@ def quieten() -> None:
         sys.unraisablehook = Unanswered(sys.unraisablehook)
 
 
+def nothing_more() -> None:
+    """Once a save has failed: what of it had not begun is not missed, in this process.
+
+    Python warns of each coroutine that was never awaited, and of each event loop that was never
+    closed; without descriptors Orbax leaves many of both.
+    """
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+    warnings.filterwarnings("ignore", "unclosed event loop", ResourceWarning)
+
+
 class Unanswered:
-    """A `sys.unraisablehook` that doesn't hear of answers to an event loop which is closed."""
+    """A `sys.unraisablehook` that doesn't hear of event loops which are closed, or never opened."""
 
     def __init__(self, hook: Callable[["sys.UnraisableHookArgs"], Any]):
         self.hook = hook
@@ -38,11 +49,16 @@ class Unanswered:
 
 
 def unanswered(what: "sys.UnraisableHookArgs") -> bool:
-    """Whether the error is asyncio's own, called by no Python code: its loop is closed."""
+    """Whether the error is asyncio's own, called by no Python code: its loop is closed, or ends
+    without the pair of sockets that it got no descriptors for.
+    """
     files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(what.exc_traceback)]
+    said = str(what.exc_value)
+    known = (what.exc_type is RuntimeError and said == "Event loop is closed") or (
+        what.exc_type is AttributeError and said.endswith("has no attribute '_ssock'")
+    )
     return (
-        what.exc_type is RuntimeError
-        and str(what.exc_value) == "Event loop is closed"
+        known
         and bool(files)
         and all(Path(file).parent == Path(asyncio.__file__).parent for file in files)
     )

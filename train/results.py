@@ -67,16 +67,27 @@ class Lines:
         self._file.close()
 
 
-def save(picture: Image.Image, path: pathlib.Path) -> None:
-    """A PNG, whole or not at all; its folder is made.
+def save(
+    picture: Image.Image, path: pathlib.Path, *, field: str = "pictures", **options: Any
+) -> None:
+    """A picture, whole or not at all, in the format that its name ends with; its folder is made.
+
+    Args:
+        picture: what is written.
+        path: of the file.
+        field: that asked for it.
+        **options: of the format.
 
     Raises:
-        Refused: the folder can't be made.
-        WriteFailed: it can't be written.
+        Refused: the folder can't be made, or the name ends otherwise.
+        WriteFailed: it can't be written; what stood there before stays.
     """
-    folder(path.parent, "pictures")
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise Refused(f"{field}={str(path)!r}: {path.suffix!r} is no ending of a picture's name")
+    folder(path.parent, field)
     data = io.BytesIO()
-    picture.save(data, "PNG")
+    picture.save(data, kind, **options)
     write(path, data.getvalue())
 
 

@@ -16,9 +16,10 @@ from train.checkpoints import Checkpoints
 from train.data.boxes import clipped_said, empty_said
 from train.data.masks import missing
 from train.data.named import Splits, may_be
-from train.data.source import Source, classes_said, earlier_fingerprint, notes
+from train.data.source import About, Source, classes_said, earlier_fingerprint, notes
 from train.disk import taken
 from train.experiment import RUNTIME
+from train.files import WriteFailed
 from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
@@ -33,6 +34,9 @@ from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
 from train.trackers import tracking
+
+MOVED = 0.01
+"""Of a standard deviation, that statistics may move by: another decoder of JPEG moves them less."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,9 +122,10 @@ def session(
     workdir.make(path)
     config = prepared.config
     refuse_other(path, prepared.module, config)  # with what was left open until now
+    files: dict[str, Callable[[], None]] = {}
     if not prepared.at_its_end:
         goes_on = Checkpoints(path / "checkpoints").begun()
-        inscribe(prepared, path, weights=weights, goes_on=goes_on)
+        files = inscribe(prepared, path, weights=weights, goes_on=goes_on)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
     for line in (note, *([] if prepared.at_its_end else opening(prepared))):
@@ -159,9 +164,32 @@ def session(
             for split, gaps in prepared.gaps.items():
                 if gaps is not None:
                     gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))
-            yield Session(
-                path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
-            )
+            try:
+                yield Session(
+                    path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
+                )
+            finally:
+                put_back(path, files, logs.say)
+
+
+def put_back(
+    path: Path, files: Mapping[str, Callable[[], None]], say: Callable[[str], None]
+) -> None:
+    """Write again what somebody has deleted under a run, which could not go on without it.
+
+    Args:
+        path: the work directory; where it is gone itself, nothing is written.
+        files: name in it -> what writes it.
+        say: takes a line for the user.
+    """
+    for name, write in files.items():
+        if path.is_dir() and not (path / name).exists():
+            try:
+                write()
+            except WriteFailed as failed:
+                say(str(failed))  # not in place of the error that ends the run
+            else:
+                say(f"{path / name} was deleted, and is put back.")
 
 
 def inscribe(
@@ -171,7 +199,7 @@ def inscribe(
     weights: Weights | None = None,
     goes_on: bool = False,
     at_once: Mapping[str, Any] | None = None,
-) -> None:
+) -> dict[str, Callable[[], None]]:
     """Leave in a run's directory what it is and what it is made of.
 
     Args:
@@ -180,6 +208,9 @@ def inscribe(
         weights: that a new run starts from in place of random ones.
         goes_on: whether there is a checkpoint that it goes on from.
         at_once: of a run that is trained with others as one program: which, and how.
+
+    Returns:
+        Name of a file in it -> what writes it again.
 
     Raises:
         Refused: the run there began with other data; before anything changes.
@@ -197,10 +228,16 @@ def inscribe(
     )
     record |= {} if at_once is None else {"at_once": dict(at_once)}
     written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
+    refuse_other_statistics(path, prepared.about)
     # The configuration first: without it what a killed process leaves could not be gone on with.
-    workdir.write_config(path, prepared.experiment, prepared.config)
-    workdir.write(path / workdir.ABOUT, prepared.about)
-    workdir.write(path / workdir.PROVENANCE, written)
+    files: dict[str, Callable[[], None]] = {
+        workdir.CONFIG: partial(workdir.write_config, path, prepared.experiment, prepared.config),
+        workdir.ABOUT: partial(workdir.write, path / workdir.ABOUT, prepared.about),
+        workdir.PROVENANCE: partial(workdir.write, path / workdir.PROVENANCE, written),
+    }
+    for write in files.values():
+        write()
+    return files
 
 
 def opening(prepared: Prepared) -> list[str]:
@@ -265,6 +302,30 @@ def refuse_other_data(path: Path, data: Splits) -> None:
     """
     now = {split: source.fingerprint for split, source in given(data).items()}
     workdir.refuse_other_data(path, now, partial(earlier_prints, data))
+
+
+def refuse_other_statistics(path: Path, about: About) -> None:
+    """What lives in a directory must have begun with training data of these statistics.
+
+    Fingerprints go by names, sizes and a few bytes of a file: what they don't see, such as pixels
+    that were changed far from these, is seen by what was measured over all of them.
+
+    Raises:
+        Refused: it did not; gives both.
+    """
+    began = workdir.decoded(path, workdir.ABOUT, About)
+    if began is None or began.mean is None or began.std is None:
+        return
+    now = zip(about.mean or (), about.std or (), strict=True)
+    for (mean, std), (before, spread) in zip(
+        now, zip(began.mean, began.std, strict=False), strict=False
+    ):
+        if max(abs(mean - before), abs(std - spread)) > MOVED * spread:
+            raise Refused(
+                f"workdir={str(path)!r} began with other data: the mean and standard deviation of "
+                f"a channel are {mean:.4g} and {std:.4g}, {workdir.ABOUT} recorded {before:.4g} "
+                f"and {spread:.4g}"
+            )
 
 
 def refuse_other(path: Path, module: ModuleType, config: Any) -> None:

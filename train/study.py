@@ -21,7 +21,7 @@ from train.prepared import Prepared, prepare
 from train.refusal import Failed, Refused
 from train.report.page import REPORT
 from train.report.study import write_study
-from train.session import place, refuse_other, refuse_other_data
+from train.session import place, refuse_other, refuse_other_data, refuse_other_statistics
 from train.stop import Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
@@ -135,6 +135,7 @@ def within(prepared: Prepared, path: Path, *, one: Complete) -> Summary:
     config = prepared.config
     for seed in config.seeds:  # those that are finished too, which are not run again
         refuse_other_data(path / f"seed_{seed}", prepared.data)
+        refuse_other_statistics(path / f"seed_{seed}", prepared.about)
     with study(prepared.module, config, path) as runs:
         found = {}
         for several, program in groups(prepared, path, runs.terminal):

@@ -242,18 +242,21 @@ class FineTuned(Trained):
         return mean, std
 
 
-def splits(config: Trained, want: str = "label", classes: Sequence[str] = ()) -> Splits:
+def splits(
+    config: Trained, want: str = "label", classes: Sequence[str] = (), outside: bool = False
+) -> Splits:
     """The set's own validation split, or a part of its training split, the same for every seed.
 
     Args:
         config: names the set in `data`, and says how many pixels a picture may have.
         want: of its annotations, see `train.data.named.named`.
         classes: of them, where the set does not say; see there too.
+        outside: whether names in the set's files may lead out of it; likewise.
     """
     earlier = mask_classes(config.workdir)
     if not classes and earlier == voc.MASK_CLASSES and goes_on(config):
         classes = earlier  # whatever list lies there: earlier versions read none
-    read = partial(named, config.data, want, classes, earlier=earlier)
+    read = partial(named, config.data, want, classes, earlier=earlier, outside=outside)
     data = refuse_other(limited(read, config.max_pixels), config.reads)
     return with_validation(data, config.validation)
 

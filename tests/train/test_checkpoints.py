@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import pathlib
 import resource
 import shutil
@@ -25,10 +26,12 @@ from train.checkpoints import (
     Checkpoints,
     Damaged,
     NoneSound,
+    ReadFailed,
     SaveFailed,
 )
 from train.mesh import make_mesh, replicated
 from train.quiet import abandoned_unheard, worth_hearing
+from train.refusal import Failed
 from train.seal import Differs
 from train.state import State
 
@@ -612,6 +615,18 @@ def test_a_directory_that_vanished(checkpoints):
     settle()
 
 
+def test_a_run_whose_directory_is_gone_is_not_made_anew(tmp_path):
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        save(checkpoints, 10)
+        checkpoints.wait()
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with pytest.raises(SaveFailed, match=r"step 20 could not be written: .*No such directory"):
+            save(checkpoints, 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+    with Checkpoints(tmp_path / "moved" / "checkpoints") as checkpoints:
+        assert checkpoints.restore(make_state()).step == 10
+
+
 @abandoned
 def test_what_orbax_refuses(checkpoints):
     save(checkpoints, 10)
@@ -641,6 +656,42 @@ def test_a_failed_save_does_not_hide_the_error_that_ends_the_run(tmp_path, said)
     with pytest.raises(SaveFailed):
         run("ended", None)
     settle()
+
+
+@abandoned
+def test_a_reader_without_descriptors_blames_no_checkpoint(checkpoints, said, capfd):
+    """A run that goes on under another limit must not set aside what is sound."""
+    for step in (10, 20):
+        save(checkpoints, step)
+    checkpoints.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as last:
+        for room in (0, 2):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1 + room, hard))
+            try:
+                with pytest.raises(Failed) as caught:
+                    checkpoints.restore(make_state())
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert type(caught.value) is (Failed, ReadFailed)[room > 0]
+            assert str(caught.value).endswith(" could not be read: Too many open files")
+    gc.collect()
+    assert kept(checkpoints.directory) == [10, 20]
+    assert said == []
+    assert checkpoints.restore(make_state()).step == 20
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_empty_folder_in_place_of_a_checkpoint(checkpoints, said):
+    for step in (10, 20):
+        save(checkpoints, step)
+    checkpoints.close()
+    shutil.rmtree(checkpoints.directory / "20")
+    (checkpoints.directory / "20").mkdir()
+    assert checkpoints.restore(make_state()).step == 10
+    assert "the checkpoint of step 20 is damaged: record: FileNotFoundError" in said[0]
+    assert said[1:] == ["taking the checkpoint of step 10, the newest that is sound"]
+    assert [*(checkpoints.directory / "damaged" / "20").iterdir()] == []
 
 
 KILLED = """

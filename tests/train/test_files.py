@@ -4,11 +4,12 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import signal
 
 import pytest
 
-from train.files import Growing, WriteFailed, cause, write
+from train.files import NOT_GIVEN, Growing, WriteFailed, cause, stated, write
 from train.stop import Stop
 
 
@@ -105,3 +106,102 @@ def test_the_signal_of_a_file_too_large_is_ignored_while_a_run_listens():
 def test_the_cause_is_one_line(error, words):
     assert cause(error).startswith(words)
     assert "\n" not in cause(error)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def test_a_file_deleted_under_a_run_is_put_back_with_what_it_held(tmp_path, said):
+    path = tmp_path / "folder" / "file"
+    path.parent.mkdir()
+    growing = Growing(path, say=said.append)
+    growing.add("one\n")
+    for number, gone in enumerate((path.unlink, lambda: shutil.rmtree(path.parent)), 2):
+        gone()
+        growing.add(f"{number}\n")
+        assert path.read_text() == "one\n" + "".join(f"{k}\n" for k in range(2, number + 1))
+        assert said.pop() == f"{path} was deleted, and is put back."
+        growing.add("")
+        assert said == []
+    growing.close()
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_a_run_whose_directory_is_gone_ends_in_a_line(tmp_path, said):
+    path = tmp_path / "run" / "tensorboard" / "file"
+    path.parent.mkdir(parents=True)
+    growing = Growing(path, say=said.append)
+    growing.add("one\n")
+    shutil.rmtree(tmp_path / "run")
+    for _ in range(2):
+        with pytest.raises(WriteFailed, match="file could not be written: FileNotFoundError"):
+            growing.add("two\n")
+    assert [*tmp_path.iterdir()] == []
+    growing.close()
+
+
+def test_where_there_is_no_room_to_put_it_back_the_next_try_does(tmp_path, said):
+    path = tmp_path / "file"
+    growing = Growing(path, say=said.append)
+    growing.add("x" * 100)
+    path.unlink()
+    with limit(resource.RLIMIT_FSIZE, 50), pytest.raises(WriteFailed, match="File too large"):
+        growing.add("y")
+    assert [*tmp_path.iterdir()] == []
+    growing.add("y")
+    assert path.read_text() == "x" * 100 + "y"
+    assert len(said) == 1
+    growing.close()
+
+
+def test_a_file_that_an_editor_replaced_is_added_to(tmp_path, said):
+    path = tmp_path / "file"
+    growing = Growing(path, say=said.append)
+    growing.add("one\n")
+    (tmp_path / "new").write_text("edited\n")
+    (tmp_path / "new").replace(path)
+    growing.add("two\n")
+    growing.add("three\n")
+    assert path.read_text() == "edited\ntwo\nthree\n"
+    assert said == [f"{path} was replaced by another file, to which more is added."]
+    growing.close()
+
+
+def test_a_file_that_was_cut_is_said_once(tmp_path, said):
+    path = tmp_path / "file"
+    path.write_text("before\n")
+    growing = Growing(path, say=said.append)
+    growing.add("one\n")
+    path.write_text("")
+    growing.add("two\n")
+    growing.add("three\n")
+    assert path.read_text() == "two\nthree\n"
+    assert said == [f"{path} was cut short by somebody else: what it held is lost."]
+    growing.close()
+
+
+def test_a_pipe_is_no_file_that_could_be_gone(tmp_path, said):
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    growing = Growing(tmp_path / "pipe", say=said.append)
+    (tmp_path / "pipe").unlink()
+    growing.add("one\n")
+    assert os.read(reading, 10) == b"one\n"
+    os.close(reading)
+    growing.close()
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "?"), "Too many open files"),
+        (ValueError("Error reading: [OS error 13: Permission denied]"), "Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), None),
+        (ValueError("other"), None),
+    ],
+)
+def test_what_is_not_said_of_a_file(error, words):
+    assert stated(error, NOT_GIVEN) == words

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import sys
 import tarfile
 
 import jax
@@ -85,6 +86,8 @@ def test_what_is_no_run_is_refused(toy, tmp_path):
         ({"experiment": ""}, "a run of , which can't be imported"),
         ({"experiment": "."}, "a run of ., which can't be imported"),
         ({"experiment": "json"}, "a run of json, which has no Config and no build"),
+        ({"experiment": "this"}, "a run of this, which has no Config and no build"),
+        ({"experiment": "no_such_package.x"}, "a run of no_such_package.x, which can't be import"),
         ({"experiment": "toy_detector", "steps": "ten"}, "steps='ten': expected `int`"),
         ({"experiment": "toy_detector", "seeds": [0, 1]}, "holds several runs; .* seed_0, seed_1"),
     ):
@@ -92,6 +95,7 @@ def test_what_is_no_run_is_refused(toy, tmp_path):
         (copy / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(Refused, match=words):
             opened(copy)
+    assert "this" not in sys.modules  # whoever wrote the name, nothing was executed
     shutil.copy(path / "config.json", copy)
     summary = json.loads((path / "summary.json").read_text())
     (copy / "summary.json").write_text(json.dumps({**summary, "evaluated_step": 60.0}))

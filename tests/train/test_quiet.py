@@ -4,12 +4,13 @@ import asyncio
 import gc
 import logging
 import sys
+import warnings
 from types import SimpleNamespace
 
 import orbax.checkpoint as ocp
 import pytest
 
-from train.quiet import Unanswered, not_of_a_write, quieten
+from train.quiet import Unanswered, not_of_a_write, nothing_more, quieten
 
 
 @pytest.fixture
@@ -107,3 +108,29 @@ def test_a_write_that_failed_unasked_is_unheard(caplog):
     loop.close()
     (heard,) = [r.getMessage() for r in caplog.records if r.name == "asyncio"]
     assert "ours" in heard
+
+
+def test_a_loop_that_got_no_descriptors_ends_unheard(heard):
+    """Its `__del__` looks for sockets that it could not have."""
+    trace = closed().__traceback__.tb_next
+    complain(AttributeError("'_UnixSelectorEventLoop' object has no attribute '_ssock'"), trace)
+    assert heard == []
+    complain(AttributeError("'Ours' object has no attribute 'x'"), trace)
+    complain(AttributeError("'_UnixSelectorEventLoop' object has no attribute '_ssock'"), None)
+    assert len(heard) == 2
+
+
+def test_once_a_save_failed_what_had_not_begun_is_not_missed():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        ours = of_ours()
+        del ours
+        gc.collect()
+        assert ["never awaited" in str(one.message) for one in found] == [True]
+        found.clear()
+        nothing_more()
+        ours = of_ours()
+        del ours
+        gc.collect()
+        warnings.warn("another", RuntimeWarning, stacklevel=1)
+        assert [str(one.message) for one in found] == ["another"]

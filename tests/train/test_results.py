@@ -4,11 +4,14 @@ import csv
 import json
 import os
 import pathlib
+import resource
 
 import pytest
+from PIL import Image
 
+from train.files import WriteFailed
 from train.refusal import Refused
-from train.results import Lines, names
+from train.results import Lines, names, save
 
 ROWS = [
     {"file": "a, b.jpg", "score": 0.25, "scores": {"x": 0.75, "é": 0.25}},
@@ -64,3 +67,34 @@ def test_no_two_pictures_have_one_name(given, wanted, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert [str(name) for name in names([*map(pathlib.Path, given)])] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("b/a.gif", "GIF")]
+)
+def test_a_picture_is_of_the_kind_that_its_name_says(tmp_path, name, kind):
+    save(Image.new("RGB", (4, 3)), tmp_path / name)
+    with Image.open(tmp_path / name) as found:
+        assert (found.format, found.size) == (kind, (4, 3))
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.txt"])
+def test_a_name_that_is_no_picture_s_is_refused(tmp_path, name):
+    with pytest.raises(Refused, match=r"^out='.*/a\S*': '\S*' is no ending of a picture's name"):
+        save(Image.new("RGB", (4, 3)), tmp_path / name, field="out")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(tmp_path):
+    path = tmp_path / "a.png"
+    save(Image.new("RGB", (4, 3)), path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(WriteFailed, match="File too large"):
+            save(Image.new("RGB", (9, 9)), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]

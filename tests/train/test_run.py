@@ -326,6 +326,56 @@ def test_what_is_missing_or_broken_is_one_line(name, text, words, plain, tmp_pat
         run(toy_detector, replace(ONE, workdir=tmp_path / "copy"))
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "goes_on"), [(0.001, 0.001, True), (0.02, 0.0, False), (0.0, -0.02, False)]
+)
+def test_statistics_that_moved_are_other_data(mean, std, goes_on, plain, tmp_path):
+    """Such as pixels of a large file, of equal size, far from the bytes that are sampled."""
+    path = tmp_path / "copy"
+    shutil.copytree(plain, path)
+    about = json.loads((path / "about.json").read_text())
+    spread = about["std"][0]
+    about["mean"][0] += mean * spread
+    about["std"][0] += std * spread
+    (path / "about.json").write_text(json.dumps(about))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    if goes_on:
+        run(toy_detector, replace(ONE, workdir=path))
+        return
+    message = r"began with other data: the mean and standard deviation of a channel are .* recorded"
+    with pytest.raises(Refused, match=message) as refused:
+        run(toy_detector, replace(ONE, workdir=path))
+    assert "\n" not in str(refused.value)
+    after = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    assert {file.name for file in after if after[file] != before.get(file)} <= {".lock"}
+
+
+def test_what_is_deleted_under_a_run_is_put_back(plain, tmp_path, capsys):
+    path = tmp_path / "copy"
+    shutil.copytree(plain, path)
+    prepared = prepare(toy_detector, replace(ONE, workdir=path))
+    names = ("config.json", "about.json", "provenance.json")
+
+    def delete(error=None):
+        with session(prepared, path):
+            held = {name: (path / name).read_text() for name in names}
+            for name in names:
+                (path / name).unlink()
+            if error is not None:
+                raise error
+        return held
+
+    held = delete()
+    assert {name: (path / name).read_text() for name in names} == held
+    assert capsys.readouterr().out.replace("\n", " ").count("was deleted, and is put back.") == 3
+    with pytest.raises(ZeroDivisionError):
+        delete(ZeroDivisionError())
+    assert all((path / name).exists() for name in names)
+    with session(prepared, path):
+        path.rename(tmp_path / "moved")
+    assert not path.exists()
+
+
 def test_a_metrics_file_with_nuls_and_foreign_lines(plain, tmp_path):
     path = tmp_path / "copy"
     shutil.copytree(plain, path)

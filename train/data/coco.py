@@ -13,6 +13,7 @@ import numpy as np
 from train.data.boxes import boxes, leaving, solid
 from train.data.decode import Unreadable, length, picture
 from train.data.endings import ENDINGS
+from train.data.inside import refuse_outside
 from train.data.listing import subfolders
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
@@ -95,6 +96,7 @@ def coco(
     split: str = "train",
     name: str = "coco",
     mirror: bool | None = None,
+    root: str | os.PathLike | None = None,
 ) -> "Coco":
     """The images that a JSON file lists, in its order, those without an annotation too.
 
@@ -109,17 +111,21 @@ def coco(
         name: of the set.
         mirror: whether a mirror image keeps its label; by default it does where the categories
             number 80 and end at 90, as COCO's own do, and of others nobody has judged it.
+        root: the folder that no `file_name` may leave; `images` by default. "/" lets them go
+            anywhere.
 
     Raises:
         Refused: the file cannot be read, lacks a field, gives an id twice, or an annotation is of
-            an unknown image or category; names the file and the id.
+            an unknown image or category, or a `file_name` leaves `root`; names the file and the id.
     """
     path = pathlib.Path(annotations)
     try:
         content = path.read_bytes()
         given = json.loads(content)
         digest = hashlib.sha256(content).hexdigest()
-        return Coco(given, path, pathlib.Path(images), digest, split, name, mirror)
+        found = Coco(given, path, pathlib.Path(images), digest, split, name, mirror)
+        found.refuse_outside(pathlib.Path(images if root is None else root))
+        return found
     except FileNotFoundError:
         raise Refused(f"annotations={str(path)!r} does not exist") from None
     except FAULTS as error:
@@ -238,6 +244,14 @@ class Coco:
             "box_crowd": self._crowd[rows][there],
             "box_area": self._areas[rows][there].astype(np.float32),
         }
+
+    def refuse_outside(self, root: pathlib.Path) -> None:
+        """Refuse a `file_name` that leaves a folder.
+
+        Raises:
+            Refused: names it.
+        """
+        refuse_outside(f"annotations={self._path!r}", self._files, self._images, root)
 
     def image_id(self, i: int) -> Any:
         """What the JSON file calls the image of example i."""

@@ -54,7 +54,11 @@ class Splits(NamedTuple):
 
 
 def named(
-    name: str, want: str = "label", classes: Sequence[str] = (), earlier: Sequence[str] = ()
+    name: str,
+    want: str = "label",
+    classes: Sequence[str] = (),
+    earlier: Sequence[str] = (),
+    outside: bool = False,
 ) -> Splits:
     """The splits of a set, embedded, of TFDS (prepared if need be), or in files.
 
@@ -85,12 +89,13 @@ def named(
             theirs by the values that they hold.
         earlier: mask classes of a run that goes on, or that is measured on these data. Where
             nothing else says what they are, they stand in.
+        outside: whether names in the files of "coco:PATH" and "voc:PATH" may lead out of PATH.
 
     Raises:
         Refused: an unknown name or path, a set that is not prepared and cannot be, one without
             such annotations or without a `train` split, folders of one class, or pictures and their
             masks where labels are wanted; classes for a set that has its own, masks of one class,
-            masks in VOC's folders of which nothing says the classes.
+            masks in VOC's folders of which nothing says the classes, names that lead out of a set.
     """
     choose("want", want, WANTS)
     kind, colon, path = name.partition(":")
@@ -98,7 +103,8 @@ def named(
         raise Refused(f"classes={','.join(classes)!r}: {want} of data={name!r} has its own classes")
     if kind in FILES and colon:
         folder_alone = kind != "series"
-        return FILES[kind](_existing(name, path, folder_alone), want, classes, earlier)
+        more = {"outside": True} if outside and leads(name) else {}
+        return FILES[kind](_existing(name, path, folder_alone), want, classes, earlier, **more)
     if colon and not _VERSION.fullmatch(path):
         choose("data", kind, FILES)
     if name in EMBEDDED:
@@ -128,6 +134,11 @@ def may_be(name: str, other: str) -> bool:
     """Whether two names may be of one set in files that has been moved; its contents tell."""
     kind, colon, _ = name.partition(":")
     return kind in FILES and bool(colon) and other.startswith(kind + colon)
+
+
+def leads(name: str) -> bool:
+    """Whether it is a set whose own files name others, which may then lie anywhere."""
+    return name.partition(":")[0] in LEADING and ":" in name
 
 
 def prepared(name: str) -> bool:
@@ -214,22 +225,36 @@ def _folder(
     return _roles(str(path), layout.layout(path).splits, source)
 
 
-def _coco(path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
+def _coco(
+    path: pathlib.Path,
+    want: str,
+    classes: Sequence[str],
+    earlier: Sequence[str],
+    outside: bool = False,
+) -> Splits:
     del classes, earlier  # its files name their own
     _check(path, want, "boxes")
     found = coco.splits(path)
     name = path.resolve().name
-    return _roles(str(path), found, lambda split: coco.coco(*found[split], split, name))
+    root = "/" if outside else path
+    return _roles(str(path), found, lambda split: coco.coco(*found[split], split, name, root=root))
 
 
-def _voc(path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequence[str]) -> Splits:
+def _voc(
+    path: pathlib.Path,
+    want: str,
+    classes: Sequence[str],
+    earlier: Sequence[str],
+    outside: bool = False,
+) -> Splits:
     _check(path, want, *voc.LISTS)
     root = voc.root_of(path)
     has = _lists(voc.lists(root, want))
+    read = functools.partial(voc.voc, root, outside=outside)
     if want == "boxes":
         given = legend_in(classes, path, root)
         names = voc.CLASSES if given is None else without_background(given.names)
-        return _roles(str(path), has, lambda split: voc.voc(root, has[split], want, names))
+        return _roles(str(path), has, lambda split: read(has[split], want, names))
     own = plain(voc.MASK_CLASSES)
     given = legend_in(classes, path, root)
     if given is not None and given.names == voc.CLASSES:
@@ -242,14 +267,14 @@ def _voc(path: pathlib.Path, want: str, classes: Sequence[str], earlier: Sequenc
     assumed = as_before(earlier) if earlier and not voc.own(root) else own
     legend, note = assumed if given is None else given, ""
     if "train" in has and given is not None:
-        train = voc.voc(root, has["train"], want, legend=legend)
+        train = read(has["train"], want, legend=legend)
         assert isinstance(train, voc.Masks)
         legend, note = settled(legend, _mask_files(train))
     notes = (note,) if note else ()
     return _roles(
         str(path),
         has,
-        lambda split: voc.voc(root, has[split], want, legend=legend, notes=notes),
+        lambda split: read(has[split], want, legend=legend, notes=notes),
     )
 
 
@@ -360,13 +385,15 @@ TAKES = {
 """Annotation, or signals of any, -> the experiment that trains on it."""
 
 
-FILES: dict[str, Callable[[pathlib.Path, str, Sequence[str], Sequence[str]], Splits]] = {
+FILES: dict[str, Callable[..., Splits]] = {
     "folder": _folder,
     "coco": _coco,
     "voc": _voc,
     "wav": _wav,
     "series": _series,
 }
+LEADING = ("coco", "voc")
+"""Kinds of sets whose own files name others."""
 LISTED = {"folder": ("mask",), "voc": ("mask", "boxes")}
 """Kind of set -> the annotations whose classes may be said."""
 EMBEDDED: dict[str, Callable[[str], Splits]] = {

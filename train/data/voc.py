@@ -16,6 +16,7 @@ from train.data import decode, masks
 from train.data.boxes import boxes, leaving, solid
 from train.data.decode import Unreadable
 from train.data.endings import ENDINGS, UNREAD
+from train.data.inside import refuse_outside
 from train.data.legend import Legend, plain
 from train.data.lookup import Lookup
 from train.data.sampled import FORM, sampled
@@ -77,6 +78,7 @@ def voc(
     mirror: bool | None = None,
     legend: Legend | None = None,
     notes: tuple[str, ...] = (),
+    outside: bool = False,
 ) -> "Boxes | Masks":
     """The images that a list of a set in VOC's folders names.
 
@@ -100,13 +102,18 @@ def voc(
         legend: of masks, in place of `classes`: names, the background's too, and what stands for
             them in the files.
         notes: of masks, see `train.data.source.Source`.
+        outside: whether names may lead out of `root`.
 
     Raises:
-        Refused: no such folder, list or annotation, an empty list, or one that is not in UTF-8.
+        Refused: no such folder, list or annotation, an empty list, one that is not in UTF-8, or a
+            name that leads out of `root`.
     """
     root = pathlib.Path(root)
     choose("split", split, lists(root, want))
-    names = _names(root, root / "ImageSets" / LISTS[want] / f"{split}.txt")
+    listed = root / "ImageSets" / LISTS[want] / f"{split}.txt"
+    names = _names(root, listed)
+    if not outside:
+        refuse_outside(f"voc={str(listed)!r}", names, root / "JPEGImages", root)
     legend = legend or plain(("background", *classes))
     known = legend.names[1:] if want == "mask" else tuple(classes)
     mirror = True if mirror is None and known == CLASSES else mirror

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.detection.boxes import encode, iou
 from models.detection.rcnn import RCNN
+from train.files import writing
 from train.tasks.detection.ignored import in_ignored
 from train.tasks.detection.outputs import taken
 from train.tasks.detection.regions import with_objects
@@ -51,6 +52,9 @@ def collect(
         variables: its own.
         batches: (images, truth, proposals, proposal_valid) of one shape each.
         file: where features go, which may be many; None keeps them in memory.
+
+    Raises:
+        train.files.WriteFailed: they can't be written there.
     """
     classes = network.num_classes - 1
 
@@ -84,7 +88,8 @@ def collect(
     parts: list[dict[str, np.ndarray]] = []
     width = 0
     rows = 0
-    out = None if file is None else open(file, "wb")  # noqa: SIM115  closed below
+    with writing(file or ""):
+        out = None if file is None else open(file, "wb")  # noqa: SIM115  closed below
     try:
         for batch in batches:
             found = jax.device_get(read(variables, *batch))
@@ -93,11 +98,13 @@ def collect(
             one |= {key: found[key][valid] for key in ("positive", "overlap", "features")}
             width, rows = one["features"].shape[1], rows + len(one["features"])
             if out is not None:
-                one.pop("features").astype(np.float32).tofile(out)
+                with writing(out.name):  # `tofile` does not say why a disk takes no more
+                    out.write(one.pop("features").astype(np.float32).tobytes())
             parts.append(one)
     finally:
         if out is not None:
-            out.close()
+            with writing(out.name):
+                out.close()
     if not parts or not rows:
         raise ValueError("batches hold no region")
     joined = {key: np.concatenate([one[key] for one in parts]) for key in parts[0]}

@@ -1,13 +1,17 @@
 """SVMs and regressors of made images: what was learnt is found, and boxes come nearer."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from models.classification.plain import PlainCNN
 from models.detection.boxes import paired_iou
 from models.detection.detections import Images
 from models.detection.rcnn import rcnn
+from train.files import WriteFailed
 from train.tasks.detection.rcnn_stages import collect, machines, regressors
 from train.tasks.detection.truth import Truth
 
@@ -41,6 +45,10 @@ def test_from_regions_to_detections(tmp_path):
     here = collect(net, variables, batches)
     np.testing.assert_array_equal(found.features, here.features)
     assert len(found.features) == 16 * 17
+    with pytest.raises(WriteFailed, match="/dev/full could not be written: No space left"):
+        collect(net, variables, batches[:1], pathlib.Path("/dev/full"))
+    with pytest.raises(WriteFailed, match="none/features could not be written: FileNotFound"):
+        collect(net, variables, batches[:1], tmp_path / "none" / "features")
     assert np.bincount(found.positive + 1)[0] == 16 * 16
     np.testing.assert_array_equal(found.overlap[found.positive >= 0].max(1), 1)
 

@@ -43,7 +43,8 @@ def untrained(model: str, init_from: str, size: int) -> Opened:
     """
     choose("model", model, models.names())
     task = next(task for task in models.TASKS if model in models.names(task))
-    module, names = EXPERIMENTS[task], tuple(map(str, range(CLASSES[task])))
+    module = EXPERIMENTS[task]
+    names = tuple(f"class {number}" for number in range(CLASSES[task]))
     fields: dict[str, Any] = {"data": "pictures", "model": model}
     if task == "sequence":
         about = About("series", "", names, False, (size or STEPS, 1), (0.0,), (1.0,))

@@ -13,6 +13,7 @@ from train import cli
 from train.ablation import Ablation
 from train.refusal import Failed, Refused
 from train.stop import Stopped
+from train.sweep import Checked, check
 
 TINY = (
     "sequence", "--data", "mnist1d", "--model", "linear1d", "--steps", "8", "--batch-size", "500",
@@ -43,6 +44,7 @@ def trained(monkeypatch):
         (config.workdir / "summary.json").write_text(json.dumps(text))
 
     monkeypatch.setattr(sequence, "main", main)
+    monkeypatch.setattr(ablate, "check", lambda module, trial, path: Checked(410, "accuracy"))
     return made
 
 
@@ -114,10 +116,11 @@ def test_a_failed_trial_is_a_row_with_its_error(tmp_path, trained):
             tmp_path / "other")  # fmt: skip
 
 
-def test_all_rows_are_checked_before_the_first_runs(tmp_path, trained):
+def test_all_rows_are_checked_before_the_first_runs(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(ablate, "check", check)
     path = tmp_path / "table"
-    with pytest.raises(Refused, match=r"'batch_size=9999': "):
-        run(*TINY, "--each", "learning_rate=0.2", "batch_size=9999", "--workdir", path)
+    with pytest.raises(Refused, match=r"'accumulation=3': accumulation=3 slices"):
+        run(*TINY, "--each", "learning_rate=0.2", "accumulation=3", "--workdir", path)
     assert trained.configs == []
     assert not path.exists()
 

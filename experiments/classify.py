@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -286,7 +286,10 @@ def recipe(
     return fitted(config, model, optimizer, tenth=bool(init_from) and config.epochs is not None)
 
 
-def fitted(config: Config, model: str, optimizer: str, *, tenth: bool = False) -> Config:
+Fitted = TypeVar("Fitted", bound=Config)
+
+
+def fitted(config: Fitted, model: str, optimizer: str, *, tenth: bool = False) -> Fitted:
     """A recipe, as a model and an optimiser want it; `tenth` of the rate for trained weights."""
     choose("optimizer", optimizer, RATES)
     config = replace(config, model=model, **OWN.get(model, {}))

@@ -35,6 +35,26 @@ def refuse_other_network(model: str, task: str) -> None:
     choose("model", model, models.names(task))
 
 
+def refuse_other_fields(config: Trained) -> None:
+    """Refuse what `config.of_network` sets and the network of the recipe can't have.
+
+    Raises:
+        Refused: the network has no such field, or not with this value.
+    """
+    variant = models.variant(config.model)
+    for name, value in config.of_network.items():
+        try:
+            variant.make(num_classes=1, **{name: value})
+        except TypeError:
+            raise Refused(f"{name}={value!r}: {config.model} has no such field") from None
+        except ValueError:
+            continue  # it may be good beside the others
+    try:
+        variant.make(num_classes=1, **config.of_network)
+    except ValueError as error:
+        raise Refused(f"model={config.model!r}: {error}") from None
+
+
 def network_of(
     config: Trained,
     num_classes: int,
@@ -48,7 +68,8 @@ def network_of(
     """The network of a recipe.
 
     Args:
-        config: the recipe: its `model` is one of `models.names()`.
+        config: the recipe: its `model` is one of `models.names()`, with `config.of_network` in
+            place of the variant's own fields.
         num_classes: of the logits.
         conv: the convolution.
         norm: the batch normalisation.
@@ -69,6 +90,7 @@ def network_of(
     fields: dict[str, Any] = {"dtype": config.dtype, "conv_general_dilated": conv, "norm": norm}
     if variant.auxiliary:
         fields["aux"] = auxiliary
+    fields |= config.of_network
     try:
         if channels:
             if variant.narrowed is None:

@@ -58,6 +58,9 @@ class Trained(Recipe):
 
     reads: ClassVar[Literal["image", "signal"]] = "image"
     """What the network is given; a set of something else is refused."""
+    OF_NETWORK: ClassVar[tuple[str, ...]] = ()
+    """Fields that are the network's, under the same name. Left at their default, whatever it is,
+    they are as the variant has them: so one default stands for all networks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,6 +92,13 @@ class Trained(Recipe):
                 f"warmup_steps={warmup} is not shorter than steps={steps}: the rate would not "
                 f"come to learning_rate={self.learning_rate}; --warmup-steps 0 warms up none"
             )
+
+    @property
+    def of_network(self) -> dict[str, Any]:
+        """Fields of the network that the recipe sets: those of `OF_NETWORK` with another value."""
+        usual = {field.name: field.default for field in fields(self)}
+        values = {name: getattr(self, name) for name in self.OF_NETWORK}
+        return {name: value for name, value in values.items() if value != usual[name]}
 
     @property
     def frozen(self) -> list[str]:

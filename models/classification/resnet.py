@@ -28,7 +28,8 @@ class Shortcut(nn.Module):
 
     Attributes:
         option: where the shape changes, "A" takes every strides-th pixel and appends channels of
-            zeros, "B" projects by a 1x1 convolution; "C" projects in every block.
+            zeros, "B" projects by a 1x1 convolution; "C" projects in every block. "none" yields
+            None, and nothing is added: a plain network (section 3.3).
     """
 
     features: int
@@ -38,7 +39,9 @@ class Shortcut(nn.Module):
     norm: ModuleDef
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array | None:
+        if self.option == "none":
+            return None
         channels = x.shape[-1]
         if self.option != "C" and self.strides == 1 and self.features == channels:
             return x
@@ -179,11 +182,11 @@ class ResNet(nn.Module):
         block: `BasicBlock` or `Bottleneck`, with their own fields bound if need be.
         stem: what precedes the stages; its `stride` says by how much it divides the resolution.
         stem_features: channels that it yields.
-        shortcut: "A", "B" or "C", see `Shortcut`.
+        shortcut: "A", "B", "C" or "none", see `Shortcut`.
         output_stride: of the last map, where it is to be less than the stages make it: a stage that
             would exceed it keeps the resolution, and what follows is dilated instead (Chen et al.
             2017, arXiv:1706.05587, section 3.1), so that every n-th value stays what it was.
-        norm: `BatchNorm`, or what has its call and its parameters.
+        norm: `BatchNorm`, or what has its call: `NoNorm` normalises nothing.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the maps; inferred from input and parameters by default. How
             many digits a convolution's float32 factors keep on an accelerator is
@@ -192,7 +195,7 @@ class ResNet(nn.Module):
         remat: whether a block's activations are computed again in the backward pass.
 
     Raises:
-        ValueError: `shortcut` is none of the three; `stages` and `channels` are empty, not as many
+        ValueError: `shortcut` is none of the four; `stages` and `channels` are empty, not as many
             or not above 0; `stem_features` is below 1; `output_stride` is that of no map.
     """
 
@@ -210,8 +213,8 @@ class ResNet(nn.Module):
     remat: bool = False
 
     def __post_init__(self) -> None:
-        if self.shortcut not in ("A", "B", "C"):
-            raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C'")
+        if self.shortcut not in ("A", "B", "C", "none"):
+            raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C', 'none'")
         check_stages(self.stages, channels=self.channels)
         if self.stem_features < 1:
             raise ValueError(f"stem_features={self.stem_features} must be at least 1")

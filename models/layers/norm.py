@@ -174,6 +174,42 @@ class FrozenBatchNorm(BatchNorm):
         return super().__call__(x, train=False, **how)
 
 
+class NoNorm(nn.Module):
+    """In `BatchNorm`'s place, nothing normalised: act(x + bias + add).
+
+    The parameter `bias` is (C,); there are no statistics. All arithmetic is in the widest type of
+    x, `dtype` and float32.
+
+    Attributes:
+        dtype: of the output; inferred from x and the parameter by default.
+        param_dtype: of the bias.
+        bias_init: its initialiser.
+    """
+
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool,
+        act: Act | None = None,
+        add: jax.Array | None = None,
+        valid: jax.Array | None = None,
+    ) -> jax.Array:
+        """As `BatchNorm`'s; `train` and `valid` change nothing."""
+        del train, valid
+        bias = self.param("bias", self.bias_init, (x.shape[-1],), self.param_dtype)
+        dtype = nn.dtypes.canonicalize_dtype(x, bias, dtype=self.dtype)
+        wide = np.promote_types(np.promote_types(x.dtype, np.float32), dtype)
+        y = x.astype(wide) + along_channels(bias.astype(wide), x)
+        y = y if add is None else y + add.astype(wide)
+        return (y if act is None else act(y)).astype(dtype)
+
+
 def along_channels(value: jax.Array, x: jax.Array) -> jax.Array:
     """(C,) -> (1, …, 1, C) of x's rank."""
     return value.reshape((1,) * (x.ndim - 1) + value.shape)

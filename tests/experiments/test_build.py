@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from experiments import (
+    ablation_nets,
     classify,
     forecast,
     lenet_mnist,
@@ -29,6 +30,7 @@ ABOUT = About(
 )
 SEVERAL = {"accumulation": 2, "batch_size": 8, "ema": 0.9}
 RECIPES = [
+    (ablation_nets, {"downsample": "stride", "norm": "none"}),
     (classify, {"model": "googlenet", "freeze": "backbone/conv1", "backbone_rate": 0.1}),
     (classify, {"data": "folder:x", "size": 32, "init_from": "w.pth", "model": "resnet18"}),
     (lenet_mnist, {}),
@@ -66,7 +68,17 @@ def test_no_build_reads_the_seed(module, fields):
 
 @pytest.mark.parametrize(
     "module",
-    [classify, forecast, lenet_mnist, mlp_vs_cnn, mnist1d_table, resnet_cifar, segment, sequence],
+    [
+        ablation_nets,
+        classify,
+        forecast,
+        lenet_mnist,
+        mlp_vs_cnn,
+        mnist1d_table,
+        resnet_cifar,
+        segment,
+        sequence,
+    ],
 )
 def test_an_experiment_has_what_readers_of_its_runs_ask_it_for(module):
     """`config.json` names the module; its runs are read by what is called so in it."""

@@ -219,6 +219,11 @@ def test_a_number_of_classes_that_is_none_is_refused(name):
         ("vgg16", {"features": (1, 1, 1, 1, 0)}, r"features=\(1, 1, 1, 1, 0\)"),
         ("plain_cnn", {"stages": (2, 2)}, r"stages=\(2, 2\) and channels=\(32, 48, 64\)"),
         ("plain_cnn", {"stages": (), "channels": ()}, r"stages=\(\) and channels=\(\)"),
+        ("plain_cnn", {"kernel_size": 4}, "kernel_size=4 must be odd"),
+        ("plain_cnn", {"kernel_size": -1}, "kernel_size=-1 must be odd and at least 1"),
+        ("plain_cnn", {"dilations": ()}, r"dilations=\(\) must be at least one"),
+        ("plain_cnn", {"dilations": (1, 0)}, r"dilations=\(1, 0\) .* above 0"),
+        ("plain_cnn", {"downsample": "min"}, "downsample='min' is none of 'max', 'average', "),
     ],
 )
 def test_bad_fields_are_refused_at_construction(name, fields, message):

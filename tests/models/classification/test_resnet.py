@@ -12,7 +12,7 @@ from jax import lax
 
 import models
 from models.classification.resnet import BasicBlock, Bottleneck, CIFARStem, ResNet, Shortcut
-from models.layers.norm import BatchNorm
+from models.layers.norm import BatchNorm, NoNorm
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 RESNETS = [
@@ -25,6 +25,7 @@ TINY = {
     "A": ("resnet20", {}),
     "B": ("resnet20", {"shortcut": "B"}),
     "C": ("resnet20", {"shortcut": "C"}),
+    "plain": ("resnet20", {"shortcut": "none"}),
     "stem": ("resnet18", {}),
     "bottleneck": ("resnet50", {}),
     # A width of 64 where 256 come out is 2 where 8 do.
@@ -101,6 +102,8 @@ class Reference:
             y = self.conv_norm(y, [name], "conv2", "norm2", stride, self.groups)
             y = self.conv_norm(np.maximum(y, 0), [name], "conv3", "norm3")
         changes = stride > 1 or x.shape[-1] != features
+        if option == "none":
+            return np.maximum(y, 0)
         if option == "C" or (option == "B" and changes):
             x = self.conv_norm(x, [name, "shortcut"], "conv", "norm", stride)
         elif changes:
@@ -122,7 +125,7 @@ class Reference:
 @pytest.mark.parametrize("case", TINY)
 def test_the_forward_pass_is_the_papers(definition, case):
     groups = {"bottleneck": 1, "groups": 2}.get(case)
-    imagenet = case not in "ABC"
+    imagenet = case not in ("A", "B", "C", "plain")
     shape = (1, 15, 10, 3) if imagenet else (1, 5, 6, 3)
     network = tiny(case, dtype="float64", param_dtype="float64")
     variables = variables_of(network, shape, jnp.float64)
@@ -172,10 +175,59 @@ OPTION_B = (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
 OPTION_C = OPTION_B + sum((3 if c == 16 else 2) * (c * c + 2 * c) for c in (16, 32, 64))
 
 
-@pytest.mark.parametrize(("option", "more"), [("A", 0), ("B", OPTION_B), ("C", OPTION_C)])
+@pytest.mark.parametrize(
+    ("option", "more"), [("A", 0), ("none", 0), ("B", OPTION_B), ("C", OPTION_C)]
+)
 def test_shortcut_options_have_their_parameters(option, more):
     _, variables = tree(models.create("resnet20", num_classes=10, shortcut=option))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 269_722 + more
+
+
+def test_the_parameters_of_a_plain_network_by_hand():
+    """He et al. 2015, section 4.2: 20 layers, of them seven of 16 channels and six of 32 and 64."""
+    weights = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64)
+    channels = 7 * 16 + 6 * 32 + 6 * 64
+    fields = {"num_classes": 10, "shortcut": "none"}
+    for norm, each in ((BatchNorm, 2), (NoNorm, 1)):
+        _, variables = tree(models.create("resnet20", norm=norm, **fields))
+        size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        assert size == weights + each * channels + 65 * 10
+        assert ("batch_stats" in variables) == (norm is BatchNorm)
+
+
+class CutOff(BatchNorm):
+    """What comes over the shortcut is dropped."""
+
+    def __call__(self, x, *, train, act=None, add=None):
+        return super().__call__(x, train=train, act=act)
+
+
+@pytest.mark.parametrize("case", ["A", "bottleneck"])
+def test_a_plain_network_is_a_residual_one_whose_shortcuts_are_cut(case):
+    shape = (2, 9, 8, 3) if case == "A" else (2, 33, 32, 3)
+    plain = tiny(case, shortcut="none").backbone
+    cut = tiny(case, shortcut="A", norm=CutOff).backbone
+    residual = tiny(case, shortcut="A").backbone
+    variables = variables_of(plain, shape)
+    assert paths(variables) == paths(tree(residual, shape=shape)[1])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    apply = (jax.jit(partial(one.apply, train=False)) for one in (plain, cut, residual))
+    found, expected, other = (each(variables, x)[-1] for each in apply)
+    np.testing.assert_array_equal(found, expected)
+    assert float(jnp.abs(found - other).max()) > 0.1
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("norm", [BatchNorm, NoNorm])
+def test_dtypes_of_plain_networks(dtype, norm):
+    fields = {"shortcut": "none", "norm": norm, "dtype": dtype}
+    wide = "float64" if dtype == "float64" else "float32"
+    network = tiny("A", param_dtype=wide, **fields)
+    out, made = tree(network, wide, train=True)
+    assert out.dtype == wide
+    assert dtypes(made) == {wide}
+    assert dtypes(tree(network.backbone, wide)[0]) == {dtype}
 
 
 @pytest.mark.parametrize(

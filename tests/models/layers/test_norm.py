@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.layers.norm import BatchNorm, FrozenBatchNorm
+from models.layers.norm import BatchNorm, FrozenBatchNorm, NoNorm
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2, 3, size=(6, 3, 2, 4)).astype(np.float32)
@@ -211,3 +211,35 @@ def test_a_frozen_norm_has_the_names_of_the_other():
     jax.tree.map(
         np.testing.assert_array_equal, ours, BatchNorm().init(jax.random.key(0), X, train=True)
     )
+
+
+def test_without_normalisation_a_bias_is_added_and_nothing_else():
+    bias = VARIABLES["params"]["bias"]
+    add = X[::-1].copy()
+    for train in (False, True):
+        how = {"train": train, "act": nn.relu, "add": jnp.asarray(add)}
+        y = NoNorm().apply({"params": {"bias": bias}}, jnp.asarray(X), **how)
+        np.testing.assert_allclose(y, np.maximum(X + bias + add, 0), rtol=1e-6)
+    made = NoNorm().init(jax.random.key(0), jnp.asarray(X), train=True)
+    assert jax.tree.map(jnp.shape, made) == {"params": {"bias": (4,)}}
+    np.testing.assert_array_equal(made["params"]["bias"], 0)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("given", "dtype", "param_dtype", "out"),
+    [
+        ("float32", None, "float32", "float32"),
+        ("bfloat16", "bfloat16", "float32", "bfloat16"),
+        ("bfloat16", None, "float32", "float32"),
+        ("float32", None, "float64", "float64"),
+        ("float64", "float64", "float64", "float64"),
+    ],
+)
+def test_dtypes_without_normalisation(given, dtype, param_dtype, out):
+    norm = NoNorm(dtype=dtype, param_dtype=param_dtype)
+    x = jax.ShapeDtypeStruct((2, 3, 4), given)
+    y, made = jax.eval_shape(
+        lambda x: norm.init_with_output(jax.random.key(0), x, train=True, add=x), x
+    )
+    assert (y.dtype, made["params"]["bias"].dtype) == (out, param_dtype)

@@ -45,6 +45,7 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(sequence, "main", main)
     monkeypatch.setattr(ablate, "check", lambda module, trial, path: Checked(410, "accuracy"))
+    monkeypatch.setattr(ablate, "write_shown", lambda path, found: path / "report.html")
     return made
 
 

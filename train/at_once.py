@@ -164,7 +164,7 @@ def shared_out(made: Program) -> str:
         return ""
     each = len(made.seeds) // made.mesh.shape["seed"]
     have = f"{each} seeds share each of {used} devices" if each > 1 else f"Each seed has {data}"
-    idle = f", and {there - used} are idle" if used < there else ""
+    idle = f"; {there - used} idle" if used < there else ""
     return f"{have}{'' if each > 1 else f' of {there} devices'}{idle}."
 
 

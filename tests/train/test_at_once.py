@@ -48,11 +48,13 @@ def same(found, expected, tolerance):
 
 
 def measured(path):
-    """What a run measured, without what the clock says."""
-    return [
-        {k: v for k, v in line.items() if k not in ("seconds", "examples_per_second")}
-        for line in read_metrics(path)
-    ]
+    """The lines of a run, each as (words, numbers), without what the clock says."""
+    found = []
+    for line in read_metrics(path):
+        words = {name: value for name, value in line.items() if isinstance(value, str)}
+        clock = {"seconds", "examples_per_second", *words}
+        found.append((words, {k: v for k, v in line.items() if k not in clock}))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,9 @@ def test_by_vmap_each_seed_is_as_if_run_alone(alone, together):
         same(weights(here), weights(there), 1e-3)
         assert {each.name for each in here.iterdir()} == {each.name for each in there.iterdir()}
         assert (here / "config.json").read_text() == (there / "config.json").read_text()
-        for line, expected in zip(measured(here), measured(there), strict=True):
-            assert line == pytest.approx(expected, rel=1e-2)
+        for (words, numbers), expected in zip(measured(here), measured(there), strict=True):
+            assert words == expected[0]
+            assert numbers == pytest.approx(expected[1], rel=1e-2)
         made_of = json.loads((here / "provenance.json").read_text())
         assert made_of["at_once"] == {"how": "vmap", "seeds": [0, 7]}
         assert "resumed" not in made_of
@@ -315,3 +318,18 @@ def test_a_program_that_fails_is_none(monkeypatch):
         "One seed after the other (seeds_as='auto'), since 'vmap' failed: RESOURCE_EXHAUSTED: out "
         "of memory."
     ]
+
+
+def test_how_devices_are_shared_out_is_said():
+    prepared = prepare(toy_detector, replace(LAST, devices=4))
+    said = {2: "Each seed has 2 of 4 devices.", 3: "Each seed has 1 of 4 devices; 1 idle."}
+    said |= {8: "2 seeds share each of 4 devices.", 6: "2 seeds share each of 3 devices; 1 idle."}
+    for count, line in said.items():
+        assert at_once.shared_out(program.program(prepared, range(count))).startswith(line)
+    assert at_once.shared_out(program.program(prepare(toy_detector, LAST), (0, 1))) == ""
+
+
+@pytest.mark.parametrize("how", ["vmap", "devices", "auto"])
+def test_a_seed_of_several_trainings_is_no_part_of_a_program(how):
+    with pytest.raises(Refused, match=f"seeds_as='{how}' can't be had: a seed is several"):
+        study.refuse_at_once(replace(LAST, seeds=(0, 1), seeds_as=how))

@@ -12,7 +12,7 @@ networks and the loss of `ablation_nets.py`, on one batch, each seed with weight
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,7 +109,7 @@ class Norms(NamedTuple):
         return float(self.middle[0] / self.middle[-2])
 
 
-def gradient_norms(parts: Parts, batch: Mapping[str, jax.Array], seed: int) -> dict[str, float]:
+def gradient_norms(parts: Parts, batch: dict[str, jax.Array], seed: int) -> dict[str, float]:
     """Path of each layer, from the image on -> norm of the gradient of its kernel, one seed.
 
     One operation after another: a hundred layers are compiled for much longer than they run once.

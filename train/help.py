@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Data": ("data", "classes", "size", "by", "validation", "least_classes"),
+    "Data": ("data", "classes", "size", "by", "validation", "examples", "least_classes"),
     "Network": (
         *("model", "channels", "dropout", "init_from", "freeze", "frozen_norm", "backbone_rate"),
         *("norm_epsilon", "head_rate", "bias_rate", "anchors", "auxiliary_weight"),
+        *("shortcut", "norm", "stages", "kernel_size", "dilations", "downsample"),
     ),
     "Training": (
         *("steps", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "drops"),

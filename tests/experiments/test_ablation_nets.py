@@ -13,6 +13,7 @@ from train import cli, encoding
 from train.data.source import About
 from train.data.subset import labels
 from train.experiment import refuse_idle
+from train.help import read
 from train.opened import opened
 from train.refusal import Refused
 
@@ -81,6 +82,12 @@ def test_what_the_network_cannot_be_is_refused_before_data_are_read(words, messa
         configured("--data", "nonesuch", *words.split())
 
 
+def test_help_says_something_of_every_option():
+    options = {option.name: option for option in read(ablation_nets.Config, ablation_nets.recipe())}
+    assert all(option.text for option in options.values())
+    assert {*ablation_nets.Config.OF_NETWORK} <= options.keys()
+
+
 @pytest.mark.parametrize("model", ["lenet5", "mlp", "vgg11"])
 def test_without_a_norm_there_is_none_to_leave_out(model):
     config = configured("--data", "digits", "--model", model, "--norm", "none")
@@ -94,13 +101,12 @@ def test_norm_may_be_left_out_where_there_is_one():
 
 def test_a_part_of_the_examples_is_the_same_for_every_seed():
     config = configured("--data", "digits", "--examples", "200")
-    part, validation, test = ablation_nets.splits(config)
-    assert (len(part), part.about.split, validation) == (200, "train", None)
+    part, _, test = ablation_nets.splits(config)
+    assert (len(part), part.about.split) == (200, "train")
     other = ablation_nets.splits(dataclasses.replace(config, seed=7)).train
     assert other.fingerprint == part.fingerprint
     whole = ablation_nets.splits(dataclasses.replace(config, examples=0))
-    assert len(whole.train) == 1262 + 180 * (whole.validation is None)
-    assert len(whole.test) == len(test)
+    assert (len(whole.train), len(whole.test)) == (1262, len(test))
     shares = np.bincount(labels(whole.train), minlength=10) * 200 / len(whole.train)
     assert np.abs(np.bincount(labels(part), minlength=10) - shares).max() < 1
     more = ablation_nets.splits(dataclasses.replace(config, examples=10**6))

@@ -11,7 +11,7 @@ import pytest
 
 from train.help import documented, help_text, read
 
-EXPERIMENTS = ["classify", "resnet_cifar", "segment", "lenet_mnist", "mlp_vs_cnn", "ablation_nets"]
+EXPERIMENTS = ["classify", "resnet_cifar", "segment", "lenet_mnist", "mlp_vs_cnn"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

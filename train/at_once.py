@@ -27,6 +27,7 @@ from train.several import Several
 from train.state import State
 from train.stop import Stop, Stopped
 from train.terminal import Terminal
+from train.trackers import tracking
 from train.weights import fitted
 
 FOLDER, RECORD = "at_once", "seeds.json"
@@ -99,7 +100,12 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
                 terminal.say(line)
         # The last step is evaluated by each run itself, which may have happened.
         whole = at is None or at >= steps or checkpoints.ranked(at)
-        logs = Several(made.seeds, paths, steps=steps, at=at, whole=whole, began=began)
+        each = zip(made.seeds, paths, strict=True)
+        configs = [(made.prepared.with_seed(seed).config, own) for seed, own in each]
+        tracks = [tracking(config.tracker, own, config) for config, own in configs]
+        logs = Several(
+            made.seeds, paths, steps=steps, at=at, whole=whole, began=began, tracks=tracks
+        )
         held.enter_context(contextlib.closing(logs))
         last = fitting(made, state, checkpoints, logs, stop)
         logs.close()

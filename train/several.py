@@ -11,6 +11,7 @@ from train import workdir
 from train.logs import Logs
 from train.loop import NonFinite
 from train.terminal import Terminal, Value
+from train.trackers import Track
 
 
 class Several:
@@ -31,8 +32,9 @@ class Several:
         at: int | None,
         whole: bool,
         began: float,
+        tracks: Sequence[Track | None] = (),
     ):
-        """Goes on from step `at`, or begins; see `train.logs.Logs`."""
+        """Goes on from step `at`, or begins; see `train.logs.Logs`. `tracks`: one a seed."""
         self.seeds, self.paths = seeds, paths
         self.gone: dict[int, int] = {}
         for place, path in enumerate(paths):
@@ -46,8 +48,16 @@ class Several:
         self._terminal = Terminal(Console(), steps)
         silent = Console(quiet=True, force_terminal=False)
         self._logs = [
-            Logs(path, steps=steps, resume_step=at, evaluated=whole, console=silent, began=began)
-            for path in paths
+            Logs(
+                path,
+                steps=steps,
+                resume_step=at,
+                evaluated=whole,
+                console=silent,
+                began=began,
+                track=track,
+            )
+            for path, track in zip(paths, tracks or [None] * len(paths), strict=True)
         ]
 
     def train(self, step: int, values: Mapping[str, Any], epoch: float) -> None:

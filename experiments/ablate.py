@@ -32,6 +32,7 @@ import rich.table
 import rich.text
 from rich.console import Console
 
+from experiments.ablate_tables import TABLES
 from train import cli, launch, neighbours, workdir
 from train.ablation import Ablation, Trial, grid, trials, typed
 from train.lock import locked
@@ -123,8 +124,7 @@ def parsed(argv: Sequence[str]) -> Asked:
     if found.table is not None:
         if experiment or found.each or found.grid or found.within:
             raise Refused(f"table={found.table!r} has its own experiment and rows")
-        known = tables()
-        ablation = known[choose("table", found.table, known)]
+        ablation = TABLES[choose("table", found.table, TABLES)]
         ablation = dataclasses.replace(ablation, base={**ablation.base, **base})
     elif experiment:
         ablation = of_words(experiment, base, found.each, found.grid, found.within)
@@ -244,13 +244,6 @@ def unknown(name: str) -> Refused:
     except Refused as refused:
         return refused
     return Refused(f"experiment={name!r} is unknown")
-
-
-def tables() -> dict[str, Ablation]:
-    """The tables that are built in."""
-    if find_spec("experiments.ablate_tables") is None:
-        return {}
-    return importlib.import_module("experiments.ablate_tables").TABLES
 
 
 # --- the sweep --------------------------------------------------------------------------------

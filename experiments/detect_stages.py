@@ -19,7 +19,7 @@ from train.progress import working
 from train.refusal import Refused
 from train.run import complete, run
 from train.session import place
-from train.study import DIVERGED, Diverged, scalars_of, study, together
+from train.study import DIVERGED, Diverged, refuse_at_once, scalars_of, study, together
 from train.tasks.task import Summary
 
 ALL = "all"
@@ -49,6 +49,7 @@ def main(module: ModuleType, config: Any) -> Summary:
     config = config.remembering(
         None if path is None else directory.read_config(path, module.__name__, module.Config)
     )
+    refuse_at_once(config)
     with place(module, config) as claim:
         # What is refused is refused before a directory is made, which would hold on to the config.
         first = prepare(module, replace(config, stage="softmax"))
@@ -56,7 +57,7 @@ def main(module: ModuleType, config: Any) -> Summary:
         if not config.seeds:
             return whole(module, config, claim())
         with study(module, config, claim()) as runs:
-            each = {seed: replace(config, seed=seed, seeds=()) for seed in config.seeds}
+            each = {seed: config.of_seed(seed) for seed in config.seeds}
             found = {
                 seed: runs.run(f"seed_{seed}", its, partial(one_seed, module, its))
                 for seed, its in each.items()

@@ -50,7 +50,7 @@ from train.report.classification import classification_part
 from train.report.figures import png
 from train.run import complete, run
 from train.session import place
-from train.study import DIVERGED, Diverged, study, together
+from train.study import DIVERGED, Diverged, refuse_at_once, study, together
 from train.tasks import adapt
 from train.tasks.task import Summary
 from train.trained import Trained, descent
@@ -209,6 +209,7 @@ def main(config: Config) -> Summary | Findings:
     this = sys.modules[__name__]
     if config.model != ALL:
         return run(this, config)
+    refuse_at_once(config)
     with place(this, config) as claim:
         # What is refused is refused before a directory is made, which would hold on to the config.
         first = prepare(this, replace(config, model=next(iter(TRAININGS))))
@@ -216,7 +217,7 @@ def main(config: Config) -> Summary | Findings:
         if not config.seeds:
             return whole(config, claim())
         with study(this, config, claim()) as runs:
-            each = {seed: replace(config, seed=seed, seeds=()) for seed in config.seeds}
+            each = {seed: config.of_seed(seed) for seed in config.seeds}
             found = {
                 seed: runs.run(f"seed_{seed}", its, partial(one_seed, its))
                 for seed, its in each.items()

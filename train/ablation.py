@@ -106,11 +106,12 @@ def rows(ablation: Ablation) -> Iterator[Row]:
         for change in ({}, *ablation.changes):
             if both := sorted(within.keys() & change.keys()):
                 raise Refused(f"{words(change)!r} changes {both[0]!r}, as {words(within)!r} does")
-            group = words(within)
+            group, own = words(within), words(change) or ablation.baseline
+            bare = group and not change and own == BASELINE
             yield Row(
-                " ".join(filter(None, [group, words(change)])) or ablation.baseline,
+                group if bare else " ".join(filter(None, [group, own])),
                 group,
-                words(change) or ablation.baseline,
+                own,
                 not change,
                 {**ablation.base, **within, **change},
             )

@@ -91,6 +91,11 @@ class Runtime:
             runs/<experiment>/<time>-<data>.
         seeds: several runs in place of one, such as 0 1 2. Each has a directory of its own in that
             of the study, and is equal to a run of that `seed` alone. More may be added later.
+        seeds_as: how these are trained. "loop": one after the other, each bit for bit as if run
+            alone. "vmap": all as one program on one device; "devices": as one program too, a seed
+            a device, or a part of the devices, or several on one; both differ from "loop" by
+            rounding, judge the last weights, and keep the data on the device. "auto" measures a
+            few steps and takes what is faster.
         devices: how many to use; all by default.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
             it goes. The batches are the same. "auto" streams where `workers` read, where an image
@@ -107,6 +112,7 @@ class Runtime:
 
     workdir: pathlib.Path | None = None
     seeds: tuple[int, ...] = ()
+    seeds_as: Literal["loop", "vmap", "devices", "auto"] = "loop"
     devices: int | None = None
     loader: Literal["auto", "resident", "streaming"] = "auto"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
@@ -216,6 +222,10 @@ class Recipe(Runtime):
             found["evaluate_every"] = max(math.ceil(length / batch), math.ceil(steps / 20))
         return found
 
+    def of_seed(self, seed: int) -> Self:
+        """The recipe of the run of one of `seeds`."""
+        return dataclasses.replace(self, seed=seed, seeds=(), seeds_as="loop")
+
     def check_new(self) -> None:
         """Refuse what a run that goes on may have and a new one may not; all is settled."""
 
@@ -244,6 +254,8 @@ class Recipe(Runtime):
         found = {}
         if self.seeds:
             found["seed"] = f"the runs are of seeds={self.seeds}"
+        else:
+            found["seeds_as"] = "seeds=() names none"
         if self.on_corrupt == "stop":
             found["corrupt_limit"] = "on_corrupt='stop' ends the run at the first"
         return found

@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("augment", "mirror", "crop", "crop_area", "pad", "rotate", "zoom", "move", "colour"),
         *("dark_ground", "mixup", "cutmix", "erasing"),
     ),
-    "Run": ("workdir", "seeds", "devices", "workers"),
+    "Run": ("workdir", "seeds", "seeds_as", "devices", "workers"),
 }
 """Heading -> the options under it, of any experiment. Others stand under `OTHERS`."""
 

@@ -95,7 +95,8 @@ class Logs:
             ]
             self._trackers = [
                 opened.enter_context(contextlib.closing(track(folder, self.say)))
-                for folder in (() if track is None else folders)
+                for folder in folders
+                if track is not None
             ]
             self._opened = opened.pop_all()
 

@@ -5,8 +5,8 @@ It knows a task by its sums alone and fetches from the device only when it logs,
 
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 from train.checkpoints import Checkpoints
 from train.data.loader import Loader, LoaderFailed
 from train.evaluate import add
-from train.logs import Logs
 from train.progress import compiling
 from train.refusal import Failed, Refused
 from train.state import State
@@ -22,6 +21,16 @@ from train.stop import Interrupted
 from train.tasks.task import Sums, means
 
 Step = Callable[[State, Any, Any], tuple[State, Sums]]
+
+
+class Numbers(Protocol):
+    """Where they go: `train.logs.Logs` for one."""
+
+    def train(self, step: int, values: Mapping[str, Any], epoch: float) -> None:
+        """One logged interval."""
+
+    def lost(self, step: int, places: Sequence[int]) -> None:
+        """Of N seeds at once, those at `places` are not finite from `step` on."""
 
 
 class NonFinite(Failed):
@@ -57,7 +66,7 @@ def fit(
     rhythm: Rhythm,
     evaluate: Callable[[int, State], float | None] | None,
     checkpoints: Checkpoints,
-    logs: Logs,
+    logs: Numbers,
     stopping: Callable[[], bool] = lambda: False,
 ) -> State:
     """Train from `state` until step `rhythm.until`, or until `stopping()`.
@@ -138,7 +147,7 @@ def host_step(state: State) -> int:
 class Window:
     """The steps since the last log line: sums not yet fetched, sums fetched, seconds."""
 
-    def __init__(self, loader: Loader, logs: Logs):
+    def __init__(self, loader: Loader, logs: Numbers):
         self.batch_size = loader.batch_size
         self.logs = logs
         self.lost: np.ndarray | None = None

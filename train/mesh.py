@@ -28,6 +28,17 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, *, seeds: int = 1) ->
     )
 
 
+def places(seeds: int, devices: int) -> int:
+    """Size of the `seed` axis for so many seeds: 1 where they have no place of their own.
+
+    Where there are more devices than seeds, each has its part of them, which must be the same for
+    all; else several seeds share a device, the same number on each, and some may stay idle.
+    """
+    if devices % seeds == 0:
+        return seeds
+    return max(n for n in range(1, min(seeds, devices) + 1) if seeds % n == 0)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -30,6 +30,7 @@ from train.experiment import Parts, refuse_idle
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.progress import working
 from train.refusal import Refused
+from train.seeds_as import check_seeds_as
 from train.state import State, initial
 from train.step import training_step
 from train.trackers import refuse_missing
@@ -61,6 +62,8 @@ class Prepared:
         step: of training, compiled.
         assess: split -> what measures it, made at its first use.
         said: of the data and of what follows from them, a line each: what no one may overlook.
+        at_its_end: whether the run has been trained already, by this process and with others
+            (`train.at_once`): its directory is begun, and what it is made of was said.
     """
 
     module: ModuleType
@@ -76,6 +79,7 @@ class Prepared:
     step: Callable[..., Any]
     assess: Callable[[str], Assess]
     said: tuple[str, ...] = ()
+    at_its_end: bool = False
 
     @property
     def experiment(self) -> str:
@@ -84,7 +88,7 @@ class Prepared:
 
     def with_seed(self, seed: int) -> "Prepared":
         """The same with another seed: data and compiled functions are shared."""
-        config = dataclasses.replace(self.config, seed=seed, seeds=())
+        config = self.config.of_seed(seed)
         return dataclasses.replace(self, config=config, loader=self.loader.with_seed(seed))
 
     def shapes(self) -> State:
@@ -124,6 +128,7 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     if not begun(config.workdir):
         config.check_new()
         refuse_idle(module, config, data.train.about)
+    check_seeds_as(config, data, mesh.devices.size)
     gaps = unreadable(config)
     about = measured(data.train, gaps=gaps["train"])
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
@@ -131,9 +136,6 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     data = derived(data, parts)
     load = loaders(config, mesh, data, parts, gaps)
     loader = load("train", data.train, transform=parts.transform, seed=config.seed)
-    step = training_step(
-        parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
-    )
     prepared = Prepared(
         module=module,
         config=config,
@@ -145,7 +147,7 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
         parts=parts,
         loader=loader,
         start=compiled_initial(starting(parts, loader), mesh),
-        step=compiled_step(step, mesh),
+        step=compiled_step(stepping(parts, loader), mesh),
         assess=functools.cache(
             lambda split: assess(parts, load, mesh, split, getattr(data, split))
         ),
@@ -297,6 +299,13 @@ def first_devices(count: int | None) -> list[jax.Device]:
     if count is not None and count > len(devices):
         raise Refused(f"devices={count}, but there are {len(devices)} here")
     return devices[:count]
+
+
+def stepping(parts: Parts, loader: Loader) -> Callable[..., Any]:
+    """A step of training, to be compiled."""
+    return training_step(
+        parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
+    )
 
 
 def starting(parts: Parts, loader: Loader) -> Callable[[Any], State]:

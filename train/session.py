@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +24,7 @@ from train.lock import locked
 from train.logs import Logs
 from train.prepared import UNREADABLE, Prepared
 from train.progress import compiling, working
-from train.provenance import provenance
+from train.provenance import cpu, provenance
 from train.refusal import Refused
 from train.report.page import write_report
 from train.seal import digest_of
@@ -68,17 +68,29 @@ class Session:
 
     def report(self, prepared: Prepared, summary: Summary | None, lead: str) -> Path:
         """Write the run's page."""
-        config, test = prepared.config, prepared.data.test
-        return write_report(
-            self.path,
-            f"{config.model} on {config.data}",
-            summary,
-            test.about,
-            test,
-            prepared.parts.report,
-            lead=lead,
-            say=self.logs.say,
-        )
+        return report(prepared, self.path, summary, lead=lead, say=self.logs.say)
+
+
+def report(
+    prepared: Prepared,
+    path: Path,
+    summary: Summary | None,
+    *,
+    lead: str,
+    say: Callable[[str], None],
+) -> Path:
+    """Write the page of a run in `path`; of one that diverged, without a summary."""
+    config, test = prepared.config, prepared.data.test
+    return write_report(
+        path,
+        f"{config.model} on {config.data}",
+        summary,
+        test.about,
+        test,
+        prepared.parts.report,
+        lead=lead,
+        say=say,
+    )
 
 
 @contextlib.contextmanager
@@ -104,39 +116,14 @@ def session(
             data.
     """
     workdir.make(path)
-    config, data = prepared.config, prepared.data
+    config = prepared.config
     refuse_other(path, prepared.module, config)  # with what was left open until now
-    devices = prepared.mesh.devices.ravel().tolist()
-    with working("digesting the data"):
-        fingerprints = {split: source.fingerprint for split, source in given(data).items()}
-    record = provenance(
-        seed=config.seed,
-        convolution=prepared.backend.name,
-        fingerprints=fingerprints,
-        devices=devices,
-        weights=None if weights is None else digest_of(weights.variables),
-        origin=None if weights is None else weights.origin,
-    )
-    # Refuses other data before anything changes.
-    goes_on = Checkpoints(path / "checkpoints").begun()
-    written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
-    # The configuration first: without it what a killed process leaves could not be gone on with.
-    workdir.write_config(path, prepared.experiment, config)
-    workdir.write(path / workdir.ABOUT, prepared.about)
-    workdir.write(path / workdir.PROVENANCE, written)
+    if not prepared.at_its_end:
+        goes_on = Checkpoints(path / "checkpoints").begun()
+        inscribe(prepared, path, weights=weights, goes_on=goes_on)
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
-    noted = dict.fromkeys(line for source in given(data).values() for line in notes(source))
-    for line in (
-        note,
-        *noted,
-        *prepared.said,
-        missing(prepared.about),
-        describe(prepared, record["cpu"]),
-    ):
-        if line:
-            say(line)
-    for line in (clipped_said(prepared.data.train), empty_said(prepared.data.train)):
+    for line in (note, *([] if prepared.at_its_end else opening(prepared))):
         if line:
             say(line)
 
@@ -175,6 +162,58 @@ def session(
             yield Session(
                 path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
             )
+
+
+def inscribe(
+    prepared: Prepared,
+    path: Path,
+    *,
+    weights: Weights | None = None,
+    goes_on: bool = False,
+    at_once: Mapping[str, Any] | None = None,
+) -> None:
+    """Leave in a run's directory what it is and what it is made of.
+
+    Args:
+        prepared: what runs.
+        path: the directory, which is there.
+        weights: that a new run starts from in place of random ones.
+        goes_on: whether there is a checkpoint that it goes on from.
+        at_once: of a run that is trained with others as one program: which, and how.
+
+    Raises:
+        Refused: the run there began with other data; before anything changes.
+    """
+    data = prepared.data
+    with working("digesting the data"):
+        fingerprints = {split: source.fingerprint for split, source in given(data).items()}
+    record = provenance(
+        seed=prepared.config.seed,
+        convolution=prepared.backend.name,
+        fingerprints=fingerprints,
+        devices=prepared.mesh.devices.ravel().tolist(),
+        weights=None if weights is None else digest_of(weights.variables),
+        origin=None if weights is None else weights.origin,
+    )
+    record |= {} if at_once is None else {"at_once": dict(at_once)}
+    written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
+    # The configuration first: without it what a killed process leaves could not be gone on with.
+    workdir.write_config(path, prepared.experiment, prepared.config)
+    workdir.write(path / workdir.ABOUT, prepared.about)
+    workdir.write(path / workdir.PROVENANCE, written)
+
+
+def opening(prepared: Prepared) -> list[str]:
+    """What is said of a run before it begins; "" among it says nothing."""
+    data = prepared.data
+    return [
+        *dict.fromkeys(line for source in given(data).values() for line in notes(source)),
+        *prepared.said,
+        missing(prepared.about),
+        describe(prepared),
+        clipped_said(data.train),
+        empty_said(data.train),
+    ]
 
 
 @contextlib.contextmanager
@@ -269,7 +308,7 @@ def of_split(logs: Logs, split: str, text: str) -> None:
     logs.say(f"{split}: {text}")
 
 
-def describe(prepared: Prepared, cpu: dict[str, Any]) -> str:
+def describe(prepared: Prepared) -> str:
     """What runs on what, in two lines, and a third where it could be faster."""
     about, backend = prepared.data.train.about, prepared.backend
     sizes = ", ".join(
@@ -278,7 +317,8 @@ def describe(prepared: Prepared, cpu: dict[str, Any]) -> str:
     device = prepared.mesh.devices.flat[0]
     kind = device.device_kind
     if device.platform == "cpu":
-        kind = f"CPU ({cpu['model']}, {cpu['class']}, {cpu['cores']} cores)"
+        its = cpu()
+        kind = f"CPU ({its['model']}, {its['class']}, {its['cores']} cores)"
     return (
         f"{prepared.config.model} on {about.name}: {sizes} examples, {classes_said(about)}.\n"
         f"Device: {prepared.mesh.devices.size} x {kind}; convolutions by {backend.name}."

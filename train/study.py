@@ -12,21 +12,20 @@ from rich.console import Console
 
 from train import workdir
 from train.assess import finite
+from train.at_once import groups, remove, train_at_once
 from train.lock import locked
 from train.loop import NonFinite
 from train.metrics.quantities import COUNT, ordered, quantity, readable, show
 from train.metrics.spread import spread
 from train.prepared import Prepared, prepare
-from train.refusal import Failed
+from train.refusal import Failed, Refused
 from train.report.page import REPORT
 from train.report.study import write_study
 from train.session import place, refuse_other, refuse_other_data
 from train.stop import Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
-
-DIVERGED = "diverged.json"
-"""Of a run that diverged: the step, and what was said."""
+from train.workdir import DIVERGED
 
 
 class Diverged(Failed):
@@ -109,7 +108,8 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
 def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
     """A run for each of `config.seeds`, each as if run alone, and what they have in common.
 
-    Data are read once and functions compiled once. What is found is in `summary.json` and on a
+    `config.seeds_as` says whether they are trained one after the other, or as one program. Data are
+    read once and functions compiled once. What is found is in `summary.json` and on a
     page: mean, standard deviation and every value. A seed that diverges is a result, and the others
     go on.
 
@@ -136,12 +136,29 @@ def within(prepared: Prepared, path: Path, *, one: Complete) -> Summary:
     for seed in config.seeds:  # those that are finished too, which are not run again
         refuse_other_data(path / f"seed_{seed}", prepared.data)
     with study(prepared.module, config, path) as runs:
-        each = {seed: prepared.with_seed(seed) for seed in config.seeds}
-        found = {
-            seed: runs.run(f"seed_{seed}", its.config, partial(one, its))
-            for seed, its in each.items()
-        }
-        return together(runs, config, found)
+        found = {}
+        for several, program in groups(prepared, path, runs.terminal):
+            if program is not None:
+                train_at_once(program, path, runs.terminal)
+            for seed in several:
+                its = dataclasses.replace(prepared.with_seed(seed), at_its_end=program is not None)
+                found[seed] = runs.run(f"seed_{seed}", its.config, partial(one, its))
+            if program is not None:
+                remove(path)
+        return together(runs, config, {seed: found[seed] for seed in config.seeds})
+
+
+def refuse_at_once(config: Any) -> None:
+    """Of a study whose seeds are several trainings each, which come one after the other.
+
+    Raises:
+        Refused: another way was asked for.
+    """
+    if config.seeds_as != "loop":
+        raise Refused(
+            f"seeds_as={config.seeds_as!r} can't be had: a seed is several trainings here, and "
+            "they come one after the other"
+        )
 
 
 def together(runs: Study, config: Any, found: Mapping[int, dict[str, Any]]) -> Summary:

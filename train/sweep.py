@@ -163,9 +163,9 @@ def refuse_other(earlier: Ablation, asked: Ablation, old: list[Trial], new: list
     if earlier.metric != asked.metric:
         there, now = (one.metric or "what ranks" for one in (earlier, asked))
         raise Refused(f"the ablation there compares {there}, not {now}")
-    now = {trial.folder: trial for trial in new}
+    by_folder = {trial.folder: trial for trial in new}
     for trial in old:
-        other = now.get(trial.folder)
+        other = by_folder.get(trial.folder)
         if other is None:
             raise Refused(f"the ablation there has a row that is left out: {trial.row.name!r}")
         names = [f.name for f in dataclasses.fields(trial.config) if f.name not in RUNTIME]

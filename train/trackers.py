@@ -63,7 +63,8 @@ class Tracker:
                 known[key] = f"{label}-{uuid.uuid4().hex[:8]}"
                 workdir.write(path / TRACKER, known)
             shown = {**encoding.plain(config), "workdir": str(path)}
-            here = {"id": workdir.slug(known[key]), "dir": str(path)} if name == "wandb" else {}
+            own = {"id": workdir.slug(known[key]), "dir": str(path), "reinit": "create_new"}
+            here = own if name == "wandb" else {}  # several seeds at once are several runs
             self._run = imported(name).init(
                 project=os.environ.get(f"{name.upper()}_PROJECT", PROJECT),
                 name=known[key],

@@ -23,6 +23,8 @@ CONFIG, ABOUT, PROVENANCE, SUMMARY = (
 )
 """What a run leaves beside its checkpoints, logs and report."""
 
+DIVERGED = "diverged.json"
+"""Of a run that diverged: the step, and what was said."""
 
 LONGEST = 60
 """Characters of the data's name in that of a run's directory; file systems take 255 bytes."""

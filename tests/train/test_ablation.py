@@ -32,7 +32,8 @@ def test_rows_are_a_baseline_and_the_changes_within_each():
         ("model=lenet5", "baseline", True),
         ("model=lenet5", "optimizer=adamw", False),
     ]
-    assert found[1].name == "model=mlp optimizer=adamw"
+    assert [row.name for row in found[:2]] == ["model=mlp", "model=mlp optimizer=adamw"]
+    assert next(rows(replace(table, baseline="sgd"))).name == "model=mlp sgd"
     assert found[1].options == ["--data=digits", "--steps=20", "--model=mlp", "--optimizer=adamw"]
     assert [row.name for row in rows(DIGITS)] == ["baseline", "optimizer=adamw"]
 

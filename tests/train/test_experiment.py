@@ -125,7 +125,7 @@ def test_a_changed_recipe_is_checked_again():
 
 
 def test_what_a_resumed_run_may_change_are_the_fields_of_runtime_and_no_other():
-    where = {"workdir", "seeds", "devices", "loader", "backend", "workers"}
+    where = {"workdir", "seeds", "seeds_as", "devices", "loader", "backend", "workers"}
     assert where | {"log_every", "save_every", "tracker"} == RUNTIME
     Runtime()  # each has a default
     computed = {field.name for field in dataclasses.fields(Recipe)} - RUNTIME

@@ -136,7 +136,8 @@ def test_every_job_is_submitted_and_met(tmp_path, monkeypatch):
     assert outcome_of(tmp_path / "a").state == "finished"
 
 
-def test_a_job_that_still_runs_is_not_submitted_again(tmp_path):
+def test_a_job_that_still_runs_is_not_submitted_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy_detector, "main", lambda config: None)
     (tmp_path / "jobs.json").write_text('{"one": "5"}')
     made, one = Jobs("RUNNING"), job(tmp_path)
     run_all({"one": one}, tmp_path, made, say=print, ended=print)

@@ -18,21 +18,25 @@ class State(flax.struct.PyTreeNode):
     weight: float
 
 
-def prepared(curvature, noise=0.0, hyper=None, weight=1.0):
-    """Gradient descent on curvature / 2 (w² + noise): it diverges from the rate 2 / curvature."""
+def prepared(curvature, noise=0.0, hyper=None):
+    """Gradient descent on curvature / 2 w²: it diverges from the rate 2 / curvature.
+
+    Batches are not the set: `noise` is added to the gradient, and taken from it, in turn.
+    """
 
     def step(state, data, payload):
-        loss = curvature / 2 * (state.weight**2 + noise)
+        loss = curvature / 2 * state.weight**2
         rate = float(state.hyper["learning_rate"])
         sums = {"loss": Ratio(loss, 1.0), "nonfinite": int(not np.isfinite(loss))}
-        return state.replace(weight=state.weight * (1 - rate * curvature)), sums
+        slope = curvature * state.weight + (noise if payload % 2 else -noise)
+        return state.replace(weight=state.weight - rate * slope), sums
 
     def payloads(start):
         yield from range(10**6)
 
     hyper = {"learning_rate": 1.0} if hyper is None else hyper
     return SimpleNamespace(
-        start=lambda seed: State(hyper, weight),
+        start=lambda seed: State(hyper, 1.0),
         step=step,
         loader=SimpleNamespace(data=None, payloads=payloads),
     )
@@ -42,11 +46,11 @@ HOW = {"lowest": 1e-6, "highest": 1e3, "updates": 300, "seed": 0}
 
 
 def test_a_quadratic_is_lost_where_gradient_descent_is_unstable():
-    tested = tried(prepared(10.0, noise=0.2), **HOW)
+    tested = tried(prepared(10.0, noise=0.3), **HOW)
     assert tested.stopped
     np.testing.assert_allclose(tested.rates, np.geomspace(1e-6, 1e3, 300)[: len(tested.rates)])
     found = read(tested)
-    assert 0.2 < found.last < 0.4  # 2 / 10, and some updates until it shows
+    assert found.last == pytest.approx(2 / 10, rel=0.2)
     assert 1e-3 < found.steepest < found.least < 0.3
 
 
@@ -67,7 +71,7 @@ def test_the_steepest_rate_of_a_known_curve():
     found = read(Tried(rates, rising, True))
     assert found.steepest == pytest.approx(3e-3, rel=0.05)
     assert found.last == pytest.approx(0.15, rel=0.08)  # half of 2.3 is lost there
-    assert 0.08 < found.least < 0.12
+    assert 0.04 < found.least < 0.12
 
 
 def test_a_last_loss_that_is_not_finite():

@@ -1,7 +1,8 @@
 """Resident: the whole set lives on the device, and a batch is gathered inside the step."""
 
+import copy
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -83,13 +84,20 @@ class Resident(Pipeline):
             host=host,
             gaps=gaps,
         )
-        place = jax.ShapeDtypeStruct(self.lead, np.uint32)
-        self.payload = (place, place)
+        self.payload = (jax.ShapeDtypeStruct(self.lead, np.uint32),) * 2
         arrays = _load(self.examples, self.length)
         self.note(self.examples.gaps)
         if self.examples.gaps:
             arrays[STAND_IN] = self._stand_ins()
         self.data = jax.make_array_from_process_local_data(replicated(mesh), arrays)
+
+    def of_runs(self, count: int, mesh: Mesh) -> Self:
+        """The same loader of so many runs at once, on another mesh; data are shared."""
+        other = copy.copy(self)
+        other.mesh, other.axes, other.lead = mesh, ("seed",), (count,)
+        other.payload = (jax.ShapeDtypeStruct(other.lead, np.uint32),) * 2
+        other.data = jax.device_put(self.data, replicated(mesh))
+        return other
 
     def payloads(self, start: int) -> Generator[Any, None, None]:
         """From step `start` on: (epoch, slot), each with a leading axis N in a run of N seeds."""

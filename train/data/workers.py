@@ -16,6 +16,7 @@ from train.data.wire import receive
 from train.data.worker import LENGTH
 from train.files import brief
 from train.refusal import Refused
+from train.stop import HEARD
 
 GRACE = 5.0
 """Seconds that the system is given to end a process which it has been told to end."""
@@ -42,8 +43,8 @@ class Workers:
 
     They are started when it is entered and killed when it is left; they also end, at once, with
     the process that started them. What they hold are anonymous files of memory, nothing that could
-    stay behind. Neither Ctrl-C nor SIGTERM, which terminals and schedulers send to all processes of
-    a run, ends one: the training process may want its batches still, and ends it in its own time.
+    stay behind. No signal of `train.stop.HEARD`, which terminals and schedulers send to all
+    processes of a run, ends one: the training process may want its batches still, and ends it in its own time.
     """
 
     def __init__(self, source: Items, processes: int, threads: int):
@@ -143,7 +144,7 @@ class Workers:
         theirs = [one.fileno() for _, one in pairs]
         command = [sys.executable, "-c", MAIN.format(path=[*map(str, sys.path)]), *map(str, theirs)]
         try:
-            with _blocked(signal.SIGINT, signal.SIGTERM):
+            with _blocked(*HEARD):
                 process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, bufsize=0, pass_fds=theirs
                 )

@@ -223,7 +223,12 @@ def test_a_run_whose_worker_is_killed_is_saved_and_says_so(pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_to_all_processes_of_a_run_leaves_nothing(pictures, tmp_path, number):
     """As Ctrl-C in a terminal, and as a scheduler's SIGTERM."""

@@ -100,7 +100,7 @@ def test_who_waits_when_it_is_closed_is_let_go():
     assert len(heard) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_a_terminal_sends_to_all_ends_no_worker(number):
     with Workers(Items(*range(5)), 2, 1) as workers:
         for pid in children():

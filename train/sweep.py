@@ -161,8 +161,8 @@ def refuse_other(earlier: Ablation, asked: Ablation, old: list[Trial], new: list
     if earlier.experiment != asked.experiment:
         raise Refused(f"the ablation there is of {earlier.experiment}, not {asked.experiment}")
     if earlier.metric != asked.metric:
-        there, now = (one.metric or "what ranks" for one in (earlier, asked))
-        raise Refused(f"the ablation there compares {there}, not {now}")
+        metrics = [one.metric or "what ranks" for one in (earlier, asked)]
+        raise Refused(f"the ablation there compares {metrics[0]}, not {metrics[1]}")
     by_folder = {trial.folder: trial for trial in new}
     for trial in old:
         other = by_folder.get(trial.folder)

@@ -151,7 +151,7 @@ def test_a_job_that_still_runs_is_not_submitted_again(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_preempted_job_goes_on_from_its_files(cluster, tmp_path):
-    config = replace(SHORT, steps=3000, save_every=20, evaluate_every=3000)
+    config = replace(SHORT, steps=1000, save_every=50, evaluate_every=1000)
     one = job(tmp_path, config=config)
     found = executor(tmp_path / LOGS, {}).submit(one)
     paths = [str(launch.ROOT), str(launch.ROOT / "tests" / "making")]

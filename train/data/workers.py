@@ -44,7 +44,8 @@ class Workers:
     They are started when it is entered and killed when it is left; they also end, at once, with
     the process that started them. What they hold are anonymous files of memory, nothing that could
     stay behind. No signal of `train.stop.HEARD`, which terminals and schedulers send to all
-    processes of a run, ends one: the training process may want its batches still, and ends it in its own time.
+    processes of a run, ends one: the training process may want its batches still, and ends it in
+    its own time.
     """
 
     def __init__(self, source: Items, processes: int, threads: int):

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 
+import commands
 import processes
 import pytest
 from image_files import classes
@@ -199,6 +200,7 @@ def train(root, path, *more, mark):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=commands.heard,
     )
 
 

@@ -14,13 +14,26 @@ from processes import within
 ROOT = pathlib.Path(__file__).parents[2]
 MARK = "SVERTKA_TEST_RUN"
 """A variable in the environment of a run and of all that it starts."""
+BARE = (sys.executable, "-I", "-S", "-c")
+"""Python without anything of its own: it starts in an instant."""
 STEPS, EVALUATE_EVERY, SAVE_EVERY = 600, 300, 100
 """Of a run that takes some seconds, in which it can be broken."""
-LIMITED = """
-import os, resource, sys
+# What the tests' own process is must not matter: its threads forbid it to fork, and what it leaves
+# to a child counts as the child's memory. So a process in between does what comes before.
+AS_IN_A_TERMINAL = """
+import os, resource, signal, sys
 which, most, *command = sys.argv[1:]
-resource.setrlimit(getattr(resource, which), (int(most), int(most)))
+for number in (signal.SIGINT, signal.SIGHUP):  # nohup has them ignored
+    signal.signal(number, signal.SIG_DFL)
+if which:
+    resource.setrlimit(getattr(resource, which), (int(most), int(most)))
 os.execv(command[0], command)
+"""
+WEIGHED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
 """
 
 
@@ -60,25 +73,21 @@ def start(command, *, limit=None, mark="", **env):
         **env: of its environment.
     """
     # Not `-W error`: a warning that a user would read must be seen here too.
-    command = [sys.executable, *map(str, command)]
-    if limit is not None:
-        command = [sys.executable, "-c", LIMITED, *map(str, limit), *command]
     return subprocess.Popen(
-        command,
+        launched(command, limit),
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "100", "TFDS_DATA_DIR": "/nonexistent", MARK: mark, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=heard,
     )
 
 
-def heard():
-    """Signals as in a terminal, even if the tests were started in the background or by nohup."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+def launched(command, limit=None):
+    """Python's own command of a script and its arguments, with signals as in a terminal."""
+    own = [sys.executable, *map(str, command)]
+    return [*BARE, AS_IN_A_TERMINAL, *map(str, limit or ("", 0)), *own]
 
 
 def ended(process, seconds=300):
@@ -99,12 +108,9 @@ def run(command, **how):
 
 def measured(command, **how):
     """The same, with the most memory that it took."""
-    process = start(command, **how)
-    out, err = process.stdout.read(), process.stderr.read()  # a line or two
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.communicate()
-    return Ended(process.returncode, out, err, 1024 * usage.ru_maxrss)
+    end = run(["-c", WEIGHED, sys.executable, *command], **how)
+    *lines, kilobytes = end.err.splitlines()
+    return Ended(end.code, end.out, "".join(f"{line}\n" for line in lines), 1024 * int(kilobytes))
 
 
 def wait_for(holds, process, seconds=240):

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from train.report.colours import enlarged, heated, in_colour, scaled
+from train.report.figures import image as figure
 from train.report.figures import light
-from train.report.kernels import LINE, opened
+from train.report.kernels import LINE
 from train.report.signals import ACROSS, RIGHT, WRONG, draw_signal, legible_lines
 from train.report.text import draw_text
 
@@ -69,7 +70,7 @@ def pair(one: Seen) -> list[tuple[Image.Image, str, str]]:
 
 def drawn_signals(seen: Sequence[Seen], rate: int | None) -> Image.Image:
     """Signals, each before its heat."""
-    return opened(partial(draw_heat, seen, rate))
+    return figure(partial(draw_heat, seen, rate))
 
 
 def draw_heat(seen: Sequence[Seen], rate: int | None) -> "Figure":

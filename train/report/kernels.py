@@ -1,6 +1,5 @@
 """A network's first kernels as a picture: tiles of two axes, curves of one."""
 
-import io
 import math
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,7 +9,8 @@ from PIL import Image
 
 from models.inspect.kernels import grid, tiles
 from train.report.colours import mixed, signed
-from train.report.figures import COLOURS, light, png
+from train.report.figures import COLOURS, light
+from train.report.figures import image as figure
 from train.report.text import draw_text, extent
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def drawn_kernels(path: str, kernels: np.ndarray) -> Image.Image:
     words[0] += f", of {count}" if count > MOST else ""
     if len(window) == 1:
         words.append("each by its own largest weight, 0 in grey")
-        return under(words, opened(partial(draw_curves, some)))
+        return under(words, figure(partial(draw_curves, some)))
     found, across = tiles(some), round(math.sqrt(some.shape[-1] * 1.6))
     columns = across if channels in (1, 3) else channels * max(across // channels, 1)
     factor = max(SIDE // (columns * max(window)), 1)
@@ -71,11 +71,6 @@ def draw_curves(kernels: np.ndarray) -> "Figure":
         axes.set_xticks([])
         axes.set_yticks([])
     return made
-
-
-def opened(draw: partial) -> Image.Image:
-    """A figure as a picture."""
-    return Image.open(io.BytesIO(png(draw, dpi=100))).convert("RGB")
 
 
 def under(words: list[str], picture: Image.Image, margin: int = 6) -> Image.Image:

@@ -9,8 +9,9 @@ from PIL import Image
 
 from models.inspect.kernels import grid
 from train.report.colours import coloured, enlarged, in_colour, scaled
+from train.report.figures import image as figure
 from train.report.figures import light
-from train.report.kernels import opened, under
+from train.report.kernels import under
 from train.report.signals import draw_signal
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def drawn_series(
 ) -> Image.Image:
     """Maps (l, c) under the signals (L, C) that they are of, both without padding."""
     lines = [words, f"each channel {SCALE}"]
-    return under(lines, opened(partial(draw_series, maps, signals, rate)))
+    return under(lines, figure(partial(draw_series, maps, signals, rate)))
 
 
 def draw_series(

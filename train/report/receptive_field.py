@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from train.report.figures import COLOURS, light
-from train.report.kernels import opened, under
+from train.report.figures import image as figure
+from train.report.kernels import under
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +36,9 @@ def drawn_fields(fields: Mapping[str, Field]) -> Image.Image:
     one = next(iter(fields.values()))
     if len(one.size) == 1:
         lines = [WORDS, "grey: the theoretical field"]
-        return under(lines, opened(partial(draw_lines, fields)))
+        return under(lines, figure(partial(draw_lines, fields)))
     lines = [WORDS, "root of it, dark to bright; the box is the theoretical field"]
-    return under(lines, opened(partial(draw_boxes, fields)))
+    return under(lines, figure(partial(draw_boxes, fields)))
 
 
 def draw_boxes(fields: Mapping[str, Field]) -> "Figure":

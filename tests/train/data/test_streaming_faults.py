@@ -189,18 +189,17 @@ def test_workers_end_with_a_parent_killed_at_any_moment(pictures, tmp_path):
 
 def train(root, path, *more, mark):
     command = [
-        sys.executable, str(ROOT / "experiments" / "classify.py"), "--data", f"folder:{root}",
+        str(ROOT / "experiments" / "classify.py"), "--data", f"folder:{root}",
         "--model", "mlp", "--size", "8", "--steps", "100000", "--batch-size", "4", "--log-every",
         "1", "--evaluate-every", "100000", "--workdir", str(path), "--workers", "2", *more,
     ]  # fmt: skip
     return subprocess.Popen(
-        command,
+        commands.launched(command),
         env=environment(mark),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=commands.heard,
     )
 
 

@@ -175,7 +175,7 @@ def printable(found: Found) -> rich.table.Table:
     title = f"{known.words}; MAE and RMSE in {known.unit}\nmean over the test part and steps ahead"
     made = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD)
     made.pad_edge, made.padding = False, (0, 2, 0, 0)  # so that it fits into 80 columns
-    made.add_column(overflow="fold")
+    made.add_column(overflow="fold", min_width=len(LINEAR.partition(" ")[2]))
     for name in FIGURES:
         made.add_column(readable(name), justify="right", no_wrap=True)
     for line in lines(found):

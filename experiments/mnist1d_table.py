@@ -192,9 +192,10 @@ def lines(measured: Mapping[str, Spread]) -> list[tuple[str, ...]]:
 
 
 def around(found: Spread) -> str:
-    """94.12 ± 0.31 (5), of so many seeds."""
+    """94.12 ± 0.31, and how many seeds are not in it."""
     deviation = "" if found.std is None else f" ± {found.std:.2f}"
-    return f"{found.mean:.2f}{deviation} ({found.n})"
+    lost = f" ({found.lost} diverged)" if found.lost else ""
+    return f"{found.mean:.2f}{deviation}{lost}"
 
 
 def markdown(measured: Mapping[str, Spread]) -> str:
@@ -205,7 +206,9 @@ def markdown(measured: Mapping[str, Spread]) -> str:
 
 def printable(measured: Mapping[str, Spread]) -> rich.table.Table:
     """For a terminal."""
-    made = rich.table.Table(title="MNIST-1D, mean ± standard deviation (seeds)")
+    seeds = {found.n + found.lost for found in measured.values()}
+    title = f"MNIST-1D: mean ± standard deviation over {max(seeds)} seeds"
+    made = rich.table.Table(title=title)
     for number, head in enumerate(HEAD):
         made.add_column(head, justify="right" if number else "left")
     for line in lines(measured):

@@ -244,7 +244,8 @@ def main(config: Config) -> None:
         say(f"  {legible(str(written))}")
     if unread:
         count = len(what.items)
-        raise Failed(f"{unread} of {count} files can't be read; they are named above")
+        kind_of_items = "signals" if is_signals(about) else "files"
+        raise Failed(f"{unread} of {count} {kind_of_items} can't be read; they are named above")
 
 
 if __name__ == "__main__":

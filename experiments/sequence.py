@@ -79,9 +79,9 @@ class Config(Trained):
     """The recipe.
 
     Attributes:
-        data: "mnist1d"; "wav:PATH", a folder of WAV files with a subfolder per class;
-            "series:PATH", a CSV or .npz file of series, or a folder of one a split; a TFDS set of
-            sounds.
+        data: mnist1d, wav:PATH, series:PATH, or a TFDS set of sounds. wav: is a folder of WAV files
+            with a subfolder per class; series: a CSV or .npz file of series, or a folder of one a
+            split.
         model: any 1-D network of `models.names("sequence")`; by default "resnet1d_small", of sounds
             "m5", of series in files "resnet1d".
         optimizer: "sgd", "adamw" or "muon", see `train.optim`; each has a learning rate and a
@@ -139,7 +139,10 @@ class Config(Trained):
         if not 0 <= self.shift <= 1:
             raise Refused(f"shift={self.shift} must lie in [0, 1]")
         if sorted(self.permutation) != list(range(len(self.permutation))):
-            raise Refused(f"permutation={self.permutation} is none of 0 .. n - 1")
+            raise Refused(
+                f"permutation={self.permutation} must hold each of 0 .. n - 1 once, n being the "
+                "steps of a signal"
+            )
 
     def check_model(self) -> None:
         """Refuse a model that is no 1-D network."""
@@ -241,9 +244,15 @@ def in_order(permutation: tuple[int, ...], about: About) -> adapt.Adapt:
 def augmentation(config: Config, about: About) -> Transform | None:
     """What training signals go through on the device: time, values, mixing."""
     if about.ragged and (config.mixup or config.cutmix):
+        asked = [f"{name}={getattr(config, name)}" for name in ("mixup", "cutmix")]
+        given = [
+            one
+            for one, name in zip(asked, ("mixup", "cutmix"), strict=True)
+            if getattr(config, name)
+        ]
         raise Refused(
-            f"mixup={config.mixup} and cutmix={config.cutmix}: the signals of data={about.name!r} "
-            "are of several lengths, and the longer would go on in the padding of the shorter"
+            f"{' and '.join(given)} needs signals of one length; those of data={about.name!r} are "
+            "of several"
         )
     mean, std = config.statistics(about)
     classes = len(about.classes)

@@ -259,8 +259,9 @@ def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Colle
         if getattr(earlier, name) != getattr(config, name)
     ]
     if differ:
+        starts = f", from these weights with --init-from {path}" if "init_from" in names else ""
         raise Refused(
             f"workdir={str(path)!r} holds a run of another config: {'; '.join(differ)} "
             f"(a run that goes on may change {', '.join(sorted(runtime))} alone; for a longer or "
-            f"another one, begin a new run, from these weights with --init-from {path})"
+            f"another one, begin a new run{starts})"
         )

@@ -104,8 +104,9 @@ def test_the_lines_of_a_table():
     assert mnist1d_table.lines(measured)[2] == (
         "CNN",
         "94",
-        "54.00 ± 0.50 (5)",
+        "54.00 ± 0.50",
         "56",
-        "55.00 ± 0.50 (5)",
+        "55.00 ± 0.50",
     )
+    assert mnist1d_table.around(Spread(54.0, 0.5, 4, 1)) == "54.00 ± 0.50 (1 diverged)"
     assert mnist1d_table.around(Spread(50.0, None, 1, 0)) == "50.00 (1)"

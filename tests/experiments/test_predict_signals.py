@@ -98,7 +98,7 @@ def test_what_a_run_can_t_take_is_named_and_the_others_are_told(run, tmp_path, c
     (tmp_path / "a" / "note.md").write_text("")
     (tmp_path / "a" / "texts.csv").write_text("label,a,b\nhigh,1,2\nlow,1,two\n")
     tables = [tmp_path / "a" / name for name in ("nan.csv", "texts.csv")]
-    with pytest.raises(Failed, match="5 of 6 files can't be read"):
+    with pytest.raises(Failed, match="5 of 6 signals can't be read"):
         told(run, tmp_path / "a", *tables)
     said = "".join(capsys.readouterr())
     for line in (

@@ -63,8 +63,8 @@ def rows(files: Sequence[pathlib.Path], about: About) -> Iterator[pathlib.Path |
     Args:
         files: WAV, CSV or `.npz`, see `train.data.tables.table`; labels and targets that they have
             are left out.
-        about: of the run's data. Lines of CSV without a header that have as many cells as its
-            signals have steps have no label.
+        about: of the run's data. Lines of CSV without a header have a label only if the first cell
+            of each is one of its classes, and they have not as many cells as its signals steps.
 
     Raises:
         Refused: a file is of neither kind by its name.
@@ -79,7 +79,7 @@ def rows(files: Sequence[pathlib.Path], about: About) -> Iterator[pathlib.Path |
                 f"input={str(path)!r} is no file of signals: {', '.join((*ENDINGS, *READERS))}"
             )
         try:
-            found = table(path, "", about.shape[0])
+            found = table(path, "", about.shape[0], about.classes)
         except Refused as refused:
             why = str(refused).removeprefix(str(path)).removeprefix(":").strip()
             yield Broken(path, re.sub(r"^(\d+) ", r"line \1 ", why))

@@ -127,6 +127,11 @@ def _classes(path: pathlib.Path, tables: Mapping[str, Table]) -> tuple[str, ...]
     names: Sequence[str] = train.classes or sorted({*(train.labels or ())}, key=_order)
     if not all(_whole(name) for name in names) and not train.classes:
         names = sorted(names)
+    if not train.classes and len(names) > len(train.signals) / 2 and any(map(_fraction, names)):
+        raise Refused(
+            f"data='series:{path}' has {len(names)} classes in {len(train.signals)} lines, such as "
+            f"{few(names)}: without a header, the first cell of a line is its class"
+        )
     if len(names) == 1:
         raise Refused(f"data='series:{path}' has one class, {names[0]!r}: nothing to tell apart")
     return tuple(names)
@@ -134,6 +139,14 @@ def _classes(path: pathlib.Path, tables: Mapping[str, Table]) -> tuple[str, ...]
 
 def _whole(name: str) -> bool:
     return name.removeprefix("-").isdecimal()
+
+
+def _fraction(name: str) -> bool:
+    """Whether a class is a number that is not whole: more likely a value."""
+    try:
+        return not float(name).is_integer()
+    except ValueError:
+        return False
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -4,7 +4,7 @@ import csv
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +41,12 @@ class Table(NamedTuple):
     names: list[str]
 
 
-def table(path: str | os.PathLike, want: str = "label", steps: int | None = None) -> Table:
+def table(
+    path: str | os.PathLike,
+    want: str = "label",
+    steps: int | None = None,
+    classes: Collection[str] = (),
+) -> Table:
     """The series in a file.
 
     CSV (.csv, .tsv, .txt): a line a series, cells divided by commas, semicolons, tabs or blanks.
@@ -59,6 +64,8 @@ def table(path: str | os.PathLike, want: str = "label", steps: int | None = None
         want: "label" or "target": what the first cell is where there is no header; "": nothing
             needs to be there.
         steps: of a series. Lines without a header that have as many cells have no label.
+        classes: those that are known. Lines without a header have a label only if the first cell
+            of each is one of them.
 
     Raises:
         Refused: no such file, a form that is not read, a cell that is no number, no series, or
@@ -67,7 +74,7 @@ def table(path: str | os.PathLike, want: str = "label", steps: int | None = None
     path = pathlib.Path(path)
     choose("ending", ending(path.name), READERS)
     try:
-        found = READERS[ending(path.name)](path, want, steps)
+        found = READERS[ending(path.name)](path, want, steps, classes)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror or error}") from None
     if not found.signals:
@@ -80,7 +87,7 @@ def table(path: str | os.PathLike, want: str = "label", steps: int | None = None
     return found
 
 
-def _csv(path: pathlib.Path, want: str, steps: int | None) -> Table:
+def _csv(path: pathlib.Path, want: str, steps: int | None, classes: Collection[str]) -> Table:
     lines = [(at, cells) for at, cells in _lines(path) if any(cells)]
     if not lines:
         return Table([], None, None, (), (), [])
@@ -93,7 +100,9 @@ def _csv(path: pathlib.Path, want: str, steps: int | None) -> Table:
         _check_header(path, lines)
         lines = lines[1:]
     else:
-        first = not (steps is not None and all(len(cells) == steps for _, cells in lines))
+        bare = steps is not None and all(len(cells) == steps for _, cells in lines)
+        known = not classes or all(_plain(cells[0]) in classes for _, cells in lines)
+        first = known and not bare
         label = 0 if first and want != "target" else None
         targets, target_names = ([0] if first and want == "target" else []), ()
     aside = {label, *targets}
@@ -185,8 +194,8 @@ def _plain(label: str) -> str:
     return str(int(value)) if value.is_integer() else label
 
 
-def _npz(path: pathlib.Path, want: str, steps: int | None) -> Table:
-    del want, steps  # its arrays are named
+def _npz(path: pathlib.Path, want: str, steps: int | None, classes: Collection[str]) -> Table:
+    del want, steps, classes  # its arrays are named
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -211,7 +220,8 @@ def _npz(path: pathlib.Path, want: str, steps: int | None) -> Table:
         raise Refused(f"{path}: signal {signal.shape} has no channels")
     for key, value in arrays.items():
         if key != "classes" and len(np.atleast_1d(value)) != count:
-            raise Refused(f"{path}: {key} has {np.shape(value)}, signal {count} rows")
+            entries = len(np.atleast_1d(value))
+            raise Refused(f"{path}: {key} has {entries} entries, signal has {count} rows")
     signals = [*signal]
     if "length" in arrays:
         length = arrays["length"]

@@ -161,7 +161,10 @@ def test_a_class_may_begin_with_dashes(tmp_path):
     [
         ({"x": np.zeros((2, 3))}, "has no array 'signal'; it has x"),
         ({"signal": np.zeros(3)}, r"signal is float64 \(3,\); wanted: numbers"),
-        ({"signal": np.zeros((2, 3)), "label": np.zeros(3, int)}, "label has .*, signal 2 rows"),
+        (
+            {"signal": np.zeros((2, 3)), "label": np.zeros(3, int)},
+            "label has 3 entries, signal has 2 rows",
+        ),
         ({"signal": np.zeros((2, 3)), "label": np.zeros(2)}, r"label is float64 \(2,\); wanted"),
         ({"signal": np.zeros((2, 3)), "length": [4, 1]}, r"not \(N,\) integers in 0\.\.3"),
         ({"signal": np.array([[None]])}, "is no .npz file that is read"),
@@ -208,3 +211,19 @@ def test_what_is_no_archive_is_not_advised_to_be_loaded_unsafely(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no archive")
     with pytest.raises(Refused, match="it is no archive"):
         table(tmp_path / "a.npz")
+
+
+def test_a_label_without_a_header_is_a_known_class_where_classes_are_known(tmp_path):
+    path = saved(tmp_path / "a.csv", "1,2,3\n0,5,6\n")
+    known = table(path, "", classes=("0", "1"))
+    assert (known.labels, known.signals[0][:, 0].tolist()) == (["1", "0"], [2, 3])
+    for classes in (("1", "2"), ("cat", "dog")):
+        assert table(path, "", classes=classes).labels is None
+        assert table(path, "", classes=classes).signals[0][:, 0].tolist() == [1, 2, 3]
+    assert table(path, "", steps=3, classes=("0", "1")).labels is None
+
+
+def test_values_are_not_taken_for_classes(tmp_path):
+    path = saved(tmp_path / "a.csv", "".join(f"{k / 7:.3f},1,2\n" for k in range(1, 20)))
+    with pytest.raises(Refused, match=r"19 classes in 1\d lines, such as .*: without a header"):
+        named(f"series:{path}")

@@ -38,7 +38,7 @@ from train.prepared import prepare
 from train.refusal import Refused, choose
 from train.run import complete, run
 from train.session import place
-from train.study import study, within
+from train.study import counted, study, within
 from train.tasks.task import Summary
 from train.trained import splits
 
@@ -207,7 +207,7 @@ def markdown(measured: Mapping[str, Spread]) -> str:
 def printable(measured: Mapping[str, Spread]) -> rich.table.Table:
     """For a terminal."""
     seeds = {found.n + found.lost for found in measured.values()}
-    title = f"MNIST-1D: mean ± standard deviation over {max(seeds)} seeds"
+    title = f"MNIST-1D: mean ± standard deviation over {counted(max(seeds), 'seed')}"
     made = rich.table.Table(title=title)
     for number, head in enumerate(HEAD):
         made.add_column(head, justify="right" if number else "left")

@@ -122,6 +122,8 @@ class Ablated(NamedTuple):
             return "not run yet"
         if line.outcome.error:
             return f"failed: {line.outcome.error}"
+        if line.outcome.state == "stopped":
+            return "stopped, not at its end"
         if line.paired is None:
             return ""
         found = line.paired
@@ -161,6 +163,13 @@ class Ablated(NamedTuple):
             "smallest effect that so many seeds would have found: in 80 % of cases, two-sided at "
             "5 % before the adjustment, with the spread of differences that was measured.",
         ]
+        for line in self.lines:
+            if line.outcome is not None and 0 < line.spread.n < (every := len(self.seeds)):
+                told.append(
+                    f"{legible(line.row.name)} has a value of {line.spread.n} of {every} seeds: "
+                    "what is said of it is said of these alone. Seeds that diverged are not left "
+                    "out by chance."
+                )
         if any(line.outcome is not None and line.outcome.error for line in self.lines):
             told.append("A row that failed has its error; the others ran on.")
         for name, fields in self.follows.items():

@@ -77,6 +77,17 @@ def test_what_the_data_say():
         assert one.verdict(one.lines[1]) == verdict
 
 
+def test_seeds_that_are_missing_are_said():
+    found = ablated(ROWS[:2], [BASE, [0.92, None, 0.93, 0.91, float("nan")]])
+    assert "pad=0 has a value of 3 of 5 seeds: what is said" in " ".join(found.notes)
+    assert not any("seeds: what is said" in note for note in FOUND.notes)  # all, or none at all
+
+
+def test_a_trial_that_was_stopped_is_no_comparison():
+    found = ablated(ROWS[:2], [BASE, [None] * 5], [outcome(), outcome("stopped")])
+    assert found.verdict(found.lines[1]) == "stopped, not at its end"
+
+
 def test_each_group_has_its_own_baseline():
     rows = [row("", "d=1"), row("x=1", "d=1"), row("", "d=2"), row("x=1", "d=2")]
     found = ablated(rows, [BASE, BETTER, BETTER, BASE])

@@ -56,7 +56,8 @@ def test_a_line_is_scipys_numbers():
 
 def test_what_the_data_say():
     said = [FOUND.verdict(line) for line in FOUND.lines]
-    effect = 100 * np.std(np.subtract(ALIKE, BASE), ddof=1) * smallest_effect(5)
+    # Of two comparisons, at 2.5 %.
+    effect = 100 * np.std(np.subtract(ALIKE, BASE), ddof=1) * smallest_effect(5, level=0.975)
     assert said == [
         "",
         "better",
@@ -105,6 +106,13 @@ def test_several_comparisons_are_held_to_more():
     rows = [row(""), *(row(f"a={n}") for n in range(10))]
     many = ablated(rows, [BASE, some, *[ALIKE] * 9])
     assert many.verdict(many.lines[1]).startswith("no effect found")
+    # What would have been found is larger too: never less than what was not.
+    effect = many.detectable(many.lines[1])
+    assert effect == pytest.approx(np.std(apart, ddof=1) * smallest_effect(5, level=0.995))
+    assert effect > alone.detectable(alone.lines[1]) == alone.lines[1].paired.detectable
+    assert "two-sided at 5 % / 10, with" in " ".join(many.notes)
+    (line,) = [one for one in csv.DictReader(io.StringIO(csv_of(many))) if one["row"] == "a=0"]
+    assert float(line["detectable"]) == effect
 
 
 def test_the_csv_has_every_number_and_every_seed():

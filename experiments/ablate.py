@@ -38,7 +38,7 @@ from train.ablation import Ablation, Trial, grid, trials, typed
 from train.lock import locked
 from train.metrics.quantities import quantity, ranking
 from train.refusal import Failed, Refused, choose
-from train.report.ablation import Ablated, Line, cells, lines, write_ablation, write_shown
+from train.report.ablation import CSV, Ablated, Line, cells, lines, write_ablation, write_shown
 from train.stop import Stopped, again
 from train.sweep import (
     ABLATION,
@@ -91,7 +91,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    words = {"nargs": "+", "default": [], "metavar": "FIELD=…"}
+    # Given twice, an option adds to the first: a row that is typed must not be lost.
+    words = {"action": "extend", "nargs": "+", "default": [], "metavar": "FIELD=…"}
     made.add_argument("--each", help='a change a row: "mixup=0.2" "ema=0 pad=4"', **words)  # type: ignore[arg-type]
     made.add_argument("--grid", help="a row each of the product: ema=0,0.9 pad=2,4", **words)  # type: ignore[arg-type]
     made.add_argument("--within", help="compare anew with each: model=resnet20", **words)  # type: ignore[arg-type]
@@ -101,7 +102,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--workdir", type=cli.at_home, help="where it is kept; one there goes on")
     made.add_argument("--launcher", choices=("local", "slurm"), help="of the trials (local)")
     made.add_argument(
-        "--slurm", nargs="+", default=[], metavar="NAME=…", help="timeout_min=600 gpus_per_node=1 …"
+        "--slurm",
+        **{**words, "metavar": "NAME=…"},  # type: ignore[arg-type]
+        help="timeout_min=600 gpus_per_node=1 …",
     )
     return made
 
@@ -217,7 +220,8 @@ def named(experiment: str) -> ModuleType:
     Raises:
         Refused: there is none.
     """
-    name = experiment.removesuffix(".py").replace("/", ".").removeprefix("experiments.")
+    name = experiment.removeprefix("./").removesuffix(".py").replace("/", ".")
+    name = name.removeprefix("experiments.")
     if (HERE / f"{name}.py").is_file():
         module = importlib.import_module(f"experiments.{name}")
     elif "." not in name and find_spec(name) is None:
@@ -225,7 +229,7 @@ def named(experiment: str) -> ModuleType:
     else:
         try:
             module = importlib.import_module(name)
-        except ImportError:
+        except (ImportError, TypeError, ValueError):  # no module, or no name of one
             raise Refused(str(unknown(name))) from None
     if not all(hasattr(module, part) for part in ("Config", "recipe", "build", "main")):
         raise Refused(f"experiment={experiment!r} has no recipe whose fields can be changed")
@@ -266,7 +270,9 @@ def main(asked: Asked) -> list[Line]:
     module = named(ablation.experiment)
     ablation = dataclasses.replace(ablation, experiment=module.__name__)
     todo = trials(module, ablation)
-    if earlier is not None:
+    if earlier is not None and path is not None:
+        if not (path / CSV).exists():  # no row yet: it may have asked for what is not measured
+            earlier = dataclasses.replace(earlier, metric=ablation.metric)
         refuse_other(earlier, ablation, trials(module, earlier), todo)
     elif path is not None:
         neighbours.refuse_mistaken(path)
@@ -367,7 +373,7 @@ class Sweep:
         Raises:
             Refused: what is to be compared is not measured.
         """
-        seeds, first = self.ablation.seeds, self.trials[0].config
+        seeds = self.ablation.seeds
         outcomes = [outcome_of(self.place(trial)) for trial in self.trials]
         rank = next((one.rank for one in outcomes if one is not None), "")
         metric = self.ablation.metric or ranking(rank)[0]
@@ -378,8 +384,10 @@ class Sweep:
         values = [[one.get(metric, {}).get(seed) for seed in seeds] for one in scalars]
         rows = [trial.row for trial in self.trials]
         title = self.ablation.title or f"Ablation of {self.module.__name__.rpartition('.')[2]}"
-        varied = {name for trial in self.trials for name in trial.row.fields}
-        facts = {"data": first.data, "model": first.model, "steps": f"{first.steps}"}
+        said = {
+            name: {getattr(trial.config, name) for trial in self.trials}
+            for name in ("data", "model", "steps")
+        }
         return Ablated(
             title=title,
             metric=metric,
@@ -387,9 +395,9 @@ class Sweep:
             lines=lines(rows, outcomes, values),
             facts={
                 **{
-                    name.capitalize(): value
-                    for name, value in facts.items()
-                    if name not in varied or name in self.ablation.base
+                    name.capitalize(): str(one)
+                    for name, (one, *others) in said.items()
+                    if one is not None and not others
                 },
                 "Seeds": ", ".join(map(str, seeds)),
             },

@@ -160,18 +160,28 @@ def configured(module: ModuleType, row: Row, ablation: Ablation) -> Any:
     except Refused as error:
         raise Refused(f"{row.name!r}: {error}") from None
     except SystemExit:  # tyro's, which has printed a page
-        raise Refused(f"{row.name!r}: {wrong_value(module.Config, row.fields)}") from None
+        raise Refused(f"{row.name!r}: {wrong_value(module, row.fields)}") from None
 
 
-def wrong_value(kind: type, fields: Change) -> str:
+def wrong_value(module: ModuleType, fields: Change) -> str:
     """Which of them the annotation of its field does not take, in words."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(module.Config)
+    where = f"see the --help of {module.__name__}"
     for name, value in fields.items():
         if typing.get_origin(hint := hints.get(name)) is typing.Literal:
             valid = typing.get_args(hint)
             if str(value) not in map(str, valid):
                 return f"{name}={value!r} is none of {', '.join(map(str, valid))}"
-    return f"a value is not what its field takes; see the --help of {kind.__module__}"
+            continue
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                cli.configure(module, options({name: value}))
+        except SystemExit:
+            return f"{name}={value!r} is not what this field takes; {where}"
+        except Refused:
+            continue  # it may be good beside the others
+    return f"a value is not what its field takes; {where}"
 
 
 def differences(config: Any, other: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from train.loop import NonFinite, Rhythm, fit, host_step
 from train.mesh import places
 from train.prepared import Prepared
 from train.program import Program, program
+from train.refusal import Refused
 from train.session import inscribe, opening, refuse_other, report
 from train.several import Several
 from train.state import State
@@ -65,6 +66,26 @@ def is_new(path: Path) -> bool:
     """Whether a run in a directory would begin at its first step."""
     ended = any((path / file).exists() for file in (workdir.SUMMARY, workdir.DIVERGED))
     return not ended and not Checkpoints(path / "checkpoints").begun()
+
+
+def refuse_one(path: Path) -> None:
+    """A run that others are trained with can't go on by itself: it would begin anew.
+
+    Args:
+        path: its directory.
+
+    Raises:
+        Refused: it is one, and has no checkpoint of its own yet.
+    """
+    above = path.absolute().parent
+    found = workdir.read(above / FOLDER, RECORD)
+    if found is None or not Checkpoints(above / FOLDER / "checkpoints").begun():
+        return
+    if path.absolute().name in {f"seed_{seed}" for seed in found["seeds"]} and is_new(path):
+        raise Refused(
+            f"workdir={str(path)!r} is trained with other seeds as one program, which goes on by "
+            f"--workdir {str(path.parent)!r}"
+        )
 
 
 def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from train import study, workdir
 from train.assess import outcome
+from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
 from train.files import WriteFailed, cause
 from train.finetune import Weights
@@ -48,6 +49,8 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
     )
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
+    if path is not None:
+        refuse_one(path)
     with place(module, config) as claim:
         prepared = prepare(module, config)
         weights = starting_weights(prepared, config.workdir)

@@ -47,6 +47,15 @@ def again(path: pathlib.Path) -> str:
     return shlex.join([sys.orig_argv[0], sys.argv[0], "--workdir", str(path)])
 
 
+def announced() -> bool:
+    """Whether a cluster's client (submitit) waits for `PREEMPTED`, and so passes over SIGTERM.
+
+    Slurm may send SIGTERM shortly before. If that were heard, `PREEMPTED` would be the second
+    signal, which ends the process: nothing would be saved, and the job not queued again.
+    """
+    return PREEMPTED is not None and callable(signal.getsignal(PREEMPTED))
+
+
 class Stop:
     """While entered, the first of `HEARD` is noted; a second one ends the process.
 
@@ -65,6 +74,8 @@ class Stop:
         for number in HEARD:
             if number == HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup
+            if number == signal.SIGTERM and announced():
+                continue
             self._before[number] = signal.signal(number, self._hear)
         return self
 

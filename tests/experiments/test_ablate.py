@@ -91,8 +91,7 @@ def test_a_sweep_goes_on_where_it_was(tmp_path, trained, capsys):
     assert len(trained.configs) == 1  # nothing is left to do
     assert (path / "ablation.csv").read_text() == before
     # More seeds, and another row.
-    found = run(*words[:-3], 0, 1, 2, 5, "--each", *words[-6:-4], "weight_decay=0.5",
-                "--workdir", path)  # fmt: skip
+    found = run(*words, 5, "--each", "weight_decay=0.5", "--workdir", path)
     assert len(trained.configs) == 1 + 4
     assert [line.spread.n for line in found] == [4] * 4
 
@@ -143,8 +142,25 @@ def test_a_directory_goes_on_with_its_own(tmp_path, trained, words, said):
 
 
 def test_another_metric(tmp_path, trained):
+    words = (*TINY, "--each", "learning_rate=0.2", "--workdir", tmp_path / "a")
     with pytest.raises(Refused, match=r"metric='miou' is unknown; nearest: accuracy"):
-        run(*TINY, "--each", "learning_rate=0.2", "--metric", "miou", "--workdir", tmp_path / "a")
+        run(*words, "--metric", "miou")
+    # No row was written, and what has run is not lost for it.
+    assert len(run(*words)) == len(trained.configs) == 2
+
+
+def test_what_differs_between_rows_is_no_fact_of_the_table(tmp_path, trained):
+    run(*TINY, "--grid", "steps=8,9", "--seeds", 0, "--workdir", tmp_path)
+    line = (tmp_path / "ablation.md").read_text().splitlines()[2]
+    assert line == "Data: mnist1d; Model: linear1d; Seeds: 0."
+
+
+def test_an_option_that_comes_twice_adds_to_the_first():
+    asked = ablate.parsed(["classify", "--each", "ema=0", "--each", "pad=2", "mixup=0.2"])
+    assert asked.ablation.changes == [{"ema": "0"}, {"pad": "2"}, {"mixup": "0.2"}]
+    assert len(ablate.parsed(["classify", "--each", "ema=0"]).ablation.changes) == 1
+    asked = ablate.parsed(["./experiments/classify.py", "--grid", "ema=0,1", "--grid", "pad=2"])
+    assert asked.ablation.base == {"ema": "0", "pad": "2"}
 
 
 def test_an_ablation_as_it_is_typed():
@@ -189,6 +205,7 @@ def test_a_table_that_is_built_in(monkeypatch):
         (("--each", "ema=0"), "no experiment is named"),
         (("--steps", "3"), "no experiment is named"),
         (("clasify", "--each", "ema=0"), "experiment='clasify' is unknown; nearest: classify"),
+        (("../x/classify.py", "--each", "ema=0"), "experiment='...x.classify' is unknown"),
         (("gallery", "--each", "ema=0"), "has no recipe"),
         (("classify", "--grid", "ema=0,1", "ema=2"), "grid names ema twice"),
         (("classify", "--each", "ema"), "'ema' is no field=value"),

@@ -106,7 +106,7 @@ def test_what_is_no_change_is_refused(text, said):
         ({"model": "resnet19"}, "'model=resnet19': model='resnet19' is unknown; nearest"),
         ({"optimizer": "sgd"}, "'optimizer=sgd' is the same recipe as 'baseline'"),
         ({"seed": 1}, "'seed=1': seed is the ablation's own"),
-        ({"frozen_norm": "perhaps"}, "'frozen_norm=perhaps': a value is not what its field takes"),
+        ({"frozen_norm": "perhaps"}, "'frozen_norm=perhaps': frozen_norm='perhaps' is not what"),
     ],
 )
 def test_a_row_that_cannot_be_is_refused_before_anything_runs(change, said, capsys):

@@ -145,6 +145,8 @@ def test_what_was_stopped_goes_on_bit_for_bit_and_takes_more_seeds(
     assert "seeds 0, 7 as one program (vmap)" in said
     assert "Stopped and saved at step 13." in said
     assert not (tmp_path / "seed_0" / "checkpoints").exists()
+    with pytest.raises(Refused, match=r"seed_0' is trained with other seeds as one program"):
+        run(toy_detector, replace(LAST, workdir=tmp_path / "seed_0"))  # it would begin anew
     # It goes on as it began, whatever is asked; the third is run by itself.
     more = replace(config, seeds=(3, 0, 7), seeds_as="loop")
     found = run(toy_detector, more)

@@ -109,3 +109,21 @@ def test_how_to_go_on_is_a_command_that_a_shell_reads(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["experiments/toy.py", "--steps", "3"])
     command = again(pathlib.Path("runs") / "a run")
     assert command == "python3 experiments/toy.py --workdir 'runs/a run'"
+
+
+def test_where_a_cluster_announces_it_sigterm_is_left_to_its_client():
+    heard = []
+    before = [
+        (number, signal.signal(number, lambda number, frame: heard.append(number)))
+        for number in (signal.SIGTERM, signal.SIGUSR2)
+    ]
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (stop.signal, heard) == (None, [signal.SIGTERM])
+            os.kill(os.getpid(), signal.SIGUSR2)  # not the second: it is saved, and queued again
+            assert stop.signal == signal.SIGUSR2
+        assert heard == [signal.SIGTERM]
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -56,7 +56,8 @@ def test_a_line_is_scipys_numbers():
 
 def test_what_the_data_say():
     said = [FOUND.verdict(line) for line in FOUND.lines]
-    effect = 100 * np.std(np.subtract(ALIKE, BASE), ddof=1) * smallest_effect(5)
+    # Of two comparisons, at 2.5 %.
+    effect = 100 * np.std(np.subtract(ALIKE, BASE), ddof=1) * smallest_effect(5, level=0.975)
     assert said == [
         "",
         "better",
@@ -77,6 +78,17 @@ def test_what_the_data_say():
         assert one.verdict(one.lines[1]) == verdict
 
 
+def test_seeds_that_are_missing_are_said():
+    found = ablated(ROWS[:2], [BASE, [0.92, None, 0.93, 0.91, float("nan")]])
+    assert "pad=0 has a value of 3 of 5 seeds: what is said" in " ".join(found.notes)
+    assert not any("seeds: what is said" in note for note in FOUND.notes)  # all, or none at all
+
+
+def test_a_trial_that_was_stopped_is_no_comparison():
+    found = ablated(ROWS[:2], [BASE, [None] * 5], [outcome(), outcome("stopped")])
+    assert found.verdict(found.lines[1]) == "stopped, not at its end"
+
+
 def test_each_group_has_its_own_baseline():
     rows = [row("", "d=1"), row("x=1", "d=1"), row("", "d=2"), row("x=1", "d=2")]
     found = ablated(rows, [BASE, BETTER, BETTER, BASE])
@@ -94,6 +106,13 @@ def test_several_comparisons_are_held_to_more():
     rows = [row(""), *(row(f"a={n}") for n in range(10))]
     many = ablated(rows, [BASE, some, *[ALIKE] * 9])
     assert many.verdict(many.lines[1]).startswith("no effect found")
+    # What would have been found is larger too: never less than what was not.
+    effect = many.detectable(many.lines[1])
+    assert effect == pytest.approx(np.std(apart, ddof=1) * smallest_effect(5, level=0.995))
+    assert effect > alone.detectable(alone.lines[1]) == alone.lines[1].paired.detectable
+    assert "two-sided at 5 % / 10, with" in " ".join(many.notes)
+    (line,) = [one for one in csv.DictReader(io.StringIO(csv_of(many))) if one["row"] == "a=0"]
+    assert float(line["detectable"]) == effect
 
 
 def test_the_csv_has_every_number_and_every_seed():

@@ -90,6 +90,22 @@ def broadcast(call: Equation, reaches: Reaches) -> Reach | None:
     return placed(reach, places, len(out))
 
 
+def tile(call: Equation, reaches: Reaches) -> Reach | None:
+    """All of the array again and again along axes."""
+    reps, reach = call.params["reps"], reaches[0]
+    if reach is None:
+        return None
+    if reach.axis is not None and reps[reach.axis] > 1:
+        reach = listed(reach, call.shapes[0])
+    first, last = (
+        np.tile(t, [n if size > 1 else 1 for n, size in zip(reps, t.shape, strict=True)])
+        for t in (reach.first, reach.last)
+    )
+    if reach.axis is not None:  # along it a table of one period says all
+        return reach._replace(first=first, last=last)
+    return moving(compressed(reach._replace(first=first, last=last)))
+
+
 def squeeze(call: Equation, reaches: Reaches) -> Reach | None:
     """Axes of one position gone."""
     reach, rank = reaches[0], len(call.outs[0])

@@ -49,5 +49,6 @@ RULES: dict[str, Rule] = {
     "split": moves.split,
     "squeeze": moves.squeeze,
     "stack": moves.stack,
+    "tile": moves.tile,
     "transpose": moves.transpose,
 }

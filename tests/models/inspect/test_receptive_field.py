@@ -100,6 +100,8 @@ def mixed(x):
         (lambda x: jax.checkpoint(lambda x: jax.jit(nn.swish)(x))(conv(x)), 3, 1, -1),
         (lambda x: lax.fori_loop(0, 3, lambda _, x: x * 2, conv(x)), 3, 1, -1),
         (lambda x: lax.scan(lambda x, _: (x + 1, None), conv(x), length=3)[0], 3, 1, -1),
+        (lambda x: jnp.tile(conv(x), (1, 1, 3)), 3, 1, -1),
+        (lambda x: jnp.tile(conv(x), (1, 2, 1)), 3, None, None),
         # The second turn yields nothing of x any more.
         (lambda x: lax.scan(lambda a, _: (jnp.zeros(a.shape), a), x, length=3)[1][0], 1, 1, 0),
         (lambda x: jnp.ones((1, 24, 2)).at[:, jnp.arange(24)].subtract(conv(x)), 3, 1, -1),

@@ -60,6 +60,8 @@ class Config:
         others: more runs, or checkpoints, of the same classes: the mean of all predictions is
             measured. They must bring images to the same size in the same way.
         data: a set as the run's experiment takes it, "folder:PATH" for one; "" is the run's own.
+        outside: whether names in the files of "coco:PATH" and "voc:PATH" may lead out of PATH; as
+            the run has it by default.
         split: of the set. The validation split is the run's own cut where the set has none.
         step: whose checkpoint; by default the one that the run's test split was judged by.
         tta: whether predictions are the mean of those of each image and of its mirror image, left
@@ -76,6 +78,7 @@ class Config:
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]")
     ] = ()
     data: str = ""
+    outside: bool = False
     split: Literal["test", "validation", "train"] = "test"
     step: int | None = None
     tta: bool = False
@@ -145,6 +148,9 @@ def main(config: Config) -> Summary:
     path = at_home(config.run)
     path = of_checkpoint(path) or path
     those = [one for given in (config.run, *config.others) for one in named(at_home(given))]
+    if config.step is not None and (twice := [one for one in those if one.step is not None]):
+        checkpoint = f"the checkpoint of step {twice[0].step} in {str(twice[0].path)!r}"
+        raise Refused(f"step={config.step}: {checkpoint} is named, which has its own")
     steps = [config.step if one.step is None else one.step for one in those]
     runs = [
         opened(one.path, step=step, backend=config.backend or None)
@@ -156,7 +162,7 @@ def main(config: Config) -> Summary:
             f"{one.config.model} on {one.config.data}, step {one.step}: {one.config.workdir}"
         )
     run = averaged([mirrored(one) for one in runs] if config.tta else runs)
-    what = remeasured(run, config.data, config.split)
+    what = remeasured(run, config.data, config.split, outside=config.outside)
     recipe, source = what.recipe, what.source
     if config.coco_json is not None:
         refuse_no_detections(source, config.coco_json)

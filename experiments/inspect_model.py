@@ -70,6 +70,8 @@ class Config:
 
     def __post_init__(self) -> None:
         positive(self, "examples")
+        if self.size < 0:
+            raise Refused(f"size={self.size} must not be below 0")
         for name in ("init_from", "size"):
             if getattr(self, name) and not self.model:
                 raise Refused(

@@ -121,7 +121,10 @@ class Growing:
         return self.path.open("a+b", buffering=0)  # read where it has to be put back
 
     def _stay(self) -> None:
-        """See that the file is the one at its path, and holds what it held."""
+        """See that the file is the one at its path, and holds what it held.
+
+        The old one stays open until another is: it may be all that is left of what was added.
+        """
         ours = os.fstat(self._file.fileno())
         if not stat.S_ISREG(ours.st_mode):
             return
@@ -131,15 +134,17 @@ class Growing:
             self._file.seek(0)
             self.path.parent.mkdir(exist_ok=True)  # but none above it
             write(self.path, self._file.readall())
-            self._say(f"{self.path} was deleted, and is put back.")
+            what = "deleted, and is put back."
         else:
             if os.path.samestat(ours, there):
                 if ours.st_size < self._size:
                     self._say(f"{self.path} was cut short by somebody else: what it held is lost.")
                 return
-            self._say(f"{self.path} was replaced by another file, to which more is added.")
+            what = "replaced by another file, to which more is added."
+        other = self._opened()
         self._file.close()
-        self._file = self._opened()
+        self._file = other
+        self._say(f"{self.path} was {what}")
 
     def close(self) -> None:
         """May be called twice."""

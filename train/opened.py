@@ -200,8 +200,9 @@ def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
             yield one.name
         elif isinstance(one, ast.Import | ast.ImportFrom):
             yield from (each.asname or each.name for each in one.names)
-        elif isinstance(one, ast.Assign):
-            yield from (each.id for each in one.targets if isinstance(each, ast.Name))
+        elif isinstance(one, ast.Assign | ast.AnnAssign):
+            targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+            yield from (each.id for each in targets if isinstance(each, ast.Name))
 
 
 def judged_step(path: Path, checkpoints: Checkpoints) -> int:

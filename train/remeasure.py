@@ -11,7 +11,7 @@ from train.assess import assess
 from train.data.gaps import Gaps
 from train.data.joined import Joined
 from train.data.matched import matched
-from train.data.named import Splits
+from train.data.named import Splits, leads
 from train.data.source import Source, is_signals
 from train.data.steps import Longer
 from train.experiment import Parts
@@ -48,7 +48,9 @@ class Remeasured(NamedTuple):
         return getattr(self.data, self.split)
 
 
-def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
+def remeasured(
+    run: Opened, data: str = "", split: str = "test", *, outside: bool = False
+) -> Remeasured:
     """A split of a set, as the run's own is measured; nothing is measured yet.
 
     Args:
@@ -57,9 +59,11 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         split: "test", "validation" or "train". Where the set has no validation split, it is the
             run's own cut. Of another set than the run's own nothing is cut off for "test" and
             "train"; one without splits is measured whole.
+        outside: whether names in the set's files may lead out of it; as the run has it by default.
 
     Raises:
-        Refused: there is no such set or split, or its classes are others than the run's.
+        Refused: there is no such set or split, or its classes are others than the run's; or
+            `outside` is asked of a set whose files name no others.
     """
     recipe, parts = run.config, run.parts
     own = data in ("", recipe.data)
@@ -70,6 +74,10 @@ def remeasured(run: Opened, data: str = "", split: str = "test") -> Remeasured:
         if hasattr(recipe, "classes"):
             changes["classes"] = ""  # the other set's own count, and are matched by name
         recipe = dataclasses.replace(recipe, **changes)
+    if outside:
+        if not (leads(recipe.data) and hasattr(recipe, "outside")):
+            raise Refused(f"outside=True: data={recipe.data!r} names no files")
+        recipe = dataclasses.replace(recipe, outside=True)
     try:
         found = run.module.splits(recipe)
     except Refused as error:

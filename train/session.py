@@ -330,7 +330,8 @@ def refuse_other_statistics(path: Path, about: About) -> None:
 
 def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
     """What lives in a directory must be what is asked, but for its runtime fields, and for the
-    place of data in files: whether they are the same is seen when they are read.
+    place of data in files and where their names may lead: whether they are the same is seen when
+    they are read.
 
     What is asked may leave fields open until the data are known: these are not compared.
 
@@ -351,6 +352,8 @@ def refuse_other(path: Path, module: ModuleType, config: Any) -> None:
         raise Refused(f"workdir={str(path)!r} holds runs of seeds that are left out: {left}")
     if may_be(earlier.data, config.data):
         earlier = dataclasses.replace(earlier, data=config.data)
+    if hasattr(config, "outside"):  # the same data, whether or not their names are minded
+        earlier = dataclasses.replace(earlier, outside=config.outside)
     same = {name: getattr(earlier, name) for name in config.undecided}
     workdir.refuse_changes(path, earlier, dataclasses.replace(config, **same), RUNTIME)
 

@@ -170,6 +170,8 @@ def test_what_cannot_be_is_refused(run, tmp_path, capsys):
         ({"run": tmp_path}, "holds no run"),
         ({"split": "validation", "data": "beans"}, "beans"),
         ({"devices": 99}, "devices=99"),
+        ({"run": run / "checkpoints" / "3", "step": 2}, "step=2: the checkpoint of step 3 in "),
+        ({"outside": True}, "outside=True: data='folder:"),
     ):
         assert cli.exit_code(lambda fields=fields: main(Config(**{"run": run, **fields}))) == 2
         assert words in capsys.readouterr().err

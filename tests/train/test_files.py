@@ -169,6 +169,23 @@ def test_a_file_that_an_editor_replaced_is_added_to(tmp_path, said):
     growing.close()
 
 
+def test_what_was_added_outlives_what_cannot_be_opened_in_its_place(tmp_path, said):
+    path = tmp_path / "file"
+    growing = Growing(path, say=said.append)
+    growing.add("one\n")
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        with pytest.raises(WriteFailed, match="file could not be written: IsADirectoryError"):
+            growing.add("two\n")
+    assert said == []
+    path.rmdir()
+    growing.add("two\n")
+    assert path.read_text() == "one\ntwo\n"
+    assert said == [f"{path} was deleted, and is put back."]
+    growing.close()
+
+
 def test_a_file_that_was_cut_is_said_once(tmp_path, said):
     path = tmp_path / "file"
     path.write_text("before\n")

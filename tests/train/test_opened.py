@@ -16,7 +16,7 @@ from experiments import mlp_vs_cnn, segment
 from train import workdir
 from train.checkpoints import Checkpoints, Damaged
 from train.data.source import About
-from train.opened import opened
+from train.opened import names_in, opened
 from train.refusal import Refused
 from train.run import run
 
@@ -170,3 +170,13 @@ def test_the_json_of_an_earlier_segmentation(earlier):
     assert about.colours[0] == (0, 0, 0)
     parts = segment.build(config, about)
     assert parts.rank == "miou"
+
+
+def test_what_a_module_names_is_read_and_not_run(tmp_path, monkeypatch):
+    (tmp_path / "of_a_user").mkdir()
+    (tmp_path / "of_a_user" / "__init__.py").write_text("raise SystemExit")
+    (tmp_path / "of_a_user" / "own.py").write_text(
+        "import json as build\nConfig: type = dict\na = b = 1\nraise SystemExit\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert names_in("of_a_user.own") == {"build", "Config", "a", "b"}

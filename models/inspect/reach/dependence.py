@@ -80,9 +80,8 @@ class Walk:
             return self.constants(equation, operands)
         if name in ("scan", "while", "cond"):
             return getattr(self, f"{name}_")(equation, operands)  # type: ignore[no-any-return]
-        inner = [p for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr)]
-        if len(inner) == 1 and name not in RULES:
-            return self.run(inner[0], operands)
+        if name not in RULES and (inner := called(equation)) is not None:
+            return self.run(inner, operands)
         if name not in RULES:
             raise ValueError(f"primitive {name!r}: what its result depends on is not known")
         shapes = [atom.aval.shape for atom in equation.invars]
@@ -159,23 +158,24 @@ class Walk:
         return carried
 
     def scan_(self, equation: Any, operands: list[Value]) -> list[Value]:
-        """Turn by turn, as long as what is carried depends on more; each reads all of what is
-        given in slices."""
+        """Turn by turn, as long as what is carried changes; each reads all of what is given in
+        slices, and what it yields may be in any slice of what is put together."""
         params = equation.params
         split = params["num_consts"], params["num_consts"] + params["num_carry"]
         fixed, carried = operands[: split[0]], operands[split[0] : split[1]]
         carried = [Value(value.reaches) for value in carried]
         pairs = zip(operands[split[1] :], equation.invars[split[1] :], strict=True)
         sliced = [self.mapped(v, partial(without_first, shape=a.aval.shape)) for v, a in pairs]
-        found = carried
+        shapes = [variable.aval.shape[1:] for variable in equation.outvars[len(carried) :]]
+        yielded = [Value(self.nothing) for _ in shapes]
         for _ in range(params["length"]):
             found = self.run(params["jaxpr"], [*fixed, *carried, *sliced])
-            after = found[: len(carried)]
+            after, new = found[: len(carried)], found[len(carried) :]
+            yielded = list(map(self.either, zip(yielded, new, strict=True), shapes))
             if all(map(same, carried, after)):
                 break
             carried = after
-        stacked = [self.mapped(value, with_first) for value in found[len(carried) :]]
-        return [*carried, *stacked]
+        return [*carried, *(self.mapped(value, with_first) for value in yielded)]
 
     def mapped(self, value: Value, how: Callable[[Reach], Reach]) -> Value:
         """Of each reach that there is."""
@@ -191,6 +191,19 @@ class Walk:
         for value in values:
             found = tuple(union(a, b, shape) for a, b in zip(found, value.reaches, strict=True))
         return Value(found)
+
+
+def called(equation: Any) -> Jaxpr | ClosedJaxpr | None:
+    """The program that an equation calls with its operands, as `jit` does; None where it does
+    something else with one, as `reduce` does, whose program takes two numbers."""
+    found = [p for p in equation.params.values() if isinstance(p, Jaxpr | ClosedJaxpr)]
+    if len(found) != 1:
+        return None
+    jaxpr: Any = found[0].jaxpr if isinstance(found[0], ClosedJaxpr) else found[0]
+    for inside, outside in ((jaxpr.invars, equation.invars), (jaxpr.outvars, equation.outvars)):
+        if [x.aval.shape for x in inside] != [x.aval.shape for x in outside]:
+            return None
+    return found[0]
 
 
 def same(one: Value, other: Value) -> bool:

@@ -90,6 +90,22 @@ def broadcast(call: Equation, reaches: Reaches) -> Reach | None:
     return placed(reach, places, len(out))
 
 
+def tile(call: Equation, reaches: Reaches) -> Reach | None:
+    """All of the array again and again along axes."""
+    reps, reach = call.params["reps"], reaches[0]
+    if reach is None:
+        return None
+    if reach.axis is not None and reps[reach.axis] > 1:
+        reach = listed(reach, call.shapes[0])
+    first, last = (
+        np.tile(t, [n if size > 1 else 1 for n, size in zip(reps, t.shape, strict=True)])
+        for t in (reach.first, reach.last)
+    )
+    if reach.axis is not None:  # along it a table of one period says all
+        return reach._replace(first=first, last=last)
+    return moving(compressed(reach._replace(first=first, last=last)))
+
+
 def squeeze(call: Equation, reaches: Reaches) -> Reach | None:
     """Axes of one position gone."""
     reach, rank = reaches[0], len(call.outs[0])
@@ -130,8 +146,8 @@ def in_a_row(
     out: Shape,
 ) -> Reach | None:
     """Along channels, each with its own; along positions the longest is what the array is, and the
-    others are its border if they move as it does or not at all: padding by edges, around the ends,
-    by reflection.
+    others are its border if they move as it does or not at all, and no wider:
+    padding by edges, around the ends, by reflection.
 
     Args:
         reaches, shapes: of arrays.
@@ -145,7 +161,8 @@ def in_a_row(
     moving_on = [r for r in reaches if r is not None and r.axis == axis]
     alike = len({Fraction(abs(r.shift), r.period) for r in moving_on}) < 2
     flat = any(r.flat for r in moving_on)
-    if alone and alike and axis in positions[longest] and not flat:
+    border = all(is_border(one, reaches[longest]) for one in reaches)
+    if alone and alike and axis in positions[longest] and not flat and border:
         reach = reaches[longest]
         start = -sum(sizes[:longest])
         return None if reach is None else windowed(reach, axis, out[axis], start=start)
@@ -172,6 +189,14 @@ def in_a_row(
     moves = parts[0]
     made = Reach(first, last, extent, moves.axis, moves.shift, moves.flat)
     return moving(compressed(made))
+
+
+def is_border(one: Reach | None, whole: Reach | None) -> bool:
+    """Whether an array may be copied from another one: no value of it depends on more positions at
+    once, as a mean of all would."""
+    if one is None or whole is None:
+        return one is None
+    return bool((one.last - one.first).max() <= (whole.last - whole.first).max())
 
 
 def dynamic_slice(call: Equation, reaches: Reaches) -> Reach | None:

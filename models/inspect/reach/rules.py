@@ -21,7 +21,7 @@ ELEMENTWISE = (
 # fmt: on
 REDUCE = ("sum", "max", "min", "prod", "and", "or", "xor")
 WINDOW = ("reduce_window", *(f"reduce_window_{of}" for of in ("sum", "max", "min")))
-UPDATE = ("scatter", *(f"scatter-{of}" for of in ("add", "mul", "min", "max")))
+UPDATE = ("scatter", *(f"scatter-{of}" for of in ("add", "sub", "mul", "min", "max")))
 
 Rule = Callable[[Equation, Reaches], "Reach | list[Reach | None] | None"]
 RULES: dict[str, Rule] = {
@@ -49,5 +49,6 @@ RULES: dict[str, Rule] = {
     "split": moves.split,
     "squeeze": moves.squeeze,
     "stack": moves.stack,
+    "tile": moves.tile,
     "transpose": moves.transpose,
 }

@@ -100,6 +100,11 @@ def mixed(x):
         (lambda x: jax.checkpoint(lambda x: jax.jit(nn.swish)(x))(conv(x)), 3, 1, -1),
         (lambda x: lax.fori_loop(0, 3, lambda _, x: x * 2, conv(x)), 3, 1, -1),
         (lambda x: lax.scan(lambda x, _: (x + 1, None), conv(x), length=3)[0], 3, 1, -1),
+        (lambda x: jnp.tile(conv(x), (1, 1, 3)), 3, 1, -1),
+        (lambda x: jnp.tile(conv(x), (1, 2, 1)), 3, None, None),
+        # The second turn yields nothing of x any more.
+        (lambda x: lax.scan(lambda a, _: (jnp.zeros(a.shape), a), x, length=3)[1][0], 1, 1, 0),
+        (lambda x: jnp.ones((1, 24, 2)).at[:, jnp.arange(24)].subtract(conv(x)), 3, 1, -1),
         (lambda x: conv(x, 5, feature_group_count=2), 5, 1, -2),
         (lambda x: lax.fori_loop(0, 3, lambda _, x: x[:, ::-1], conv(x)), 3, -1, 22),
         (lambda x: jnp.zeros((1, 24, 2)).at[:, ::2].set(conv(x)[:, :12]), 3, None, None),
@@ -165,6 +170,8 @@ def test_axes_have_fields_of_their_own():
         lambda x: conv(x)[:, jnp.argmax(x[0, :, 0])],
         lambda x: jnp.fft.ifft(jnp.eye(24)).real @ x,
         lambda x: jnp.stack([x.max(1), x.min(1)], 1),
+        # What is put before the positions is no border of theirs.
+        lambda x: jnp.concatenate([x.mean(1, keepdims=True), x], 1)[:, :1],
         lambda x: jax.lax.cond(x.sum() > 0, conv_free, jnp.sin, x),
     ],
 )
@@ -208,6 +215,9 @@ def test_nothing_is_read():
 def test_what_is_not_known_is_named():
     with pytest.raises(ValueError, match="primitive 'fft'"):
         of(lambda x: jnp.fft.fft(x, axis=1).real)
+    # A program within an equation is not what the equation does with its operands.
+    with pytest.raises(ValueError, match="primitive 'reduce'"):
+        of(lambda x: lax.reduce(x, np.float32(0), lambda a, b: a * b + a, (1,)))
     # Unless it reads nothing of the input.
     assert of(lambda x: x * jnp.fft.fft(jnp.ones(24)).real.reshape(1, 24, 1)).size == (1,)
 

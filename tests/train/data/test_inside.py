@@ -1,20 +1,23 @@
 """Names in the files of a set: they may not lead out of it, unless that is asked for."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 from image_files import coco, pixels, save, voc
 
+from experiments import detect
 from experiments.detect import Config
 from experiments.segment import Config as Masks
-from train import trained
+from train import trained, workdir
 from train.data.coco import coco as open_coco
 from train.data.decode import Unreadable
 from train.data.inside import refuse_outside
 from train.data.named import named
 from train.data.voc import voc as open_voc
 from train.refusal import Refused
+from train.session import refuse_other
 
 INSIDE = ("a.jpg", "sub/a.jpg", "sub/../a.jpg", "..a.jpg", "a..jpg", "../other/a.jpg", "a/./b", "")
 OUTSIDE = (
@@ -143,3 +146,11 @@ def test_where_no_file_names_others_it_has_no_effect():
         assert found["outside"] == f"data={config.data!r} names no files"
     for config in (Config(data="coco:x"), Masks(data="voc:x")):
         assert "outside" not in config.idle(named("digits").train.about)
+
+
+def test_a_run_that_was_begun_before_names_were_minded_goes_on(tmp_path):
+    config = Config(data="coco:set", workdir=tmp_path)
+    workdir.write_config(tmp_path, detect.__name__, config)
+    refuse_other(tmp_path, detect, dataclasses.replace(config, outside=True))
+    with pytest.raises(Refused, match="capacity"):
+        refuse_other(tmp_path, detect, dataclasses.replace(config, outside=True, capacity=7))

@@ -23,8 +23,12 @@ NO_ROOM = (
 """The system's or its administrator's part: disk full, file too large, quota, descriptors, …"""
 
 
-NOT_GIVEN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
-"""What is not said of a file, but of who reads it: no descriptor, no memory, no permission."""
+NOT_GIVEN = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM),
+    *(errno.ESTALE, errno.ETIMEDOUT),
+)
+"""What is not said of a file, but of who reads it or of the way there: no descriptor, no memory, no
+permission, a file server that does not answer."""
 
 
 class WriteFailed(Failed):

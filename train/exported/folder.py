@@ -70,11 +70,13 @@ def write_folder(run: Opened, out: Path) -> Program:
         raise Refused(f"out={str(out)!r} holds a run; name another folder")
     found = program(run)
     results.folder(out, "out")
-    write(out / PROGRAM, bytes(found.exported.serialize()))
+    # First gone and last written: no program ever stands beside weights of another run.
+    (out / PROGRAM).unlink(missing_ok=True)
     write(out / TEXT, found.exported.mlir_module())
     write(out / WEIGHTS, save({name: np.asarray(x) for name, x in found.weights.items()}))
     workdir.write(out / FACTS, facts(run, found))
     write(out / LOADER, (Path(__file__).with_name(LOADER)).read_bytes())
+    write(out / PROGRAM, bytes(found.exported.serialize()))
     return found
 
 
@@ -87,7 +89,7 @@ def facts(run: Opened, found: Program) -> dict[str, Any]:
         "format": FORMAT,
         "experiment": run.module.__name__,
         "model": run.config.model,
-        "data": run.config.data,
+        "data": about.name,
         "step": run.step,
         "jax": jax.__version__,
         "calling_convention": exported.calling_convention_version,

@@ -1,6 +1,7 @@
 """Runs of every task, exported, and loaded where there is neither this project nor Flax."""
 
 import dataclasses
+import errno
 import json
 import pathlib
 import runpy
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file
 
 from experiments import classify, detect, forecast, segment, sequence
 from models import backends
+from train import workdir
 from train.averaged import averaged, mirrored
 from train.data.source import About
 from train.exported.folder import FILES, write_folder
@@ -252,3 +254,22 @@ def test_the_folder_of_a_run_is_no_place(exported, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(Refused, match="holds a run; name another folder"):
         write_folder(run, tmp_path)
+
+
+def test_a_folder_that_is_written_anew_and_fails_has_no_program(exported, tmp_path, monkeypatch):
+    run, old, _ = exported["regression"]
+    for name in FILES:
+        (tmp_path / name).write_bytes((old / name).read_bytes())
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(workdir, "write", full)  # export.json, after the weights
+    with pytest.raises(OSError, match="full"):
+        write_folder(run, tmp_path)
+    assert not (tmp_path / "model.stablehlo").exists()
+
+
+def test_no_path_of_the_data_leaves_with_an_export(exported):
+    for run, folder, _ in exported.values():
+        assert json.loads((folder / "export.json").read_text())["data"] == run.about.name

@@ -232,7 +232,7 @@ def main(config: Config) -> list[Norms]:
     """Measure, print, write and draw."""
     path = at_home(config.workdir)
     found = measure(config)
-    table = Table(*HEADINGS, title="Gradient norm of a layer's kernel, mean of the seeds")
+    table = Table(*HEADINGS, title="Gradient norm of a layer's kernel, geometric mean of the seeds")
     for row in rows(found):
         table.add_row(*row)
     Console(width=110).print(table)

@@ -32,6 +32,7 @@ def files(tmp_path, monkeypatch):
             (folder / f"{name}.csv").write_text("\n".join(content) + "\n")
         (tmp_path / "statsmodels" / "__init__.py").write_text("")
         monkeypatch.syspath_prepend(tmp_path)
+        importlib.invalidate_caches()  # else the one that is installed may be found
 
     return write
 

@@ -161,7 +161,7 @@ class Walk:
         """Turn by turn, as long as what is carried changes; each reads all of what is given in
         slices, and what it yields may be in any slice of what is put together."""
         params = equation.params
-        split = params["num_consts"], params["num_consts"] + params["num_carry"]
+        split = split_of(equation)
         fixed, carried = operands[: split[0]], operands[split[0] : split[1]]
         carried = [Value(value.reaches) for value in carried]
         pairs = zip(operands[split[1] :], equation.invars[split[1] :], strict=True)
@@ -191,6 +191,22 @@ class Walk:
         for value in values:
             found = tuple(union(a, b, shape) for a, b in zip(found, value.reaches, strict=True))
         return Value(found)
+
+
+def split_of(equation: Any) -> tuple[int, int]:
+    """Where among a scan's operands what is carried begins, and what is given in slices.
+
+    Versions of jax name the numbers otherwise; what is sliced has an axis less in the turn.
+    """
+    turn = getattr(equation.params["jaxpr"], "jaxpr", equation.params["jaxpr"])
+
+    def sliced(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        pairs = zip(outside, inside, strict=True)
+        return sum(a.aval.ndim > b.aval.ndim for a, b in pairs)
+
+    slices = len(equation.invars) - sliced(equation.invars, turn.invars)
+    carried = len(equation.outvars) - sliced(equation.outvars, turn.outvars)
+    return slices - carried, slices
 
 
 def called(equation: Any) -> Jaxpr | ClosedJaxpr | None:

@@ -90,7 +90,9 @@ def series(name: str) -> Series:
     file = Path(found.origin).parent / "datasets" / name / f"{name}.csv"
     try:
         with file.open(newline="", encoding="utf-8") as lines:
-            _, *rows = csv.reader(lines)
-        return KNOWN[name].read([row for row in rows if row])
+            _, *rows = [row for row in csv.reader(lines) if row]
+        if not rows:
+            raise ValueError("it has no lines below its head")
+        return KNOWN[name].read(rows)
     except (OSError, ValueError, IndexError) as error:
         raise Refused(f"data={name!r} can't be read from statsmodels' {file}: {error}") from None

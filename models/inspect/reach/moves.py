@@ -60,6 +60,19 @@ def split(call: Equation, reaches: Reaches) -> list[Reach | None]:
     return found
 
 
+def unstack(call: Equation, reaches: Reaches) -> list[Reach | None]:
+    """Each position of an axis, which goes."""
+    gone, shape = call.params["axis"], call.shapes[0]
+    one = [1 if axis == gone else size for axis, size in enumerate(shape)]
+    places = [None if axis == gone else axis - (axis > gone) for axis in range(len(shape))]
+    found: list[Reach | None] = []
+    for position in range(len(call.outs)):
+        starts = [position if axis == gone else 0 for axis in range(len(shape))]
+        part = taken(reaches[0], starts, [1] * len(shape), one)
+        found.append(None if part is None else placed(part, places, len(shape) - 1))
+    return found
+
+
 def reverse(call: Equation, reaches: Reaches) -> Reach | None:
     """Axes the other way round."""
     reach, shape = reaches[0], call.shapes[0]

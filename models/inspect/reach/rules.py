@@ -51,4 +51,5 @@ RULES: dict[str, Rule] = {
     "stack": moves.stack,
     "tile": moves.tile,
     "transpose": moves.transpose,
+    "unstack": moves.unstack,
 }

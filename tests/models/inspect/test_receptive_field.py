@@ -97,6 +97,7 @@ def mixed(x):
         (lambda x: conv(x)[:, jnp.arange(1, 20, 3)], 3, 3, 0),
         (lambda x: lax.dynamic_slice_in_dim(conv(x), 4, 8, axis=1), 3, 1, 3),
         (lambda x: jnp.split(conv(x), 2, axis=1)[1], 3, 1, 11),
+        (lambda x: jnp.unstack(conv(x).reshape(1, 12, 2, 2), axis=2)[1], 3, 2, 0),
         (lambda x: jax.checkpoint(lambda x: jax.jit(nn.swish)(x))(conv(x)), 3, 1, -1),
         (lambda x: lax.fori_loop(0, 3, lambda _, x: x * 2, conv(x)), 3, 1, -1),
         (lambda x: lax.scan(lambda x, _: (x + 1, None), conv(x), length=3)[0], 3, 1, -1),

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -435,7 +435,8 @@ def printable(found: Ablated) -> rich.table.Table:
     made = rich.table.Table(box=None, pad_edge=False, header_style="bold")
     head = ("row", quantity(found.metric).words + found.unit, "difference", "95 %", "p (Holm)", "")
     for number, words in enumerate(head):
-        made.add_column(words, justify="right" if 0 < number < 5 else "left")
+        justify: Literal["left", "right"] = "right" if 0 < number < 5 else "left"
+        made.add_column(words, justify=justify, overflow="fold")  # names are whole
     for line in found.lines:
         every = cells(found, line)
         made.add_row(*(rich.text.Text(every[at]) for at in shown))

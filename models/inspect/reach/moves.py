@@ -63,7 +63,7 @@ def split(call: Equation, reaches: Reaches) -> list[Reach | None]:
 def unstack(call: Equation, reaches: Reaches) -> list[Reach | None]:
     """Each position of an axis, which goes."""
     gone, shape = call.params["axis"], call.shapes[0]
-    one = [1 if axis == gone else size for axis, size in enumerate(shape)]
+    one = tuple(1 if axis == gone else size for axis, size in enumerate(shape))
     places = [None if axis == gone else axis - (axis > gone) for axis in range(len(shape))]
     found: list[Reach | None] = []
     for position in range(len(call.outs)):

@@ -5,15 +5,14 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from train.data.class_files import ClassFiles, fixed
 from train.data.decode import length, picture
 from train.data.layout import instead, layout
 from train.data.listing import Below, below, composed, entries, loose, subfolders
 from train.data.said import counted, examples, few
-from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.legible import legible
 from train.refusal import Refused, choose
@@ -65,49 +64,11 @@ def folder(root: str | os.PathLike, split: str = "train", mirror: bool | None = 
     return Folder(place, paths, np.array(labels, np.int32), about, notes)
 
 
-class Folder:
+class Folder(ClassFiles):
     """Image files and their classes; a file that cannot be decoded is `Unreadable` when read."""
-
-    def __init__(
-        self,
-        root: pathlib.Path,
-        paths: Sequence[str],
-        labels: np.ndarray,
-        about: About,
-        notes: tuple[str, ...] = (),
-    ):
-        self.about = about
-        self.labels = labels
-        """(N,) int32."""
-        self.notes = notes
-        """What is left out of the set, in lines."""
-        self._root = root
-        self._paths = paths
-
-    def __len__(self) -> int:
-        return len(self._paths)
 
     def __getitem__(self, i: int) -> Example:
         return {"image": picture(self._root / self._paths[self._inside(i)], i), **self.truth(i)}
-
-    def truth(self, i: int) -> dict[str, Any]:
-        """The label of example i; the file is not opened."""
-        return {"label": self.labels[self._inside(i)]}
-
-    def name(self, i: int) -> str:
-        """The file of example i."""
-        return str(self._root / self._paths[self._inside(i)])
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """`FORM` and a SHA-256: of the classes, and of every file its name below the split, label,
-        size and sampled bytes (`train.data.sampled`). Where the set lies does not count.
-        """
-        digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
-        files = sampled(os.path.join(self._root, path) for path in self._paths)
-        for path, label, (size, content) in zip(self._paths, self.labels, files, strict=True):
-            digest.update(b"\0%b\0%d\0%d\0%b" % (_fixed(path), size, label, content))
-        return FORM + digest.hexdigest()
 
     @functools.cached_property
     def earlier_fingerprint(self) -> str:
@@ -115,18 +76,8 @@ class Folder:
         digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
         for path, label in zip(self._paths, self.labels, strict=True):
             size = length(self._root / path)
-            digest.update(b"\0%b\0%d\0%d" % (_fixed(path), size, label))
+            digest.update(b"\0%b\0%d\0%d" % (fixed(path), size, label))
         return digest.hexdigest()
-
-    def _inside(self, i: int) -> int:
-        if not 0 <= i < len(self._paths):
-            raise IndexError(f"index {i} is outside 0..{len(self._paths) - 1}")
-        return i
-
-
-def _fixed(path: str) -> bytes:
-    """A name as it is on every system."""
-    return composed(pathlib.Path(path).as_posix()).encode(errors="surrogateescape")
 
 
 def _classes(root: pathlib.Path, place: pathlib.Path) -> list[str]:

@@ -2,21 +2,18 @@
 
 import collections
 import concurrent.futures
-import functools
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from train.data import wav
+from train.data.class_files import ClassFiles
 from train.data.decode import Unreadable
 from train.data.endings import ending
 from train.data.listing import composed, entries, subfolders
 from train.data.said import counted, examples, few
-from train.data.sampled import FORM, sampled
 from train.data.source import About, Example
 from train.data.split_names import roles
 from train.data.steps import placed
@@ -87,27 +84,8 @@ def wav_folder(root: str | os.PathLike) -> dict[str, "Sounds"]:
     return sources
 
 
-class Sounds:
+class Sounds(ClassFiles):
     """WAV files and their classes; one that can't be decoded is `Unreadable` when it is read."""
-
-    def __init__(
-        self,
-        root: pathlib.Path,
-        paths: Sequence[str],
-        labels: np.ndarray,
-        about: About,
-        notes: tuple[str, ...] = (),
-    ):
-        self.about = about
-        self.labels = labels
-        """(N,) int32."""
-        self.notes = notes
-        """What is left out of the set, in lines."""
-        self._root = root
-        self._paths = paths
-
-    def __len__(self) -> int:
-        return len(self._paths)
 
     def __getitem__(self, i: int) -> Example:
         path = self._root / self._paths[self._inside(i)]
@@ -118,31 +96,6 @@ class Sounds:
             return {**placed(signal, self.about), **self.truth(i)}
         except ValueError as error:
             raise Unreadable(str(path), i, str(error)) from None
-
-    def truth(self, i: int) -> dict[str, Any]:
-        """The label of example i; the file is not opened."""
-        return {"label": self.labels[self._inside(i)]}
-
-    def name(self, i: int) -> str:
-        """The file of example i."""
-        return str(self._root / self._paths[self._inside(i)])
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """`FORM` and a SHA-256: of the classes, and of every file its name below the set, label,
-        size and sampled bytes (`train.data.sampled`). Where the set lies does not count.
-        """
-        digest = hashlib.sha256("\n".join(self.about.classes).encode(errors="surrogateescape"))
-        files = sampled(os.path.join(self._root, path) for path in self._paths)
-        for path, label, (size, content) in zip(self._paths, self.labels, files, strict=True):
-            name = composed(pathlib.Path(path).as_posix()).encode(errors="surrogateescape")
-            digest.update(b"\0%b\0%d\0%d\0%b" % (name, label, size, content))
-        return FORM + digest.hexdigest()
-
-    def _inside(self, i: int) -> int:
-        if not 0 <= i < len(self._paths):
-            raise IndexError(f"index {i} is outside 0..{len(self._paths) - 1}")
-        return i
 
 
 def sounds_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -14,10 +14,8 @@ table), and where none is found, the smallest effect that so many seeds would ha
 
 import argparse
 import dataclasses
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -33,6 +31,7 @@ import rich.text
 from rich.console import Console
 
 from experiments.ablate_tables import TABLES
+from experiments.by_name import named
 from train import cli, launch, neighbours, workdir
 from train.ablation import Ablation, Trial, grid, trials, typed
 from train.lock import locked
@@ -55,7 +54,6 @@ from train.sweep import (
 from train.terminal import Terminal
 
 NAME = f"experiments.{Path(__file__).stem}"
-HERE = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,42 +210,6 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
         for name, value in typed(word).items():
             found[name] = int(value) if value.isdecimal() else value
     return found
-
-
-def named(experiment: str) -> ModuleType:
-    """An experiment's module: "resnet_cifar", "experiments/resnet_cifar.py", or "package.module".
-
-    Raises:
-        Refused: there is none.
-    """
-    name = experiment.removeprefix("./").removesuffix(".py").replace("/", ".")
-    name = name.removeprefix("experiments.")
-    if (HERE / f"{name}.py").is_file():
-        module = importlib.import_module(f"experiments.{name}")
-    elif "." not in name and find_spec(name) is None:
-        raise Refused(str(unknown(name)))
-    else:
-        try:
-            module = importlib.import_module(name)
-        except (ImportError, TypeError, ValueError):  # no module, or no name of one
-            raise Refused(str(unknown(name))) from None
-    if not all(hasattr(module, part) for part in ("Config", "recipe", "build", "main")):
-        raise Refused(f"experiment={experiment!r} has no recipe whose fields can be changed")
-    return module
-
-
-def unknown(name: str) -> Refused:
-    """That there is no such experiment."""
-    recipes = [
-        file.stem
-        for file in HERE.glob("*.py")
-        if "\nclass Config(" in (text := file.read_text()) and "\ndef recipe(" in text
-    ]
-    try:
-        choose("experiment", name, recipes)
-    except Refused as refused:
-        return refused
-    return Refused(f"experiment={name!r} is unknown")
 
 
 # --- the sweep --------------------------------------------------------------------------------

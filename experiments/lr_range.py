@@ -25,7 +25,7 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
-from experiments.ablate import named
+from experiments.by_name import named
 from train import cli
 from train.files import write
 from train.prepared import prepare

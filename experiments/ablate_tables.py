@@ -14,11 +14,11 @@ two, and 10 s a run for compiling, starting and testing.
 from train.ablation import Ablation
 
 NETS = "experiments.ablation_nets"
-FASHION_MNIST = {"data": "fashion_mnist"}
+FASHION_MNIST = {"data": "fashion_mnist", "steps": 1000}
 
 DEPTH = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"size": 14, "steps": 1000},
+    base=FASHION_MNIST | {"size": 14},
     within=[{"model": model} for model in ("resnet20", "resnet32", "resnet44")],
     changes=[{"shortcut": "none"}],
     baseline="residual",
@@ -29,7 +29,7 @@ Shortcuts A, without parameters; images of 14x14."""
 
 SHORTCUT = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"model": "resnet20", "size": 14, "steps": 2000},
+    base=FASHION_MNIST | {"model": "resnet20", "size": 14},
     changes=[{"shortcut": "B"}, {"shortcut": "C"}],
     baseline="shortcut=A",
     title="Shortcuts of zeros (A), projections where the shape changes (B), and everywhere (C)",
@@ -38,7 +38,7 @@ SHORTCUT = Ablation(
 
 AUGMENTATION = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"examples": 2000, "steps": 1000, "augment": "none"},
+    base=FASHION_MNIST | {"examples": 2000, "augment": "none"},
     changes=[
         {"augment": "basic", "mirror": "no"},
         {"augment": "basic", "pad": 0},
@@ -56,7 +56,7 @@ where data are few is where it should help."""
 
 KERNEL = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"steps": 2000, "stages": (3, 3, 3)},
+    base=FASHION_MNIST | {"stages": (3, 3, 3)},
     changes=[
         {"stages": (2, 2, 2), "dilations": (1, 2)},
         {"stages": (1, 1, 1), "kernel_size": 7},
@@ -72,7 +72,7 @@ equal; the table shows them."""
 
 DOWNSAMPLE = Ablation(
     experiment=NETS,
-    base=FASHION_MNIST | {"steps": 2000},
+    base=FASHION_MNIST,
     changes=[{"downsample": "average"}, {"downsample": "subsample"}, {"downsample": "stride"}],
     baseline="downsample=max",
     title="Pooling by maximum or average, every second value, or a strided convolution",

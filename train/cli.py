@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from train import neighbours, recipes, workdir
+from train import neighbours, processes, recipes, workdir
 from train.bars import shown
 from train.help import help_text
 from train.memory import keep_pages
@@ -48,7 +48,11 @@ CALLED = {
     "lr": "learning_rate",
     "max_steps": "steps",
     "network": "model",
+    "coordinator_address": "coordinator",
+    "num_processes": "processes",
     "num_workers": "workers",
+    "rank": "process_id",
+    "world_size": "processes",
     "opt": "optimizer",
     "out": "workdir",
     "outdir": "workdir",
@@ -82,7 +86,7 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(experiment)
         module.main(configure(module, arguments))
 
-    return exit_code(work)
+    return left(exit_code(work))
 
 
 def exit_code(work: Callable[[], object]) -> int:
@@ -102,6 +106,15 @@ def exit_code(work: Callable[[], object]) -> int:
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
+
+
+def left(code: int) -> int:
+    """End at once with this code, if another process may wait: JAX would wait for it too."""
+    if code and processes.several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def command(kind: type[Asked], main: Callable[[Asked], object], about: str | None) -> int:

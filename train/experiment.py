@@ -106,6 +106,11 @@ class Runtime:
         workers: processes that read for the streaming loader; 0 reads in threads.
         log_every: steps from one line of metrics.jsonl to the next; the terminal may show fewer.
         save_every: steps from one checkpoint to the next, beside those after each evaluation.
+        coordinator: "host:port" of the first of several processes, each started by a command of its
+            own, see docs/scaling.md; "auto" asks the cluster. Several tasks of Slurm, or the hosts
+            of a TPU slice, come together without.
+        processes: how many there are.
+        process_id: which of them this one is, from 0.
         tracker: "wandb" or "trackio" is told what is measured, beside the files of the run; see
             `train.trackers`.
     """
@@ -119,6 +124,9 @@ class Runtime:
     workers: int = 0
     log_every: int = 20
     save_every: int = 1000
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
     tracker: Literal["none", "wandb", "trackio"] = "none"
 
     def __post_init__(self) -> None:

@@ -1,10 +1,13 @@
 """The mesh: which devices hold which part of a batch, and how a step is mapped over seeds."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from train import processes
+from train.tasks.task import Measured
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, *, seeds: int = 1) -> Mesh:
@@ -95,11 +98,18 @@ def compiled_step(step: Callable[..., Any], mesh: Mesh, seeds: int | None = None
 
 
 def compiled_evaluation(measure: Callable[..., Any], mesh: Mesh, seeds: int | None = None) -> Any:
-    """`measure(variables, data, payload)`, jitted; its payloads have no seed axis."""
+    """`measure(variables, data, payload)`, jitted; its payloads have no seed axis.
+
+    Of several processes, each gets the sums, and the rows of its own devices of all else.
+    """
     check_seeds(mesh, seeds)
     if seeds is not None:
         measure = over_seeds(measure, mesh, (0, None, None))
-    return jax.jit(measure)
+    if not processes.several():
+        return jax.jit(measure)
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    every: Any = replicated(mesh)
+    return jax.jit(measure, out_shardings=(Measured(every, cast(Any, rows)), rows, rows))
 
 
 BRIEF = {"xla_backend_optimization_level": 1}

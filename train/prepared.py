@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from models import backends
 from models.backends import Backend
-from train import workdir
+from train import processes, workdir
 from train.assess import Assess, assess
 from train.data.gaps import Gaps
 from train.data.loader import Loader
@@ -27,6 +27,7 @@ from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.data.unseen import unseen, without_objects
 from train.experiment import Parts, refuse_idle
+from train.in_step import telling
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.progress import working
 from train.refusal import Refused
@@ -108,8 +109,10 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     Raises:
         Refused: the request cannot be met.
     """
-    if jax.process_count() > 1:
-        raise Refused(f"processes={jax.process_count()}: a run is one process, for now")
+    if processes.asked(config) is not None and not processes.several():
+        raise Refused(
+            f"processes={config.processes}: {module.__name__.rpartition('.')[2]} is for one process"
+        )
     with working(f"reading {config.data}", after=SOON):
         return _prepared(module, config)
 
@@ -296,6 +299,8 @@ def first_devices(count: int | None) -> list[jax.Device]:
         Refused: there are not so many.
     """
     devices = jax.devices()
+    if count is not None and processes.several():
+        raise Refused(f"devices={count}: several processes use all of theirs")
     if count is not None and count > len(devices):
         raise Refused(f"devices={count}, but there are {len(devices)} here")
     return devices[:count]
@@ -303,9 +308,10 @@ def first_devices(count: int | None) -> list[jax.Device]:
 
 def stepping(parts: Parts, loader: Loader) -> Callable[..., Any]:
     """A step of training, to be compiled."""
-    return training_step(
+    step = training_step(
         parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
     )
+    return telling(step) if processes.several() else step
 
 
 def starting(parts: Parts, loader: Loader) -> Callable[[Any], State]:

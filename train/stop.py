@@ -21,8 +21,11 @@ class Stopped(Exception):
     """A signal ended the run, which is saved.
 
     Attributes:
+        common: every process knows of it.
         signal: its number.
     """
+
+    common = True
 
     def __init__(self, signal: int):
         super().__init__(f"stopped by signal {signal}")

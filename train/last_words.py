@@ -70,10 +70,10 @@ def main() -> None:
         for other, told in before.items()
         if read(pathlib.Path(folder), other, token) == told
     ]
-    why = f"{' and '.join(silent)} has ended or stands still" if silent else "it was killed"
+    too = f"; silent too, perhaps since before: {', '.join(silent)}" if silent else ""
     print(
-        f"error: process {index} was ended by its runtime or by the system: {why}. "
-        f"The last checkpoint stays. To go on, start all processes again:\n  {again}",
+        f"error: process {index} was ended by JAX's runtime or by the system{too}. "
+        f"The last checkpoint stays.\nTo go on, start all again, this one with\n  {again}",
         file=sys.stderr,
         flush=True,
     )

@@ -36,6 +36,8 @@ class Joined:
 
     index: int = 0
     count: int = 1
+    options: tuple[str, ...] = ()
+    """Of the command line that brought them together; none where a cluster did."""
 
 
 HERE = Joined()
@@ -92,6 +94,12 @@ def join(config: Any) -> None:
         raise Refused(
             f"process {HERE.index} has {jax.local_device_count()} of {jax.device_count()} devices: "
             f"each of {HERE.count} processes must have the same number"
+        )
+    if "coordinator_address" in arguments:
+        given = (config.coordinator, config.processes, config.process_id)
+        HERE.options = tuple(
+            f"--{name}={value}"
+            for name, value in zip(("coordinator", "processes", "process-id"), given, strict=True)
         )
     if not first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -7,6 +7,8 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
+from train import processes
+
 HANG_UP = getattr(signal, "SIGHUP", None)
 """The terminal went away; Windows has none."""
 PREEMPTED = getattr(signal, "SIGUSR2", None)
@@ -47,7 +49,8 @@ def end_quietly() -> None:
 
 def again(path: pathlib.Path) -> str:
     """The command that goes on with a run, called as this one was."""
-    return shlex.join([sys.orig_argv[0], sys.argv[0], "--workdir", str(path)])
+    words = [sys.orig_argv[0], sys.argv[0], "--workdir", str(path), *processes.HERE.options]
+    return shlex.join(words)
 
 
 def announced() -> bool:

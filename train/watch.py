@@ -131,7 +131,9 @@ class Watch:
 
     def _fail(self, index: int, seen: "Seen", why: str) -> None:
         who = seen.told.get("who")
-        again = f"\nTo go on, start all processes again:\n  {self._again}" if self._again else ""
+        again = (
+            f"\nTo go on, start all again, this one with\n  {self._again}" if self._again else ""
+        )
         print(
             f"error: process {index}{f' ({who})' if who else ''} {why}. This process, "
             f"{processes.HERE.index}, ends too; the last checkpoint stays.{again}",
@@ -150,8 +152,11 @@ class Watch:
                 "patience": self._patience,
             }
         # A disk that is full for a moment is no reason to end; one that stays so ends the run.
+        file = file_of(self.folder, processes.HERE.index)
+        part = file.with_suffix(".part")
         with contextlib.suppress(OSError):
-            file_of(self.folder, processes.HERE.index).write_text(json.dumps(told))
+            part.write_text(json.dumps(told))
+            part.replace(file)
 
 
 class Seen:

@@ -104,7 +104,7 @@ def train(prepared: Prepared, here: Session) -> State:
     try:
         state = fit(
             here.state,
-            step=prepared.step,
+            step=prepared.step if here.noted is None else here.noted.after(prepared.step),
             loader=prepared.loader,
             rhythm=rhythm,
             evaluate=None if prepared.data.validation is None else evaluate,

@@ -20,6 +20,7 @@ from train.finetune import Weights, begun
 from train.lock import locked
 from train.loop import NonFinite, Rhythm, fit, host_step
 from train.mesh import places
+from train.noted import Noted, changed
 from train.prepared import Prepared
 from train.program import Program, program
 from train.refusal import Refused
@@ -106,12 +107,17 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
     began, folder = time.monotonic(), path / FOLDER
     paths = [path / f"seed_{seed}" for seed in made.seeds]
     with contextlib.ExitStack() as held:
-        weights = beginning(made, path, terminal, held)
+        weights, noted, changes = beginning(made, path, terminal, held)
+        held.callback(noted.end, terminal.say)
         stop = held.enter_context(Stop())
         checkpoints = held.enter_context(Checkpoints(folder / "checkpoints", say=terminal.say))
         state, at = at_first(made, weights, terminal.say), None
         if (restored := checkpoints.restore(state)) is not None:
             state, at = restored.state, restored.step
+            noted.begin()
+            noted.end(terminal.say)
+            for line in changes():
+                terminal.say(line)
         steps = made.prepared.config.steps
         terminal.say(
             f"New runs in {path}." if at is None else f"Going on from step {at} of {path}."
@@ -128,7 +134,7 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
             made.seeds, paths, steps=steps, at=at, whole=whole, began=began, tracks=tracks
         )
         held.enter_context(contextlib.closing(logs))
-        last = fitting(made, state, checkpoints, logs, stop)
+        last = fitting(made, state, checkpoints, logs, stop, noted)
         logs.close()
         if last is not None and host_step(last) < steps:
             saved = checkpoints.latest()
@@ -146,11 +152,12 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
 
 def beginning(
     made: Program, path: Path, terminal: Terminal, held: contextlib.ExitStack
-) -> Weights | None:
+) -> tuple[Weights | None, Noted, Callable[[], list[str]]]:
     """Make the directories and lock them, write what the runs are, and say it.
 
     Returns:
-        What new runs start from in place of random weights.
+        What new runs start from in place of random weights; what notes their program; and what
+        there is to say of it once it is noted.
     """
     each = {seed: made.prepared.with_seed(seed) for seed in made.seeds}
     how = "vmap" if made.mesh.devices.size == 1 else "devices"
@@ -169,13 +176,22 @@ def beginning(
         remove(path)
     workdir.make(folder)
     about = {"how": how, "seeds": list(made.seeds)}
-    for seed, its in each.items():
-        own = path / f"seed_{seed}"
-        inscribe(its, own, weights=weights, goes_on=goes_on, at_once=about)
+    inscribed = [
+        inscribe(its, path / f"seed_{seed}", weights=weights, goes_on=goes_on, at_once=about)
+        for seed, its in each.items()
+    ]
     workdir.write(folder / RECORD, about)
     for line in filter(None, (*opening(made.prepared), shared_out(made))):
         terminal.say(line)
-    return weights
+
+    def note(program: str) -> None:
+        for one in inscribed:
+            one.note(program)
+
+    def changes() -> list[str]:
+        return [*filter(None, dict.fromkeys(changed(one.records) for one in inscribed))]
+
+    return weights, Noted(made.prepared, note), changes
 
 
 def shared_out(made: Program) -> str:
@@ -207,7 +223,12 @@ def at_first(made: Program, weights: Weights | None, say: Callable[[str], None])
 
 
 def fitting(
-    made: Program, state: State, checkpoints: Checkpoints, logs: Several, stop: Stop
+    made: Program,
+    state: State,
+    checkpoints: Checkpoints,
+    logs: Several,
+    stop: Stop,
+    noted: Noted,
 ) -> State | None:
     """The last state; None where all have diverged."""
     config = made.prepared.config
@@ -227,7 +248,7 @@ def fitting(
     try:
         return fit(
             state,
-            step=made.step,
+            step=noted.after(made.step),
             loader=made.loader,
             rhythm=Rhythm(
                 until=config.steps,

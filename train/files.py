@@ -51,8 +51,9 @@ def writing(what: str | os.PathLike) -> Iterator[None]:
 def write(path: str | os.PathLike, content: str | bytes) -> None:
     """Put `content` (text as UTF-8) in place of what the file held, whole or not at all.
 
-    It is on the disk when this returns. What stood there before stays where this fails. Of several
-    processes the first writes for all.
+    It is on the disk when this returns. What stood there before stays where this fails. What is no
+    file (a pipe, /dev/stdout) is written to as it is. Of several processes the first writes for
+    all.
 
     Raises:
         WriteFailed: it could not be written; nothing is left behind.
@@ -63,6 +64,9 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(path.name + ".part")
     with writing(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         try:
             with part.open("wb") as file:
                 file.write(data)

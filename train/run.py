@@ -103,7 +103,8 @@ def train(prepared: Prepared, here: Session) -> State:
         here.logs.evaluation(step, "validation", scalars)
         return sign * scalars[name]
 
-    step, loader, stopping = prepared.step, prepared.loader, here.stopping
+    step = prepared.step if here.noted is None else here.noted.after(prepared.step)
+    loader, stopping = prepared.loader, here.stopping
     if processes.several():
         others = InStep(step, loader, prepared.mesh, here.stop, here.watch)
         step, loader, stopping = others.step, others.loader, others

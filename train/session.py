@@ -23,6 +23,7 @@ from train.files import WriteFailed
 from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
+from train.noted import PROGRAM, Noted, changed
 from train.prepared import UNREADABLE, Prepared, prepare
 from train.progress import compiling, working
 from train.provenance import cpu, provenance, versions
@@ -49,6 +50,7 @@ class Session:
         state: the one to go on from: of the newest sound checkpoint, or before the first step.
         checkpoints, logs, stop: open.
         watch: of the processes.
+        noted: of the program of the run; does nothing for one whose provenance is written.
         note: said first, and in the report: what no one may mistake.
     """
 
@@ -58,6 +60,7 @@ class Session:
     logs: Logs
     stop: Stop
     watch: Watch | Alone
+    noted: Noted | None
     note: str
 
     def stopping(self) -> bool:
@@ -148,10 +151,10 @@ def session(
     workdir.make(path)
     config = prepared.config
     refuse_other(path, prepared.module, config)  # with what was left open until now
-    files: dict[str, Callable[[], None]] = {}
+    inscribed, noted, goes_on = None, None, Checkpoints(path / "checkpoints").begun()
     if not prepared.at_its_end:
-        goes_on = Checkpoints(path / "checkpoints").begun()
-        files = inscribe(prepared, path, weights=weights, goes_on=goes_on)
+        inscribed = inscribe(prepared, path, weights=weights, goes_on=goes_on)
+        noted = Noted(prepared, inscribed.note) if processes.first() else None
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
     for line in (note, *([] if prepared.at_its_end else opening(prepared))):
@@ -161,6 +164,8 @@ def session(
     # From here on XLA compiles, where an interrupt would end the process without a word.
     said: list[str] = []
     with Stop() as stop, Checkpoints(path / "checkpoints", say=said.append) as checkpoints:
+        if noted is not None and goes_on:
+            noted.begin()
         with compiling("the first weights", True):
             state = prepared.start(np.uint32(config.seed))
         restored = checkpoints.restore(state)
@@ -182,7 +187,10 @@ def session(
         )
         checkpoints.say = logs.say
         with contextlib.closing(logs):
-            for line in (*said, whence(begin, config.steps, path)):
+            if noted is not None and inscribed is not None and goes_on:
+                noted.end(logs.say)
+                said.append(changed(inscribed.records))
+            for line in (*filter(None, said), whence(begin, config.steps, path)):
                 logs.say(line)
             if begin is None or begin < config.steps:
                 for line in taken(state, config, path, checkpoints.keep):
@@ -198,10 +206,13 @@ def session(
                     logs=logs,
                     stop=stop,
                     watch=watch or Alone(),
+                    noted=noted,
                     note=note,
                 )
             finally:
-                put_back(path, files, logs.say)
+                if noted is not None:
+                    noted.end(logs.say)
+                put_back(path, {} if inscribed is None else inscribed.files, logs.say)
 
 
 def put_back(
@@ -224,6 +235,35 @@ def put_back(
                 say(f"{path / name} was deleted, and is put back.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inscribed:
+    """What a run's directory says of it.
+
+    Attributes:
+        files: name of a file in it -> what writes it again.
+        record: of this process, in the run's provenance.
+        written: that provenance.
+    """
+
+    files: Mapping[str, Callable[[], None]]
+    record: dict[str, Any]
+    written: dict[str, Any]
+
+    def note(self, program: str) -> None:
+        """Add the digest of the program, see `train.noted`.
+
+        Raises:
+            WriteFailed: it can't be written.
+        """
+        self.record[PROGRAM] = program
+        self.files[workdir.PROVENANCE]()
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Of the processes that worked on the run, this one's last."""
+        return workdir.records(self.written)
+
+
 def inscribe(
     prepared: Prepared,
     path: Path,
@@ -231,7 +271,7 @@ def inscribe(
     weights: Weights | None = None,
     goes_on: bool = False,
     at_once: Mapping[str, Any] | None = None,
-) -> dict[str, Callable[[], None]]:
+) -> Inscribed:
     """Leave in a run's directory what it is and what it is made of.
 
     Args:
@@ -240,9 +280,6 @@ def inscribe(
         weights: that a new run starts from in place of random ones.
         goes_on: whether there is a checkpoint that it goes on from.
         at_once: of a run that is trained with others as one program: which, and how.
-
-    Returns:
-        Name of a file in it -> what writes it again.
 
     Raises:
         Refused: the run there began with other data; before anything changes.
@@ -269,7 +306,7 @@ def inscribe(
     }
     for write in files.values():
         write()
-    return files
+    return Inscribed(files=files, record=record, written=written)
 
 
 def opening(prepared: Prepared) -> list[str]:

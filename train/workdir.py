@@ -200,7 +200,7 @@ def joined(
     first = read(path, PROVENANCE)
     if first is None or not goes_on:
         return provenance
-    return {**first, "resumed": [*_resumed(first), provenance]}
+    return {**first, "resumed": [*records(first)[1:], provenance]}
 
 
 def refuse_other_data(
@@ -225,7 +225,7 @@ def refuse_other_data(
             f"workdir={str(path)!r}: {PROVENANCE} does not say which data the run began with"
         )
     # The newest form, once a run that began with an earlier one has gone on.
-    began = [one.get("data") for one in (first, *_resumed(first)) if one.get("data")][-1]
+    began = [one.get("data") for one in records(first) if one.get("data")][-1]
     if began == data:
         return
     if not isinstance(began, dict):
@@ -243,10 +243,11 @@ def refuse_other_data(
         )
 
 
-def _resumed(first: dict[str, Any]) -> list[dict[str, Any]]:
-    """What provenance says of the processes that went on with a run."""
+def records(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """What provenance says of the process that began a run, and of those that went on with it."""
     found = first.get("resumed", [])
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    found = found if isinstance(found, list) else []
+    return [first, *(one for one in found if isinstance(one, dict))]
 
 
 def refuse_changes(path: pathlib.Path, earlier: Any, config: Any, runtime: Collection[str]) -> None:

@@ -27,9 +27,10 @@ from experiments.benchmark.cases import Case, cases, known, objects
 from experiments.benchmark.layer_speed import layers
 from experiments.benchmark.loader_speed import HEIGHT, WIDTH, write_pictures
 from experiments.benchmark.turns import OURS, Found, compete, middle, ratios
+from train import files
 from train.experiment import positive
 from train.provenance import cpu
-from train.refusal import Refused, choose
+from train.refusal import Failed, Refused, choose
 
 HERE = pathlib.Path(__file__).parent
 STOCK, TORCH, COMPILED = "stock", "torch", "compile"
@@ -200,7 +201,7 @@ def main(config: Config) -> None:
     console.print(f"{machine['model']}, {machine['class']}, {machine['cores']} cores")
     numbers = WHAT[config.what](config, console)
     if config.json is not None:
-        config.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+        files.write(config.json, json.dumps(numbers, indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -212,8 +213,8 @@ if __name__ == "__main__":
                 description=(__doc__ or "").partition("\n\n")[0],
             )
         )
-    except Refused as error:
+    except (Refused, Failed) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, Refused) else 1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -72,6 +72,15 @@ def test_nowhere_to_write(tmp_path, opened, name, words):
         opened(tmp_path / name)
 
 
+def test_what_is_no_file_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(tmp_path / "pipe", "one\n")
+    assert os.read(reading, 10) == b"one\n"
+    os.close(reading)
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_additions_are_whole_and_kept_by_no_one(tmp_path):
     path = tmp_path / "file"
     path.write_text("one\n")

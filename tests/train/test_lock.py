@@ -1,7 +1,9 @@
 """One process at a time in a work directory."""
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -39,6 +41,48 @@ def test_a_second_process_is_refused_in_a_line_that_names_the_first(held):
     assert str(caught.value) == (
         f"workdir={str(path)!r} is in use by another run (process {process.pid})"
     )
+
+
+def test_a_lock_file_that_somebody_deletes_lets_no_second_one_in(held):
+    path, process = held
+    (path / ".lock").unlink()
+    assert in_use(path)
+    with pytest.raises(Refused, match=r"is in use by another run$"), locked(path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not in_use(path)
+    with locked(path):
+        assert (path / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_run_of_an_earlier_version_holds_the_file_alone(tmp_path):
+    import fcntl
+
+    with (tmp_path / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert in_use(tmp_path)
+        with pytest.raises(Refused, match="in use"), locked(tmp_path):
+            pass
+
+
+def test_where_directories_have_no_locks_the_file_has_one(tmp_path, monkeypatch):
+    """As on NFS."""
+    import fcntl
+
+    flock = fcntl.flock
+
+    def of_files(descriptor, how):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "")
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_files)
+    with locked(tmp_path):
+        assert in_use(tmp_path)
+        with pytest.raises(Refused, match=f"process {os.getpid()}"), locked(tmp_path):
+            pass
+    assert not in_use(tmp_path)
 
 
 def test_a_killed_process_lets_go(held):

@@ -116,7 +116,8 @@ def coco(
 
     Raises:
         Refused: the file cannot be read, lacks a field, gives an id twice, or an annotation is of
-            an unknown image or category, or a `file_name` leaves `root`; names the file and the id.
+            an unknown image or category or has an `iscrowd` that is neither 0 nor 1, or a
+            `file_name` leaves `root`; names the file and the id.
     """
     path = pathlib.Path(annotations)
     try:
@@ -194,7 +195,7 @@ class Coco:
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         self._rows = np.array([one["bbox"] for one in rows], np.float64).reshape(len(rows), 4)
         self._labels = np.array([label[one["category_id"]] for one in rows], np.int32)
-        self._crowd = np.array([bool(one.get("iscrowd", 0)) for one in rows], np.bool_)
+        self._crowd = np.array([_crowd(path, one) for one in rows], np.bool_)
         # By size COCO's figures go by the areas of outlines, which its own files give.
         self._areas = np.array(
             [one.get("area", one["bbox"][2] * one["bbox"][3]) for one in rows], np.float64
@@ -313,3 +314,14 @@ def _once(path: pathlib.Path, what: str, ids: Iterable[Any]) -> None:
         if each in seen:
             raise Refused(f"annotations={str(path)!r}: {what} id {each} stands there twice")
         seen.add(each)
+
+
+def _crowd(path: pathlib.Path, one: dict[str, Any]) -> bool:
+    """Whether an annotation is of a crowd; where it does not say, it is of one object."""
+    said = one.get("iscrowd")
+    if said is not None and said not in (0, 1):  # "no" is no no, and "0" none either
+        raise Refused(
+            f"annotations={str(path)!r}: annotation {one['id']} has iscrowd={said!r}, which is "
+            "neither 0 nor 1"
+        )
+    return bool(said)

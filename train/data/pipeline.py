@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from train.augment.kinds import Shape
-from train.data.batch import Batch, Transform
+from train.data.batch import KEYS, Batch, Transform
 from train.data.example import Shaper
 from train.data.gaps import Gaps
 from train.data.host import Host
@@ -20,6 +20,9 @@ from train.data.source import Source
 from train.data.typed import name
 from train.mesh import shard_batch
 from train.refusal import Refused
+
+ADDED = {key: ((), KEYS[key].dtype) for key in ("index", "valid", "epoch", "replaced")}
+"""Key -> (shape, type) an example, of what is added to those that the source gives."""
 
 
 class Pipeline:
@@ -105,8 +108,21 @@ class Pipeline:
         """Of the images, where the host brings them to one; each compiles once."""
         return (self.batch_size, self.image_shape(step))
 
+    @property
+    def decoded(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Of a step's batch before `augmented`, of one run: as `Streaming` has it cross."""
+        keys = {**ADDED, **self.examples.first(self.image_shape(0))}
+        return {
+            key: jax.ShapeDtypeStruct((self.batch_size, *shape), dtype)
+            for key, (shape, dtype) in keys.items()
+        }
+
     def finish(self, batch: Batch, key: jax.Array) -> Batch:
-        """What the loader adds, then the transform, then the constraint to `data`; traced."""
+        """`augmented`, and every leaf constrained to `data`; traced."""
+        return shard_batch(self.mesh, self.augmented(batch, key))
+
+    def augmented(self, batch: Batch, key: jax.Array) -> Batch:
+        """What the loader adds, then the transform; traced."""
         size = self.batch_size
         if "image" in batch and "matrix" not in batch:  # else the host has moved the image
             extent = jnp.stack([jnp.full(size, n, np.int32) for n in batch["image"].shape[1:3]], 1)
@@ -114,4 +130,4 @@ class Pipeline:
             batch = dict(batch, matrix=eye, size=extent)
         if self.transform is not None:
             batch = self.transform(key, batch)
-        return shard_batch(self.mesh, batch)
+        return batch

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from train.data.batch import KEYS, Batch, Transform
+from train.data.batch import Batch, Transform
 from train.data.example import Place, Shaper
 from train.data.gaps import Gaps
 from train.data.host import Host
@@ -25,9 +25,6 @@ from train.refusal import Refused
 
 AHEAD = 2
 """Batches that wait on the mesh, and for each worker process on the host."""
-
-ADDED = {key: ((), KEYS[key].dtype) for key in ("index", "valid", "epoch", "replaced")}
-"""Key -> (shape, type) an example, of what is added to the payload."""
 
 
 class Streaming(Pipeline):
@@ -88,8 +85,8 @@ class Streaming(Pipeline):
                 raise Refused(f"{field}={value} is negative")
         self.data: dict[str, jax.Array] = {}
         self.payload = {
-            key: jax.ShapeDtypeStruct((*self.lead, batch_size, *shape), dtype)
-            for key, (shape, dtype) in {**ADDED, **self.examples.first(self.image_shape(0))}.items()
+            key: jax.ShapeDtypeStruct((*self.lead, *one.shape), one.dtype)
+            for key, one in self.decoded.items()
         }
         self.workers = workers
         self.threads = threads

@@ -1,5 +1,7 @@
 """The benchmark: who measures what, in turns, and what a number is."""
 
+import errno
+import json
 import os
 import pathlib
 import subprocess
@@ -17,6 +19,7 @@ from experiments.benchmark.cases import Case, cases, objects
 from experiments.benchmark.layer_speed import convolutions, described
 from models import backends
 from train.data import jpeg
+from train.files import WriteFailed
 from train.refusal import Refused
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -46,6 +49,22 @@ def test_the_command_starts_from_anywhere(tmp_path):
 def test_a_bad_request_is_refused(wrong, message):
     with pytest.raises(Refused, match=message):
         Config(**wrong)
+
+
+def test_numbers_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setitem(benchmark.WHAT, "step", lambda config, console: [{"rate": 1.5}])
+    file = tmp_path / "numbers.json"
+    benchmark.main(Config(json=file))
+    assert json.loads(file.read_text()) == [{"rate": 1.5}]
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteFailed, match=r"numbers\.json could not be written: No space left"):
+        benchmark.main(Config(json=file))
+    assert json.loads(file.read_text()) == [{"rate": 1.5}]
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def full(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_torch_needs_its_interpreter():

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -219,6 +220,22 @@ def test_areas_are_those_of_the_file_or_of_the_boxes(tmp_path):
 
     truth = open_coco(*coco(tmp_path, [outlined])).truth(1)
     np.testing.assert_array_equal(truth["box_area"], np.float32([12, 30.5]), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "crowd"), [(1, True), (0, False), (True, True), (0.0, False), (None, False)]
+)
+def test_a_crowd_is_said_in_one_of_two_ways(tmp_path, said, crowd):
+    source = open_coco(*coco(tmp_path, [lambda g: g["annotations"][2].update(iscrowd=said)]))
+    np.testing.assert_array_equal(source.truth(1)["box_crowd"], [False, crowd], strict=True)
+
+
+@pytest.mark.parametrize("said", ["no", "0", 2, [], float("nan")])
+def test_a_crowd_that_is_said_otherwise_is_refused(tmp_path, said):
+    file, images = coco(tmp_path, [lambda g: g["annotations"][2].update(iscrowd=said)])
+    words = f"annotation 5 has iscrowd={said!r}, which is neither 0 nor 1"
+    with pytest.raises(Refused, match=re.escape(f"annotations={str(file)!r}: {words}")):
+        open_coco(file, images)
 
 
 def test_the_fingerprint_sees_annotations_and_files(tmp_path):

@@ -129,6 +129,9 @@ def train(prepared: Prepared, here: Session) -> State:
             here.logs.say(str(failed))  # not in place of the error that ends the run
         raise
     here.go_on()
+    if prepared.loader.gaps is not None:
+        for found in processes.gathered("what can't be read", prepared.loader.gaps.found):
+            prepared.loader.gaps.add(found)
     (here.path / study.DIVERGED).unlink(missing_ok=True)
     return state
 

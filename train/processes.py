@@ -131,6 +131,7 @@ def asked(config: Any) -> dict[str, Any] | None:
     if count == 1:
         return None
     found = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    found["cluster_detection_method"] = "deactivate"  # all is said
     # Else the first one listens on every network that the machine is on.
     return found | ({"coordinator_bind_address": coordinator} if host in LOOPBACK else {})
 

@@ -37,6 +37,7 @@ def test_what_jax_is_given():
         "coordinator_address": "host:99",
         "num_processes": 4,
         "process_id": 3,
+        "cluster_detection_method": "deactivate",
     }
 
 

@@ -72,7 +72,7 @@ def evaluate(
     seen: list[np.ndarray] = []
 
     def take(out: tuple) -> None:
-        out = jax.tree.map(here, out)
+        out = jax.tree.map(here, out) if processes.several() else jax.device_get(out)
         if seeds is None:
             out = jax.tree.map(lambda x: np.asarray(x)[None], out)
         (batch, records), (index, *_), (valid, *_) = out
@@ -121,8 +121,8 @@ def evaluate(
 
 
 def here(x: jax.Array) -> np.ndarray:
-    """An array on the host; of one that lies on several processes, the rows of this one."""
-    if x.is_fully_addressable or x.is_fully_replicated:
+    """An array of several processes on the host: the rows of this one, or all where all have it."""
+    if x.is_fully_replicated:
         return np.asarray(x)
     parts = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
     return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

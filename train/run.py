@@ -1,6 +1,7 @@
 """A run: prepare, train, judge; from a recipe and its data to a report in a directory."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from train import processes, study, workdir
 from train.assess import outcome
 from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
+from train.data.loader import Loader
 from train.files import WriteFailed, cause
 from train.finetune import Weights
 from train.in_step import InStep
@@ -99,12 +101,13 @@ def train(prepared: Prepared, here: Session) -> State:
 
     def evaluate(step: int, state: State) -> float:
         name, sign = ranking(prepared.parts.rank)
-        scalars = prepared.assess("validation")(state.evaluated, here.stopping).scalars
+        scalars = prepared.assess("validation")(state.evaluated, here.evaluating()).scalars
         here.logs.evaluation(step, "validation", scalars)
         return sign * scalars[name]
 
     step = prepared.step if here.noted is None else here.noted.after(prepared.step)
-    loader, stopping = prepared.loader, here.stopping
+    loader: Loader = prepared.loader
+    stopping: Callable[[], bool] = here.stop
     if processes.several():
         others = InStep(step, loader, prepared.mesh, here.stop, here.watch)
         step, loader, stopping = others.step, others.loader, others
@@ -154,7 +157,7 @@ def judge(prepared: Prepared, here: Session, state: State) -> Summary:
     config, name = prepared.config, ranking(prepared.parts.rank)[0]
     at, variables = judged(here, state, config.weights)
     try:
-        summary = prepared.assess("test")(variables, here.stopping)
+        summary = prepared.assess("test")(variables, here.evaluating())
     except Interrupted:
         here.go_on()
         raise

@@ -35,7 +35,7 @@ from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
 from train.trackers import tracking
-from train.watch import LONG, Alone, Watch, watching
+from train.watch import LONG, STUCK, Alone, Watch, watching
 
 MOVED = 0.01
 """Of a standard deviation, that statistics may move by: another decoder of JPEG moves them less."""
@@ -63,10 +63,16 @@ class Session:
     noted: Noted | None
     note: str
 
-    def stopping(self) -> bool:
-        """Whether a signal came, to any of the processes; asked by all at one place."""
-        self.watch.beat()
-        return self._signal() is not None
+    def evaluating(self) -> Callable[[], bool]:
+        """Of one evaluation: whether a signal came, to any of the processes; asked once a batch."""
+        patience = [STUCK, LONG]  # at the first it compiles
+
+        def stopping() -> bool:
+            self.watch.beat(patience[-1])
+            del patience[1:]
+            return self._signal() is not None
+
+        return stopping
 
     def _signal(self) -> int | None:
         came = processes.gathered("which signal came", self.stop.signal)

@@ -31,6 +31,8 @@ SILENT_AFTER_ERROR = 8.0
 """The same once a collective has failed here, which says that one has ended."""
 STUCK = 45.0
 """Seconds that a process may be behind at one place."""
+SLOWER = 3
+"""The same, times the longest that it took from one place to the next: a save, a slow disk."""
 LONG = 1800.0
 """The same of what takes long: compiling, reading data, writing a report."""
 SEEN = 60.0
@@ -60,6 +62,7 @@ class Watch:
         self.limit = SILENT
         self._again, self._end = again, end
         self._place, self._patience = 0, LONG
+        self._came, self._usual, self._longest = 0.0, False, 0.0
         self._ticks = 0
         self._done = threading.Event()
         self._lock = threading.Lock()
@@ -77,11 +80,15 @@ class Watch:
         """This process has come to its next place, as the others do or will.
 
         Args:
-            patience: seconds that it may take to the place after.
+            patience: seconds that it may take to the place after; more where a place took long.
         """
+        now = time.monotonic()
         with self._lock:
+            if self._usual:
+                self._longest = max(self._longest, now - self._came)
             self._place += 1
-            self._patience = patience
+            self._came, self._usual = now, patience == STUCK
+            self._patience = max(patience, SLOWER * self._longest if self._usual else 0)
 
     def ended(self, why: str) -> None:
         """This process can't go on: the others end as soon as they read it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from train import study, workdir
+from train import started, study, workdir
 from train.assess import outcome
 from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
@@ -16,6 +16,7 @@ from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, fit, host_step
 from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared, prepare
+from train.profiling import profiled
 from train.report.predictions import PREDICTIONS, write_predictions
 from train.session import Session, place, session
 from train.state import State
@@ -42,13 +43,13 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
             good checkpoint stays.
         Stopped: by a signal.
     """
-    began = time.monotonic()
     path = config.workdir
     config = config.remembering(
         None if path is None else workdir.read_config(path, module.__name__, module.Config)
     )
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
+    began = started.began()
     if path is not None:
         refuse_one(path)
     with place(module, config) as claim:
@@ -101,17 +102,26 @@ def train(prepared: Prepared, here: Session) -> State:
         here.logs.evaluation(step, "validation", scalars)
         return sign * scalars[name]
 
+    tracing = profiled(
+        here.step,
+        config.profile,
+        begin=host_step(here.state),
+        until=config.steps,
+        path=here.path,
+        say=here.logs.say,
+    )
     try:
-        state = fit(
-            here.state,
-            step=prepared.step,
-            loader=prepared.loader,
-            rhythm=rhythm,
-            evaluate=None if prepared.data.validation is None else evaluate,
-            checkpoints=here.checkpoints,
-            logs=here.logs,
-            stopping=here.stop,
-        )
+        with tracing as step:
+            state = fit(
+                here.state,
+                step=step,
+                loader=prepared.loader,
+                rhythm=rhythm,
+                evaluate=None if prepared.data.validation is None else evaluate,
+                checkpoints=here.checkpoints,
+                logs=here.logs,
+                stopping=here.stop,
+            )
     except NonFinite as error:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
         try:

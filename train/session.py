@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from train.provenance import cpu, provenance
 from train.refusal import Refused
 from train.report.page import write_report
 from train.seal import digest_of
+from train.started import FirstStep
 from train.state import State
 from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
@@ -46,12 +48,14 @@ class Session:
     Attributes:
         path: the work directory.
         state: the one to go on from: of the newest sound checkpoint, or before the first step.
+        step: of training, compiled at its first call, which is told.
         checkpoints, logs, stop: open.
         note: said first, and in the report: what no one may mistake.
     """
 
     path: Path
     state: State
+    step: FirstStep
     checkpoints: Checkpoints
     logs: Logs
     stop: Stop
@@ -119,6 +123,7 @@ def session(
         Refused: the directory can't be written, or the run there is another, or began with other
             data.
     """
+    began = time.monotonic() if began is None else began
     workdir.make(path)
     config = prepared.config
     refuse_other(path, prepared.module, config)  # with what was left open until now
@@ -166,7 +171,13 @@ def session(
                     gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))
             try:
                 yield Session(
-                    path=path, state=state, checkpoints=checkpoints, logs=logs, stop=stop, note=note
+                    path=path,
+                    state=state,
+                    step=FirstStep(prepared.step, began, logs.say),
+                    checkpoints=checkpoints,
+                    logs=logs,
+                    stop=stop,
+                    note=note,
                 )
             finally:
                 put_back(path, files, logs.say)

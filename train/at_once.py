@@ -8,20 +8,20 @@ judge.
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from train import workdir
+from train import started, workdir
 from train.checkpoints import Checkpoints
 from train.disk import taken
 from train.fastest import chosen
 from train.finetune import Weights, begun
 from train.lock import locked
-from train.loop import NonFinite, Rhythm, fit, host_step
+from train.loop import NonFinite, Rhythm, Step, fit, host_step
 from train.mesh import places
 from train.noted import Noted, changed
 from train.prepared import Prepared
+from train.profiling import profiled
 from train.program import Program, program
 from train.refusal import Refused
 from train.session import inscribe, opening, refuse_other, report
@@ -104,7 +104,7 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
         Refused: one of the directories can't be written, is in use, or holds something else.
         Stopped: by a signal; all are saved.
     """
-    began, folder = time.monotonic(), path / FOLDER
+    began, folder = started.began(), path / FOLDER
     paths = [path / f"seed_{seed}" for seed in made.seeds]
     with contextlib.ExitStack() as held:
         weights, noted, changes = beginning(made, path, terminal, held)
@@ -134,7 +134,16 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
             made.seeds, paths, steps=steps, at=at, whole=whole, began=began, tracks=tracks
         )
         held.enter_context(contextlib.closing(logs))
-        last = fitting(made, state, checkpoints, logs, stop, noted)
+        tracing = profiled(
+            noted.after(started.FirstStep(made.step, began, terminal.say)),
+            made.prepared.config.profile,
+            begin=at or 0,
+            until=steps,
+            path=path,
+            say=terminal.say,
+        )
+        with tracing as step:
+            last = fitting(made, state, checkpoints, logs, stop, step)
         logs.close()
         if last is not None and host_step(last) < steps:
             saved = checkpoints.latest()
@@ -223,12 +232,7 @@ def at_first(made: Program, weights: Weights | None, say: Callable[[str], None])
 
 
 def fitting(
-    made: Program,
-    state: State,
-    checkpoints: Checkpoints,
-    logs: Several,
-    stop: Stop,
-    noted: Noted,
+    made: Program, state: State, checkpoints: Checkpoints, logs: Several, stop: Stop, step: Step
 ) -> State | None:
     """The last state; None where all have diverged."""
     config = made.prepared.config
@@ -248,7 +252,7 @@ def fitting(
     try:
         return fit(
             state,
-            step=noted.after(made.step),
+            step=step,
             loader=made.loader,
             rhythm=Rhythm(
                 until=config.steps,

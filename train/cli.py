@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from train import neighbours, processes, recipes, workdir
+from train import neighbours, processes, recipes, started, workdir
 from train.bars import shown
+from train.compiled import keep_programs
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -92,8 +93,9 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
 def exit_code(work: Callable[[], object]) -> int:
     """What `work` ends with, as `command_line` says; what can't be is printed in one line."""
     keep_pages()
+    keep_programs()
     try:
-        with at_once(), shown():
+        with at_once(), shown(), started.command():
             work()
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)

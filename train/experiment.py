@@ -113,6 +113,8 @@ class Runtime:
         process_id: which of them this one is, from 0.
         tracker: "wandb" or "trackio" is told what is measured, beside the files of the run; see
             `train.trackers`.
+        profile: steps to trace, after the first ones, for Perfetto and TensorBoard; into `profile/`
+            of the work directory.
     """
 
     workdir: pathlib.Path | None = None
@@ -128,12 +130,13 @@ class Runtime:
     processes: int | None = None
     process_id: int | None = None
     tracker: Literal["none", "wandb", "trackio"] = "none"
+    profile: int = 0
 
     def __post_init__(self) -> None:
         positive(self, "log_every", "save_every")
         if self.devices is not None:
             positive(self, "devices")
-        nonnegative(self, "workers")
+        nonnegative(self, "workers", "profile")
         if any(not 0 <= seed < 2**32 for seed in self.seeds):
             raise Refused(f"seeds={self.seeds} must lie in 0 .. 2^32 - 1")
         if len(set(self.seeds)) < len(self.seeds):

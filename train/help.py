@@ -38,7 +38,7 @@ OTHERS = "Of this experiment"
 RARE = frozenset(
     {
         *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "gentle_start"),
-        *("loader", "log_every", "max_pixels", "on_corrupt", "save_every", "tracker"),
+        *("loader", "log_every", "max_pixels", "on_corrupt", "profile", "save_every", "tracker"),
     }
 )
 """Options that `--help` names alone; `--help-all` describes them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from train import processes, study, workdir
+from train import processes, started, study, workdir
 from train.assess import outcome
 from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
@@ -16,9 +16,10 @@ from train.files import WriteFailed, cause
 from train.finetune import Weights
 from train.in_step import InStep
 from train.logs import read_metrics
-from train.loop import NonFinite, Rhythm, fit, host_step
+from train.loop import NonFinite, Rhythm, Step, fit, host_step
 from train.metrics.quantities import ranking, readable, show
 from train.prepared import Prepared
+from train.profiling import profiled
 from train.report.predictions import PREDICTIONS, write_predictions
 from train.session import Session, beginning, session
 from train.state import State
@@ -46,7 +47,6 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
             good checkpoint stays.
         Stopped: by a signal.
     """
-    began = time.monotonic()
     path = config.workdir
     config = config.remembering(
         None if path is None else workdir.read_config(path, module.__name__, module.Config)
@@ -54,6 +54,7 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
     processes.join(config)
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
+    began = started.began()
     if path is not None:
         refuse_one(path)
     check = partial(starting_weights, path=path)
@@ -105,23 +106,32 @@ def train(prepared: Prepared, here: Session) -> State:
         here.logs.evaluation(step, "validation", scalars)
         return sign * scalars[name]
 
-    step = prepared.step if here.noted is None else here.noted.after(prepared.step)
+    step: Step = here.step if here.noted is None else here.noted.after(here.step)
     loader: Loader = prepared.loader
     stopping: Callable[[], bool] = here.stop
     if processes.several():
         others = InStep(step, loader, prepared.mesh, here.stop, here.watch)
         step, loader, stopping = others.step, others.loader, others
+    tracing = profiled(
+        step,
+        config.profile,
+        begin=host_step(here.state),
+        until=config.steps,
+        path=here.path,
+        say=here.logs.say,
+    )
     try:
-        state = fit(
-            here.state,
-            step=step,
-            loader=loader,
-            rhythm=rhythm,
-            evaluate=None if prepared.data.validation is None else evaluate,
-            checkpoints=here.checkpoints,
-            logs=here.logs,
-            stopping=stopping,
-        )
+        with tracing as step:
+            state = fit(
+                here.state,
+                step=step,
+                loader=loader,
+                rhythm=rhythm,
+                evaluate=None if prepared.data.validation is None else evaluate,
+                checkpoints=here.checkpoints,
+                logs=here.logs,
+                stopping=stopping,
+            )
     except NonFinite as error:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from train.provenance import cpu, provenance, versions
 from train.refusal import Refused
 from train.report.page import REPORT, write_report
 from train.seal import digest_of
+from train.started import FirstStep
 from train.state import State
 from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
@@ -48,6 +50,7 @@ class Session:
     Attributes:
         path: the work directory.
         state: the one to go on from: of the newest sound checkpoint, or before the first step.
+        step: of training, compiled at its first call, which is told.
         checkpoints, logs, stop: open.
         watch: of the processes.
         noted: of the program of the run; does nothing for one whose provenance is written.
@@ -56,6 +59,7 @@ class Session:
 
     path: Path
     state: State
+    step: FirstStep
     checkpoints: Checkpoints
     logs: Logs
     stop: Stop
@@ -154,6 +158,7 @@ def session(
         Refused: the directory can't be written, or the run there is another, or began with other
             data.
     """
+    began = time.monotonic() if began is None else began
     workdir.make(path)
     config = prepared.config
     refuse_other(path, prepared.module, config)  # with what was left open until now
@@ -208,6 +213,7 @@ def session(
                 yield Session(
                     path=path,
                     state=state,
+                    step=FirstStep(prepared.step, began, logs.say),
                     checkpoints=checkpoints,
                     logs=logs,
                     stop=stop,

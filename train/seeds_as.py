@@ -19,6 +19,8 @@ def in_the_way(how: str, config: Any, data: Splits, devices: int, seeds: int) ->
         devices: of the run.
         seeds: how many.
     """
+    if config.fsdp > 1:
+        return f"fsdp={config.fsdp} shares out the parameters of one run; --fsdp 1"
     if config.weights == "best" and data.validation is not None:
         return "weights='best' ranks the checkpoints of each run; --weights last judges the last"
     if how == "vmap":

@@ -18,7 +18,7 @@ from train.data.order import Order, position
 from train.data.ragged import Capacity
 from train.data.source import Source
 from train.data.typed import name
-from train.mesh import shard_batch
+from train.mesh import shard_batch, shares
 from train.refusal import Refused
 
 
@@ -61,7 +61,7 @@ class Pipeline:
         """Names of the axes that a payload's leaves have before B."""
         self.lead = (len(self.seeds),) if self.axes else ()
         """Sizes of these axes."""
-        devices = mesh.shape["data"]
+        devices = shares(mesh)
         if self.steps is None and batch_size > self.length:
             raise Refused(f"batch_size={batch_size} is larger than the data ({self.length})")
         if batch_size % devices:
@@ -93,7 +93,7 @@ class Pipeline:
         """(epoch, slot) of the first example of a step."""
         return position(step, self.batch_size, self.length)
 
-    def sharding(self, *axes: str) -> NamedSharding:
+    def sharding(self, *axes: str | tuple[str, ...]) -> NamedSharding:
         """Of a payload's leaf: the seed axis where it has one, then `axes`."""
         return NamedSharding(self.mesh, PartitionSpec(*self.axes, *axes))
 
@@ -106,7 +106,7 @@ class Pipeline:
         return (self.batch_size, self.image_shape(step))
 
     def finish(self, batch: Batch, key: jax.Array) -> Batch:
-        """What the loader adds, then the transform, then the constraint to `data`; traced."""
+        """What the loader adds, then the transform, then the constraint to the mesh; traced."""
         size = self.batch_size
         if "image" in batch and "matrix" not in batch:  # else the host has moved the image
             extent = jnp.stack([jnp.full(size, n, np.int32) for n in batch["image"].shape[1:3]], 1)

@@ -78,11 +78,19 @@ def collectives(text: str) -> list[Collective]:
     return [*_within(entry, computations, 1, True)]
 
 
-def volume(found: list[Collective]) -> dict[str, int]:
-    """Kind -> bytes in all, of those that occur."""
-    total: dict[str, int] = {}
+def summed(found: list[Collective], devices: int) -> dict[str, dict[str, float]]:
+    """Kind -> how many of it a run of the program comes to, their bytes, and what a ring sends.
+
+    Args:
+        found: of a program.
+        devices: that it runs on.
+    """
+    total: dict[str, dict[str, float]] = {}
     for one in found:
-        total[one.kind] = total.get(one.kind, 0) + one.bytes * one.times
+        own = total.setdefault(one.kind, {"count": 0, "bytes": 0, "sent": 0.0})
+        own["count"] += one.times
+        own["bytes"] += one.bytes * one.times
+        own["sent"] += one.sent(devices)
     return total
 
 
@@ -154,9 +162,9 @@ def _operands(one: _Instruction, known: dict[str, _Instruction]) -> Iterator[str
 
 def _group(text: str) -> int:
     """How many devices take part in each; 0: all."""
-    if "source_target_pairs" in text:
-        pairs = re.findall(r"\{(\d+),(\d+)\}", text)
-        return 2 if any(a != b for a, b in pairs) else 1
+    _, paired, ends = text.partition("source_target_pairs=")
+    if paired:
+        return 2 if any(a != b for a, b in re.findall(r"\{(\d+),(\d+)\}", ends)) else 1
     if found := LISTED.search(text):
         return int(found[2]) if found[2] else len(found[1].split(","))
     if found := NAMED.search(text):

@@ -1,16 +1,15 @@
-"""One row of `experiments.benchmark --what scaling`: a run's own training step on N devices.
+"""A process of `experiments.benchmark --what scaling`: a run's own training step on N devices.
 
-A process of its own runs this file and answers as `rounds.answer` says:
+It answers as `rounds.answer` says:
 
-    python scaling_step.py '{"model": "resnet20", "size": 32, "classes": 10, "batch_size": 256,
-                             "dtype": "float32", "backend": "auto", "devices": 4, "fsdp": 2,
-                             "seconds": 4}'
+    python scaling_speed.py '{"model": "resnet20", "fields": {}, "size": 32, "classes": 10,
+                              "batch_size": 256, "dtype": "float32", "backend": "auto",
+                              "devices": 4, "fsdp": 2, "seconds": 4}'
 
-`batch_size` is of all devices together.
+`fields`: of the network, in place of its own. `batch_size` is of all devices together.
 """
 
 import json
-import os
 import sys
 from typing import Any
 
@@ -19,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import models
-from experiments.benchmark.collectives import collectives
+from experiments.benchmark.collectives import collectives, summed
+from experiments.benchmark.jax_step import fixed
 from experiments.benchmark.rounds import answer
 from models import backends
 from train import optim
@@ -57,7 +57,8 @@ def training(spec: dict[str, Any]) -> tuple[Any, Any, Resident, str]:
     # On one CPU device another backend is faster, and the comparison would be of the two.
     name = "jax" if spec["backend"] == "auto" and devices[0].platform == "cpu" else spec["backend"]
     backend = backends.choose(name, devices)
-    fields = {"num_classes": spec["classes"], "dtype": spec["dtype"]} | backend.fields
+    own = {name: fixed(value) for name, value in spec["fields"].items()}
+    fields = {"num_classes": spec["classes"], "dtype": spec["dtype"]} | backend.fields | own
     network = models.create(spec["model"], **fields)
     mesh = make_mesh(devices, fsdp=spec["fsdp"])
     loader = Resident(pictures(spec), mesh=mesh, batch_size=spec["batch_size"])
@@ -80,10 +81,9 @@ def training(spec: dict[str, Any]) -> tuple[Any, Any, Resident, str]:
     return state, step, loader, backend.name
 
 
-def held(state: Any) -> int:
-    """Bytes of the state on the first device."""
-    shards = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(state)]
-    return sum(shard.nbytes for shard in shards)
+def size(tree: Any) -> int:
+    """Bytes of all arrays."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def start(spec):
@@ -92,12 +92,16 @@ def start(spec):
     state, step, loader, backend = training(spec)
     payloads = loader.payloads(0)
     compiled = step.lower(state, loader.data, next(payloads)).compile()
+    found = collectives(compiled.as_text())
     facts = {
         "platform": jax.devices()[0].platform,
         "kind": jax.devices()[0].device_kind,
         "backend": backend,
-        "state": held(state),
-        "collectives": collectives(compiled.as_text()),
+        "parameters": size(state.params),
+        "statistics": size(state.collections),
+        "held": size([leaf.addressable_shards[0].data for leaf in jax.tree.leaves(state)]),
+        "exchanged": summed(found, spec["devices"]),
+        "certain": all(one.certain for one in found),
     }
 
     def once():
@@ -108,6 +112,5 @@ def start(spec):
 
 
 if __name__ == "__main__":
-    os.environ["JAX_NUM_CPU_DEVICES"] = str(json.loads(sys.argv[1])["devices"])
     jax.config.update("jax_num_cpu_devices", json.loads(sys.argv[1])["devices"])
     answer(start)

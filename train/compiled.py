@@ -14,6 +14,7 @@ import pathlib
 import platform
 import warnings
 import zlib
+from typing import Any
 
 import jax
 
@@ -38,7 +39,8 @@ def keep_programs() -> pathlib.Path | None:
         The folder; None where nothing is kept, since it can't be written, or is not of this user
         alone: a program is code.
     """
-    if jax.config.read("jax_compilation_cache_dir") or not jax.config.read("jax_enable_compilation_cache"):
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
         return None
     above = directory() / "programs"
     folder = above / machine()

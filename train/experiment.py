@@ -97,6 +97,9 @@ class Runtime:
             rounding, judge the last weights, and keep the data on the device. "auto" measures a
             few steps and takes what is faster.
         devices: how many to use; all by default.
+        fsdp: how many of these share the parameters and what the optimiser keeps of them, so that
+            each holds a part alone (docs/scaling.md); 1: each holds all of it. It divides
+            `devices`. The numbers differ by rounding, and a run may go on with another value.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
             it goes. The batches are the same. "auto" streams where `workers` read, where an image
             is another one every time, cropped on the host, or where the set is too large for the
@@ -121,6 +124,7 @@ class Runtime:
     seeds: tuple[int, ...] = ()
     seeds_as: Literal["loop", "vmap", "devices", "auto"] = "loop"
     devices: int | None = None
+    fsdp: int = 1
     loader: Literal["auto", "resident", "streaming"] = "auto"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     workers: int = 0
@@ -133,7 +137,7 @@ class Runtime:
     profile: int = 0
 
     def __post_init__(self) -> None:
-        positive(self, "log_every", "save_every")
+        positive(self, "fsdp", "log_every", "save_every")
         if self.devices is not None:
             positive(self, "devices")
         nonnegative(self, "workers", "profile")

@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 OTHERS = "Of this experiment"
 RARE = frozenset(
     {
-        *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "gentle_start"),
+        *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "fsdp", "gentle_start"),
         *("loader", "log_every", "max_pixels", "on_corrupt", "profile", "save_every", "tracker"),
     }
 )

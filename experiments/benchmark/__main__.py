@@ -5,6 +5,7 @@ python -m experiments.benchmark --what step --against stock,torch --torch-python
 python -m experiments.benchmark --what layers --models resnet18_cifar
 python -m experiments.benchmark --what loader --against torch --torch-python PATH
 python -m experiments.benchmark --what augment --against torch --torch-python PATH
+python -m experiments.benchmark --what scaling --models resnet20 --devices 1,2,4
 
 Processes take turns, one round each, so that what else the machine does falls on all alike; what
 counts is the ratio within a round.
@@ -26,6 +27,7 @@ from rich.console import Console
 from experiments.benchmark.cases import Case, cases, known, objects
 from experiments.benchmark.layer_speed import layers
 from experiments.benchmark.loader_speed import HEIGHT, WIDTH, write_pictures
+from experiments.benchmark.scaling import scaling
 from experiments.benchmark.turns import OURS, Found, compete, middle, ratios
 from train import files
 from train.experiment import positive
@@ -47,14 +49,16 @@ class Config:
     Attributes:
         what: "step", a whole training step; "layers", each convolution of a network; "loader",
             reading, decoding and cropping of pictures that it makes; "augment", what a chain of
-            augmentations adds to a step of ResNet-20.
+            augmentations adds to a step of ResNet-20; "scaling", a step on several devices, and
+            what these exchange.
         models: classifiers of `models.names()`, with commas; for steps the segmenters, detectors
             and 1-D networks of `cases.OTHERS` too.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
         torch_python: an interpreter that has torch and torchvision.
         batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default, others
-            in `cases.OTHERS`.
+            in `cases.OTHERS`. Of each device for "scaling".
+        devices: for "scaling", how many, with commas; a CPU has as many as are asked.
         dtype: of the arithmetic; PyTorch's by autocast.
         backend: ours, see `models.backends`.
         settings: memory of the processes. "equal": huge pages for all; "kept": freed pages stay,
@@ -66,11 +70,12 @@ class Config:
         json: a file for the numbers.
     """
 
-    what: Literal["step", "layers", "loader", "augment"] = "step"
+    what: Literal["step", "layers", "loader", "augment", "scaling"] = "step"
     models: str = "resnet20,resnet18_cifar,resnet50"
     against: str = "stock"
     torch_python: pathlib.Path | None = None
     batch_size: int | None = None
+    devices: str = "1,2,4"
     dtype: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     settings: Literal["equal", "kept", "own"] = "equal"
@@ -85,6 +90,8 @@ class Config:
             choose("models", name, known(self.what))
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
+        if not all(n.isdecimal() and int(n) for n in self.devices.split(",")):
+            raise Refused(f"devices={self.devices!r} are not numbers of devices, such as 1,2,4")
         positive(self, "workers", "pictures", "rounds", "seconds")
         if self.batch_size is not None:
             positive(self, "batch_size")
@@ -186,10 +193,26 @@ def augment(config: Config, console: Console) -> list[dict[str, Any]]:
     return [{"added": cost, **step}, alone]
 
 
+def several(config: Config, console: Console) -> list[dict[str, Any]]:
+    """See `scaling.scaling`."""
+    return scaling(
+        config.models.split(","),
+        [*map(int, config.devices.split(","))],
+        console,
+        batch_size=config.batch_size,
+        dtype=config.dtype,
+        backend=config.backend,
+        rounds=config.rounds,
+        seconds=config.seconds,
+        tunables=SETTINGS[config.settings],
+    )
+
+
 WHAT: dict[str, Callable[[Config, Console], list[dict[str, Any]]]] = {
     "step": step,
     "loader": loader,
     "augment": augment,
+    "scaling": several,
     "layers": lambda config, console: layers(config.models.split(","), config.batch_size, console),
 }
 

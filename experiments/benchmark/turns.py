@@ -101,6 +101,15 @@ def middle(values: Sequence[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f}  ({low:.{digits}f} .. {high:.{digits}f})"
 
 
+def environment(command: Sequence[str], tunables: str) -> dict[str, str]:
+    """Of a process: ours imports this checkout; GLIBC_TUNABLES are those given, or none."""
+    added = {"GLIBC_TUNABLES": tunables} if tunables else {}
+    if command[0] == sys.executable:
+        added["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path[1:]])
+    left_out = ("GLIBC_TUNABLES", "PYTHONPATH")
+    return {key: value for key, value in os.environ.items() if key not in left_out} | added
+
+
 def compete(
     found: Found, title: str, *, rounds: int, tunables: str, console: Console
 ) -> dict[str, Any]:
@@ -120,18 +129,12 @@ def compete(
     Raises:
         Refused: ours does not run. Another that does not is said and left out.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
-    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     table = Table("", "examples/s", "svertka / other", title=title)
     workers: dict[str, Worker] = {}
     try:
         for name, (command, spec) in found.items():
-            env = dict(environment if command[0] == sys.executable else outside)
-            env.pop("GLIBC_TUNABLES", None)
-            if tunables:
-                env["GLIBC_TUNABLES"] = tunables
             try:
-                workers[name] = Worker(command, spec, env)
+                workers[name] = Worker(command, spec, environment(command, tunables))
             except Refused as error:
                 if name == OURS:
                     raise

@@ -1,5 +1,6 @@
 """Stop requests: SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C, heard once, acted on between two steps."""
 
+import contextlib
 import os
 import pathlib
 import shlex
@@ -65,6 +66,8 @@ def announced() -> bool:
 class Stop:
     """While entered, the first of `HEARD` is noted; a second one ends the process.
 
+    Of Ctrl-C this is said in a terminal, since a step may take long.
+
     Attributes:
         signal: the number of the one that came, or None.
     """
@@ -96,6 +99,10 @@ class Stop:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        if number == signal.SIGINT and os.isatty(2):
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                # Not by `print`: what is interrupted may be within it.
+                os.write(2, b"\nStopping soon; Ctrl-C again ends at once.\n")
         # The next one ends the process at once: an exception inside XLA would crash it instead.
         for one in self._before:
             signal.signal(one, signal.SIG_DFL)

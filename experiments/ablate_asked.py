@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.by_name import named, refuse_several
 from train import launch, neighbours, workdir
-from train.ablation import Ablation, Trial, trials
+from train.ablation import Ablation, Trial, configured, rows, trials
 from train.refusal import Refused
 from train.report.ablation import CSV
 from train.study import counted
@@ -54,6 +54,8 @@ def settled(asked: Asked, path: Path | None) -> tuple[ModuleType, Ablation, list
         ablation = dataclasses.replace(ablation, seeds=asked.seeds)
     module = named(ablation.experiment)
     ablation = dataclasses.replace(ablation, experiment=module.__name__)
+    # Before all rows are looked at: what they change may be no field of it.
+    refuse_several(module, configured(module, next(rows(ablation)), ablation))
     todo = trials(module, ablation)
     for trial in todo:
         refuse_several(module, trial.config)

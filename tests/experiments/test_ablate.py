@@ -319,7 +319,7 @@ def test_what_cannot_be_asked_is_refused(words, said):
 )  # fmt: skip
 def test_an_experiment_of_several_trainings_is_refused(tmp_path, words, said):
     with pytest.raises(Refused) as refused:
-        run(*words, "--each", "learning_rate=0.5", "--workdir", tmp_path / "table")
+        run(*words, "--each", "no_field=0.5", "--workdir", tmp_path / "table")
     assert said in str(refused.value)
     assert not (tmp_path / "table").exists()
 

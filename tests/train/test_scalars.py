@@ -7,12 +7,13 @@ import pytest
 import toy_detector
 from toy_detector import Config
 
-from experiments import classify, detect, forecast
+from experiments import classify
 from train import cli
 from train.prepared import prepare
 from train.refusal import Refused
 from train.run import run
 from train.scalars import refuse_unmeasured, scalars
+from train.tasks.task import Summary
 
 
 def test_they_are_those_of_a_run(tmp_path):
@@ -35,34 +36,36 @@ def test_a_classifier_of_ten_classes_with_mixed_labels():
     assert "top5" not in found
 
 
-def test_a_forecast():
-    words = ["--data", "sine", "--devices", "1"]
-    assert {"rmse", "mae"} <= scalars(prepare(forecast, cli.configure(forecast, words)), range(1))
+def changed(prepared, summarise):
+    """With another way to sum up."""
+    task = prepared.parts.task._replace(summarise=summarise)
+    return replace(prepared, parts=prepared.parts._replace(task=task))
 
 
-def test_what_depends_on_the_objects_that_there_are(monkeypatch):
-    words = ["--model", "yolox_small", "--devices", "1", "--examples", "16"]
-    original = detect.splits
+def test_what_depends_on_the_examples_that_there_are():
+    prepared = prepare(toy_detector, replace(Config(), devices=1))
+    source = prepared.data.test
+    boxes = [len(source.truth(i)["boxes"]) for i in range(len(source))]
+    assert boxes[0] != 2
+    assert 2 in boxes
 
-    def splits(config):
-        data = original(config)
-        return data._replace(validation=None, test=Few(data.test, 2))
+    def summarise(sums, kept):
+        of = {f"of_{boxes[index]}": 0.0 for index, _ in kept}
+        return Summary(of, {})
 
-    monkeypatch.setattr(detect, "splits", splits)
-    prepared = prepare(detect, cli.configure(detect, words))
-    assert {"map50", "ap", "ar100"} <= scalars(prepared, range(2))
-    refuse_unmeasured(prepared, "ap")
-    with pytest.raises(Refused, match="metric='accuracy' is unknown"):
-        refuse_unmeasured(prepared, "accuracy")
+    prepared = changed(prepared, summarise)
+    assert scalars(prepared, range(1)) == {f"of_{boxes[0]}"}
+    refuse_unmeasured(prepared, "of_2")
+    with pytest.raises(Refused, match="metric='of_9' is unknown"):
+        refuse_unmeasured(prepared, "of_9")
 
 
-def test_where_a_task_cannot_say_nothing_is_refused(monkeypatch):
+def test_where_a_task_cannot_say_nothing_is_refused():
     prepared = prepare(toy_detector, replace(Config(), devices=1))
 
     def summarise(sums, kept):
         raise ZeroDivisionError
 
-    task = prepared.parts.task._replace(summarise=summarise)
-    prepared = replace(prepared, parts=prepared.parts._replace(task=task))
+    prepared = changed(prepared, summarise)
     assert scalars(prepared, range(1)) is None
     refuse_unmeasured(prepared, "anything")

@@ -256,6 +256,10 @@ class Recipe(Runtime):
         del earlier
         return self
 
+    def trainings(self) -> dict[str, Sequence[str]]:
+        """Where a run is several trainings: the field that says so, and its values for one."""
+        return {}
+
     def known(self) -> dict[str, Sequence[str]]:
         """Fields that are one of many names, and these: for `--help`."""
         return {}

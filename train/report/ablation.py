@@ -135,8 +135,10 @@ class Ablated(NamedTuple):
         if line.paired is None:
             return ""
         found = line.paired
+        if not line.spread.n:
+            return "no value in any seed"
         if not found.n:
-            return "no seed in common with the baseline"
+            return self.without_pairs(line)
         if found.n < 2:
             return "one seed: no test"
         if found.std == 0:
@@ -148,6 +150,14 @@ class Ablated(NamedTuple):
                 return "higher" if found.difference > 0 else "lower"
             return "better" if better > 0 else "worse"
         return f"no effect found (one of {self.amount(self.detectable(line))} would be)"
+
+    def without_pairs(self, line: Line) -> str:
+        """Why a row that has values is not compared."""
+        base = next(o for o in self.lines if o.row.baseline and o.row.group == line.row.group)
+        if base.spread.n:
+            return "no seed in common with the baseline"
+        ended = base.outcome is not None and base.outcome.state != "stopped"
+        return f"the baseline has no result{'' if ended else ' yet'}"
 
     def detectable(self, line: Line) -> float | None:
         """The smallest effect that a row's seeds would find in this table, in 80 % of cases.
@@ -166,6 +176,16 @@ class Ablated(NamedTuple):
         return sum(line.paired is not None and line.paired.p is not None for line in self.lines)
 
     @property
+    def tested(self) -> str:
+        """How differences are tested."""
+        several, test = self.comparisons, "p is of a paired two-sided t test"
+        if not several:
+            return "none can be tested: no row has two seeds in common with its baseline"
+        if several == 1:
+            return f"{test}, the only one of this table, so that there is nothing to adjust"
+        return f"{test}, adjusted by Holm's procedure over the {several} comparisons of this table"
+
+    @property
     def unit(self) -> str:
         """Of values."""
         return ", %" if self.share else ""
@@ -179,14 +199,16 @@ class Ablated(NamedTuple):
             f"{quantity(self.metric).words}: of the test split; mean ± standard deviation "
             f"(n − 1) over the seeds {', '.join(map(str, self.seeds))}. Intervals are Student's, "
             f"{LEVEL:.0%}, not adjusted. Differences are to the baseline, seed by seed, in "
-            f"{points}; p is of a paired two-sided t test, adjusted by Holm's procedure over the "
-            f"{several} comparison{'s' * (several != 1)} of this table.",
+            f"{points}; {self.tested}.",
             VARIES,
-            "“No effect found” is a result and no proof that there is none. Beside it stands the "
-            "smallest effect that so many seeds would have found in this table: in 80 % of cases, "
-            f"two-sided at 5 %{f' / {several}' if several > 1 else ''}, with the spread of "
-            "differences that was measured.",
         ]
+        if several:
+            told.append(
+                "“No effect found” is a result and no proof that there is none. Beside it stands "
+                "the smallest effect that so many seeds would have found in this table: in 80 % of "
+                f"cases, two-sided at 5 %{f' / {several}' if several > 1 else ''}, with the spread "
+                "of differences that was measured."
+            )
         for line in self.lines:
             if line.outcome is not None and 0 < line.spread.n < (every := len(self.seeds)):
                 told.append(

@@ -72,10 +72,29 @@ def test_what_the_data_say():
         (BASE, "the same in every seed"),
         ([one + 0.01 for one in BASE], "one difference in every seed: no test"),
         ([0.5, None, None, None, None], "one seed: no test"),
-        ([None] * 5, "no seed in common with the baseline"),
+        ([None] * 5, "no value in any seed"),
     ):
         one = ablated(ROWS[:2], [BASE, values])
         assert one.verdict(one.lines[1]) == verdict
+
+
+def test_why_there_is_no_comparison():
+    first, second = [0.9, 0.91, None, None, None], [None, None, 0.9, 0.91, 0.92]
+    found = ablated(ROWS[:2], [first, second])
+    assert found.verdict(found.lines[1]) == "no seed in common with the baseline"
+    for base, said in (
+        (outcome("failed", "out of memory"), "the baseline has no result"),
+        (outcome("stopped"), "the baseline has no result yet"),
+        (None, "the baseline has no result yet"),
+    ):
+        found = ablated(ROWS[:2], [[None] * 5, BETTER], [base, outcome()])
+        assert found.verdict(found.lines[1]) == said
+        notes = " ".join(found.notes)
+        assert "none can be tested: no row has two seeds in common with its baseline." in notes
+        assert "comparisons" not in notes
+        assert "No effect found" not in notes
+    notes = " ".join(ablated(ROWS[:2], [BASE, BETTER]).notes)
+    assert "t test, the only one of this table, so that there is nothing to adjust." in notes
 
 
 def test_seeds_that_are_missing_are_said():

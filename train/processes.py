@@ -21,6 +21,8 @@ START_SECONDS = 300
 """How long the first waits for the others to come."""
 HEARTBEAT_SECONDS = 100
 """After which JAX's runtime ends all processes where one is silent; `train.watch` is faster."""
+SHUTDOWN_SECONDS = 30
+"""How long one that ends waits for the others, which have ended too or can't."""
 AUTO = "auto"
 """As a coordinator: JAX asks the cluster."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -82,6 +84,7 @@ def join(config: Any) -> None:
             **arguments,
             initialization_timeout=START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except Exception as error:
         where = arguments.get("coordinator_address", AUTO)

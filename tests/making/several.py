@@ -33,7 +33,7 @@ def main(folder, dtype, experiment, runs, *asked):
     logging_indices(importlib.import_module(name))
     options = [str(option) for *_, more in runs for option in more]
     if "--process-id" not in options or options[options.index("--process-id") + 1] == "0":
-        keeping_the_state(folder)
+        keeping_the_state()
     recipe = [
         *asked, "--steps", STEPS, "--batch-size", BATCH, "--save-every", HALF, "--evaluate-every",
         STEPS, "--validation", 0, "--log-every", 1, "--warmup-steps", 5, "--backend", "jax",

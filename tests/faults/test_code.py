@@ -6,7 +6,6 @@ import shutil
 import commands
 import pytest
 
-
 SAID = "The program of a training step has changed since this run began"
 WEIGHTS = "0.01 * of_count", "0.02 * of_count"
 """A number in the code of the toy detector's loss, and another."""

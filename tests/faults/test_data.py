@@ -212,6 +212,14 @@ def test_annotations_made_to_do_harm(tmp_path, tried, change):
 
 
 @slow
+def test_annotations_that_say_no_in_words(tmp_path, tried):
+    coco(tmp_path / "set", [lambda g: g["annotations"][2].update(iscrowd="no")])
+    command = ["experiments/detect.py", "--data", f"coco:{tmp_path / 'set'}", "--steps", "1"]
+    one_line(run(command), 2, "annotation 5 has iscrowd='no', which is neither 0 nor 1")
+    tried("a value of another type in annotations", "nothing, nothing had begun")
+
+
+@slow
 def test_an_xml_of_an_unknown_encoding(tmp_path, tried):
     voc(tmp_path / "VOC2012", [*"abcdefgh"], [("cat", (1, 1, 20, 20), 0)], size=(32, 32))
     file = tmp_path / "VOC2012" / "Annotations" / "c.xml"

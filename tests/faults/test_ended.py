@@ -1,5 +1,7 @@
 """A run that is ended from outside, at any moment, goes on to the very state it would have had."""
 
+import datetime
+import json
 import os
 import pathlib
 import random
@@ -100,6 +102,53 @@ def test_a_signal_while_it_starts_is_not_swallowed(pictures, tmp_path, tried, nu
         assert "Traceback" not in end.out + end.err, (k, end)
         assert within(5, lambda mark=mark: not living(mark))
         tried(f"{number.name} while it starts")
+
+
+BACKWARDS = """
+import datetime, time
+real, began = time.time, time.time()
+def now():
+    return began - 60 * (real() - began)
+class Datetime(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(now(), tz)
+time.time, time.time_ns = now, lambda: int(now() * 1e9)
+datetime.datetime = Datetime
+"""
+"""Python imports it at its start: from there on its clock goes back a minute a second."""
+
+
+@slow
+def test_a_clock_that_goes_back(pictures, whole, tmp_path, tried):
+    path, patch = tmp_path / "run", tmp_path / "patch"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(BACKWARDS)
+    env = {"PYTHONPATH": os.pathsep.join([str(patch), os.environ.get("PYTHONPATH", "")])}
+    process = start(classify(pictures, path), **env)
+    wait_for(lambda: steps(path) > 20, process)
+    process.terminate()
+    end = ended(process, 30)
+    assert (end.code, end.err) == (143, "")
+    reached = steps(path)
+    end = run(again(path), **env)
+    whole_end(end)
+    assert f"Going on from step {reached}" in end.out
+    assert state(path) == whole
+    assert commands.trained(path)[-1] == commands.STEPS
+    began, resumed = started(path)
+    assert began > resumed  # the patch was there
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
+    assert min(rates) > 0
+    assert json.loads((path / "summary.json").read_text())["seconds"] > 0
+    tried("a clock that goes back")
+
+
+def started(path):
+    """When each process of a run began, as it says."""
+    first = json.loads((path / "provenance.json").read_text())
+    return [datetime.datetime.fromisoformat(one["started"]) for one in (first, *first["resumed"])]
 
 
 def killed_while_a_worker(pictures, path, seconds):

@@ -5,10 +5,13 @@ import os
 import shutil
 
 import commands
+import numpy as np
 import pytest
 from commands import again, classify, ended, one_line, run, start, state, steps, wait_for, whole_end
 
 slow = pytest.mark.slow
+PLACES = np.random.default_rng(0).uniform(size=25)
+"""Of flipped bytes: the share of all bytes of a checkpoint that lie before it."""
 
 
 def largest(folder):
@@ -20,11 +23,17 @@ def truncated(step):
     os.truncate(file, file.stat().st_size // 2)
 
 
-def flipped(step, at=0.5, item="state"):
-    file = largest(step / item)
-    content = bytearray(file.read_bytes())
-    content[int(at * (len(content) - 1))] ^= 0x10
-    file.write_bytes(content)
+def flipped(step, number):
+    """The place is one of `PLACES`: of all bytes of the checkpoint, in all of its files."""
+    files = sorted(p for p in step.rglob("*") if p.is_file())
+    at = int(PLACES[number] * sum(file.stat().st_size for file in files))
+    for file in files:
+        content = bytearray(file.read_bytes())
+        if at < len(content):
+            content[at] ^= 1 << number % 8
+            file.write_bytes(content)
+            return
+        at -= len(content)
 
 
 def without_metadata(step):
@@ -39,9 +48,7 @@ def emptied(step):
 DAMAGE = {
     "the last checkpoint truncated": [truncated],
     "a byte flipped in it": [
-        lambda step, at=at, item=item: flipped(step, at, item)
-        for at in (0.1, 0.5, 0.9)
-        for item in ("state", "variables")
+        lambda step, number=number: flipped(step, number) for number in range(len(PLACES))
     ],
     "its metadata removed": [without_metadata],
     "an empty folder in its place": [emptied],
@@ -105,6 +112,9 @@ def test_two_runs_in_one_directory(pictures, whole, tmp_path, tried):
     for command in (classify(pictures, path), again(path)):
         one_line(run(command), 2, words)
         tried("two runs in one work directory")
+    (path / ".lock").unlink()
+    one_line(run(again(path)), 2, "in use by another run$")
+    tried("the lock's file deleted under a run")
     whole_end(ended(process))
     assert state(path) == whole
 

@@ -97,6 +97,8 @@ def test_by_vmap_each_seed_is_as_if_run_alone(alone, together):
             assert numbers == pytest.approx(expected[1], rel=1e-2)
         made_of = json.loads((here / "provenance.json").read_text())
         assert made_of["at_once"] == {"how": "vmap", "seeds": [0, 7]}
+        made_alone = json.loads((there / "provenance.json").read_text())
+        assert made_of["program"] == made_alone["program"]
         assert "resumed" not in made_of
     assert {each.name for each in path.iterdir()} == {each.name for each in alone.iterdir()}
     assert found.tables["seeds"].keys() == {0, 7}

@@ -201,8 +201,9 @@ class ResNet(nn.Module):
         remat: whether a block's activations are computed again in the backward pass.
 
     Raises:
-        ValueError: `shortcut` is none of the four, or "none" where `zero_init_residual`; `stages` and `channels` are empty, not as many
-            or not above 0; `stem_features` is below 1; `output_stride` is that of no map.
+        ValueError: `shortcut` is none of the four, or "none" where `zero_init_residual`; `stages`
+            and `channels` are empty, not as many or not above 0; `stem_features` is below 1;
+            `output_stride` is that of no map.
     """
 
     stages: tuple[int, ...]

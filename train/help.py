@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("model", "channels", "dropout", "init_from", "freeze", "frozen_norm", "backbone_rate"),
         *("norm_epsilon", "head_rate", "bias_rate", "anchors", "auxiliary_weight"),
         *("shortcut", "norm", "stages", "kernel_size", "dilations", "downsample"),
+        *("remat", "zero_init_residual"),
     ),
     "Training": (
         *("steps", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "drops"),

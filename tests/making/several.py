@@ -12,17 +12,26 @@ import json
 import sys
 from pathlib import Path
 
-from elastic import (
-    BATCH,
-    HALF,
-    STEPS,
-    halved,
-    in_dtype,
-    keeping_the_state,
-    logging_indices,
-)
+import jax
+import numpy as np
+from elastic import BATCH, HALF, STEPS, halved, in_dtype, logging_indices
 
+import train.run
 from train import cli, processes
+from train.seal import flat
+
+
+def keeping_the_state():
+    """From here on, a run also leaves the values of its last state."""
+    judge = train.run.judge
+
+    def keeping(prepared, here, state):
+        leaves = {name: jax.device_get(leaf) for name, leaf in flat(state).items()}
+        if processes.first():
+            np.savez(here.path / "state.npz", **leaves)
+        return judge(prepared, here, state)
+
+    train.run.judge = keeping
 
 
 def main(folder, dtype, experiment, runs, *asked):
@@ -31,9 +40,7 @@ def main(folder, dtype, experiment, runs, *asked):
     folder, runs = Path(folder), json.loads(runs)
     in_dtype(dtype)
     logging_indices(importlib.import_module(name))
-    options = [str(option) for *_, more in runs for option in more]
-    if "--process-id" not in options or options[options.index("--process-id") + 1] == "0":
-        keeping_the_state()
+    keeping_the_state()
     recipe = [
         *asked, "--steps", STEPS, "--batch-size", BATCH, "--save-every", HALF, "--evaluate-every",
         STEPS, "--validation", 0, "--log-every", 1, "--warmup-steps", 5, "--backend", "jax",

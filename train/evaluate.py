@@ -99,6 +99,7 @@ def evaluate(
                 raise Interrupted
             with compiling("the evaluation", before is None):
                 ahead = measure(variables, loader.data, payload)
+            processes.HERE.came()
             if before is not None:
                 take(before)
         if ahead is not None:

@@ -79,6 +79,7 @@ class InStep:
         number = FAILED if self._failure is not None else STOP if self._stop() else GO_ON
         state, sums = self._step(state, data, (payload, self._numbers[number]))
         self._said.append(sums.pop(SAID))
+        self._watch.beat()  # who waits for this step now is ahead of who has not come to it
         return state, sums
 
     def __call__(self) -> bool:

@@ -40,6 +40,8 @@ class Joined:
     count: int = 1
     options: tuple[str, ...] = ()
     """Of the command line that brought them together; none where a cluster did."""
+    came: Callable[[], None] = lambda: None
+    """Told where this process has done its part of what the others wait for: see `train.watch`."""
 
 
 HERE = Joined()
@@ -163,6 +165,7 @@ def gathered(what: str, value: Any = None, *, error: BaseException | None = None
     import numpy as np
     from jax.experimental import multihost_utils
 
+    HERE.came()
     told = {"what": what, "value": value, "error": None if error is None else said(error)}
     own = np.frombuffer(pickle.dumps(told), np.uint8)
     lengths = multihost_utils.process_allgather(np.array([len(own)], np.int32)).ravel()

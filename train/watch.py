@@ -77,7 +77,8 @@ class Watch:
         self._thread.start()
 
     def beat(self, patience: float = STUCK) -> None:
-        """This process has come to its next place, as the others do or will.
+        """This process has come to its next place, as the others do or will: it has given what the
+        others wait for, or goes to work on what takes long.
 
         Args:
             patience: seconds that it may take to the place after; more where a place took long.
@@ -215,6 +216,7 @@ def watching(path: pathlib.Path, *, again: str = "") -> Iterator[Watch | Alone]:
 
     watch = Watch(path, token, again=again, end=end)
     watch.start()
+    processes.HERE.came = watch.beat
     try:
         yield watch
     except BaseException as error:
@@ -224,6 +226,7 @@ def watching(path: pathlib.Path, *, again: str = "") -> Iterator[Watch | Alone]:
         watch.beat(LONG)
         processes.gathered("the end of the run")
     finally:
+        processes.HERE.came = lambda: None
         watch.stop()
         last_words.quiet(child)
 

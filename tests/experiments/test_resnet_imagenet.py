@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import saved, state
+from commands import again, saved, state, whole_end
+from commands import run as one
 from image_files import encoded, jpegs, wnids
+from pairs import both, pair
 from PIL import Image
 from tfds_set import F, write_set
 
@@ -309,3 +311,30 @@ def test_a_run_on_the_prepared_set_in_slices(imagenet, tmp_path):
     assert (config["data"], config["remat"], config["learning_rate"]) == (
         "imagenet2012", True, 0.1 / 32,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(pictures, tmp_path):
+    """The real command; each process crops and decodes its own half of a batch."""
+    words = ["experiments/resnet_imagenet.py", "--data", f"folder:{pictures}", *SHORT[:-2]]
+    words[words.index("tiny")] = "plain_cnn"
+    words += ["--dtype", "float32", "--validation", "0.25", "--workdir"]
+    for name in ("pair", "one"):
+        (tmp_path / name).mkdir()
+    for end in both(pair([*words, tmp_path / "pair"])):
+        whole_end(end)
+    whole_end(one([*words, tmp_path / "one"], JAX_NUM_CPU_DEVICES="4"))
+    ours, theirs = summary(tmp_path / "pair"), summary(tmp_path / "one")
+    assert ours["test/examples"] == theirs["test/examples"] == 2 * CLASSES
+    assert ours["test/loss"] == pytest.approx(theirs["test/loss"], rel=1e-4)
+    losses = [
+        [line["loss"] for line in read_metrics(tmp_path / name) if line["kind"] == "train"]
+        for name in ("pair", "one")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    # Saved by two, and gone on with by one.
+    shutil.rmtree(tmp_path / "pair" / "checkpoints" / "6")
+    command = ["experiments/resnet_imagenet.py", *again(tmp_path / "pair")[1:]]
+    end = one(command, JAX_NUM_CPU_DEVICES="4")
+    whole_end(end)
+    assert "Going on from step 3" in end.out

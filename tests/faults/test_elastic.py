@@ -1,13 +1,13 @@
 """A run goes on with another number of devices: the same examples, the same state."""
 
 import json
-import socket
 
 import commands
 import numpy as np
 import pytest
 from elastic import BATCH, RESUMED, STEPS, WHOLE
 from image_files import classes, voc
+from pairs import port
 
 slow = pytest.mark.slow
 NEAR = 1e-9
@@ -126,14 +126,12 @@ def runs_of(tmp_path, dtype, task, asked, runs, *more, devices):
 def test_two_processes_are_as_one(task, dtype, tmp_path, tried):
     make, *asked = TASKS[task]
     asked = ["--data", make(tmp_path), *asked]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    at = port()
     of_pair = [("pair", None, []), ("pair to pair", "pair", [])]
     both = [
         runs_of(
             *(tmp_path, dtype, task, asked, of_pair),
-            *("--coordinator", f"127.0.0.1:{port}", "--processes", 2, "--process-id", index),
+            *("--coordinator", f"127.0.0.1:{at}", "--processes", 2, "--process-id", index),
             devices="2",
         )
         for index in range(2)

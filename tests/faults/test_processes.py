@@ -3,27 +3,17 @@
 import os
 import re
 import signal
-import socket
 import time
 
 import commands
 import image_files
 import pytest
-from commands import again, classify, ended, start, state, steps, wait_for, whole_end
+from commands import again, classify, ended, state, steps, wait_for, whole_end
+from pairs import both, pair
 
 slow = pytest.mark.slow
 MINUTE = 60
 LOG_EVERY = 5
-GLOO = re.compile(r"\[Gloo\].*\n|^\d+ is connected.*\n", re.MULTILINE)
-"""What the collectives of a CPU print, to where output goes."""
-DRIVER = """
-import sys, time
-from experiments import classify
-from train import cli
-{patch}
-sys.argv[:] = ["experiments/classify.py", *sys.argv[1:]]
-raise SystemExit(cli.command_line("experiments.classify"))
-"""
 STUCK = """
 from train.in_step import InStep
 step, taken = InStep.step, []
@@ -47,36 +37,11 @@ Folder.__getitem__ = broken
 """
 
 
-def pair(command, *, firsts=(), seconds=(), limits=(None, None), scripts=(None, None)):
-    """Both processes of a command, with two devices each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    found = []
-    for index, (more, limit, script) in enumerate(
-        zip((firsts, seconds), limits, scripts, strict=True)
-    ):
-        own = [*command, "--coordinator", f"127.0.0.1:{port}", "--processes", 2]
-        own += ["--process-id", index, *more]
-        if script is not None:
-            own = ["-c", DRIVER.format(patch=script), *own[1:]]
-        found.append(start(own, limit=limit, JAX_NUM_CPU_DEVICES="2", PYTHONPATH=commands.ROOT))
-    return found
-
-
 def of_two(pictures, path, *more):
     """The command of a run, without its number of devices."""
     command = classify(pictures, path, *more, log_every=LOG_EVERY)
     at = command.index("--devices")
     return command[:at] + command[at + 2 :]
-
-
-def both(processes, seconds=300):
-    """How they ended, without what gloo prints."""
-    ends = [ended(process, seconds) for process in processes]
-    for end in ends:
-        end.out = GLOO.sub("", end.out)
-    return ends
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pathlib
 import platform
 import warnings
 import zlib
+from typing import Any
 
 import jax
 
@@ -38,7 +39,8 @@ def keep_programs() -> pathlib.Path | None:
         The folder; None where nothing is kept, since it can't be written, or is not of this user
         alone: a program is code.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    now: Any = jax.config
+    if now.jax_compilation_cache_dir or not now.jax_enable_compilation_cache:
         return None
     above = directory() / "programs"
     folder = above / machine()

@@ -39,8 +39,8 @@ def keep_programs() -> pathlib.Path | None:
         The folder; None where nothing is kept, since it can't be written, or is not of this user
         alone: a program is code.
     """
-    config: Any = jax.config
-    if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
+    now: Any = jax.config
+    if now.jax_compilation_cache_dir or not now.jax_enable_compilation_cache:
         return None
     above = directory() / "programs"
     folder = above / machine()

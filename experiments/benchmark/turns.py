@@ -35,6 +35,8 @@ class Worker:
     def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
         # A pipe that no one reads would fill up.
         self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.said: list[dict[str, Any]] = []
+        """Its answer of each round."""
         try:
             self.process = subprocess.Popen(
                 [*command, json.dumps(spec)],
@@ -69,7 +71,9 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says why
             self.process.stdin.write("\n")
             self.process.stdin.flush()
-        return self.answer()["rate"]
+        found = self.answer()
+        self.said.append(found)
+        return found["rate"]
 
     def close(self) -> None:
         """End it."""
@@ -124,7 +128,7 @@ def compete(
 
     Returns:
         `facts`: name -> what the process says of itself; `rates`: name -> examples a second of each
-        round.
+        round; `said`: name -> all that it said of each.
 
     Raises:
         Refused: ours does not run. Another that does not is said and left out.
@@ -148,4 +152,8 @@ def compete(
         ratio = "" if name == OURS else middle(ratios(rates, name), 2)
         table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
     console.print(table)
-    return {"facts": {name: worker.facts for name, worker in workers.items()}, "rates": rates}
+    return {
+        "facts": {name: worker.facts for name, worker in workers.items()},
+        "rates": rates,
+        "said": {name: worker.said for name, worker in workers.items()},
+    }

@@ -14,6 +14,7 @@ from train.ablation import Ablation, Trial
 from train.metrics.quantities import quantity, ranking
 from train.refusal import Failed, choose
 from train.report.ablation import Ablated, Line, cells, lines, write_ablation, write_shown
+from train.report.page import REPORT
 from train.stop import again
 from train.sweep import TRIALS, Checked, command, measured, outcome_of, perform
 from train.terminal import Terminal
@@ -103,6 +104,11 @@ class Sweep:
             follows={trial.row.name: trial.follows for trial in self.trials},
             commands={
                 trial.row.name: command(trial, seeds, script(self.module)) for trial in self.trials
+            },
+            pages={
+                trial.row.name: f"{TRIALS}/{trial.folder}/{REPORT}"
+                for trial in self.trials
+                if (self.place(trial) / REPORT).exists()
             },
         )
 

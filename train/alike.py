@@ -36,12 +36,15 @@ def same_run(a: Made, b: Made) -> bool:
     that the run itself reads. What can't be compared is taken to differ.
     """
     fields = [field.name for field in dataclasses.fields(Recipe) if field.name != "workdir"]
-    return (
-        all(getattr(a.config, name) == getattr(b.config, name) for name in fields)
-        and same(a.about, b.about)
-        and same(composed(a.parts), composed(b.parts))
-        and prints(a) == prints(b)
-    )
+    try:
+        return (
+            all(getattr(a.config, name) == getattr(b.config, name) for name in fields)
+            and same(a.about, b.about)
+            and same(composed(a.parts), composed(b.parts))
+            and prints(a) == prints(b)
+        )
+    except Exception:  # parts of somebody's own, which can't be taken apart
+        return False
 
 
 def composed(parts: Parts) -> list[Any]:
@@ -83,7 +86,7 @@ def same(a: Any, b: Any, held: frozenset[tuple[int, int]] = frozenset()) -> bool
         return equal((a.__func__, a.__self__), (b.__func__, b.__self__))
     if isinstance(a, FunctionType):
         return a.__code__ == b.__code__ and equal(*map(closed_over, (a, b)))
-    if dataclasses.is_dataclass(a):
+    if dataclasses.is_dataclass(a) and not isinstance(a, type):
         names = [field.name for field in dataclasses.fields(a) if field.name != "parent"]
         return all(equal(getattr(a, name), getattr(b, name)) for name in names)
     return bool(a == b)
@@ -92,4 +95,5 @@ def same(a: Any, b: Any, held: frozenset[tuple[int, int]] = frozenset()) -> bool
 def closed_over(function: FunctionType) -> tuple[Any, ...]:
     """What a function has beside its code."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return (function.__module__, function.__defaults__, function.__kwdefaults__, cells)
+    given = (function.__defaults__, function.__kwdefaults__, vars(function))
+    return (function.__module__, *given, cells)

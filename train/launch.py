@@ -151,6 +151,9 @@ def run_all(
         has = known[name].seeds or jobs[name].config.seeds
         return [seed for seed in jobs[name].config.seeds if seed not in has]
 
+    for name in [*known]:
+        if name not in jobs:  # a trial with nothing left to do
+            record(name, None)
     for name in jobs:
         found = met(made, path / LOGS, known[name].job) if name in known else None
         if found is None or not waits(found):

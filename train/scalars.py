@@ -56,10 +56,11 @@ def scalars(prepared: Prepared, examples: Iterable[int]) -> set[str] | None:
             record = {name: row(name, x, batch) for name, x in records.items()}
             scored: Sums = {}
             kept = []
-            for i in () if score is None else examples:
-                own, keep = score({**record, "index": np.int32(i)}, source.truth(i))
-                scored = add(scored, own)
-                kept.append(keep)
+            if score is not None:
+                for i in examples:
+                    own, keep = score({**record, "index": np.int32(i)}, source.truth(i))
+                    scored = add(scored, own)
+                    kept.append(keep)
             found = task.summarise({**add({}, ones), **scored}, kept)
     except Exception:  # whatever a task of somebody's own makes of these
         return None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
@@ -67,6 +68,9 @@ def test_a_table_and_its_files(tmp_path, capsys):
         assert values == summary["test/accuracy"]["values"]
         assert rows[row]["parameters"] == "410"  # 40 steps to 10 classes, and biases
     assert {"ablation.md", "ablation.png", "report.html"} <= {one.name for one in path.iterdir()}
+    links = re.findall('href="(trials/.*?)"', (path / "report.html").read_text())
+    assert links == [f"trials/{one}/report.html" for one in ("baseline", "learning_rate-0.2")]
+    assert all((path / link).exists() for link in links)
     said = capsys.readouterr().out
     assert "Checking 2 rows, 2 seeds each." in said
     assert "vary with the seed" in said

@@ -21,6 +21,17 @@ class Point:
     to: object = None
 
 
+@dataclass
+class Pair:
+    x: int
+    to: object = None
+
+
+@dataclass
+class Holds:
+    block: type
+
+
 def adding(n, *, more=0):
     return lambda x, factor=2: n + factor * x + more
 
@@ -65,6 +76,10 @@ def test_what_only_looks_alike_is_not():
     assert not same(np.zeros(2), np.zeros(2, np.float32))
     assert not same(np.zeros((1, 2)), np.zeros((2, 1)))
     assert not same(object(), object())
+    assert not same(nn.Dense, nn.DenseGeneral)  # classes whose fields have the same defaults
+    assert not same(Point, Pair)
+    assert not same(partial(Holds, Point), partial(Holds, Pair))
+    assert not same(Holds(Point), Holds(Pair))
 
 
 def made(**fields):
@@ -87,6 +102,15 @@ def test_recipes_are_the_same_run_where_all_that_they_come_to_is():
         {"seeds_as": "vmap", "seeds": (0, 1), "weights": "last"},
     ):
         assert not same_run(first, made(**fields)), fields
+
+
+def test_parts_that_cannot_be_taken_apart_are_taken_to_differ():
+    def optimizer(hyper):
+        raise TypeError
+
+    first = made()
+    first = first._replace(parts=first.parts._replace(optimizer=optimizer))
+    assert not same_run(first, made())
 
 
 def test_recipes_of_other_data_are_other_runs(monkeypatch):

@@ -156,13 +156,15 @@ def test_a_job_of_earlier_seeds_is_followed_by_one_of_the_others(tmp_path, monke
     monkeypatch.setattr(toy_detector, "main", lambda config: ran.append(config.seeds))
     monkeypatch.setattr(launch, "EVERY", 0.0)
     one = job(tmp_path, config=replace(SHORT, seeds=(0, 1, 2)))
-    (tmp_path / "jobs.json").write_text('{"one": {"job": "5", "seeds": [0, 1]}}')
+    known = {"one": {"job": "5", "seeds": [0, 1]}, "finished": {"job": "4", "seeds": [0]}}
+    (tmp_path / "jobs.json").write_text(json.dumps(known))
     one.path.mkdir(parents=True)
     launch.workdir.write(one.path / TRIAL, outcome("finished"))  # by then, of 0 and 1
     said, ended = [], []
     run_all({"one": one}, tmp_path, made, say=said.append, ended=ended.append)
     assert said == ["one: job 5, which is there, then one for the seeds 2", "one: job 1"]
     assert (made.submitted, ran, ended) == ([one], [(0, 1, 2)], ["one", "one"])
+    assert json.loads((tmp_path / "jobs.json").read_text()) == {}
     # The time is that of both jobs.
     assert outcome_of(one.path).state == "finished"
     assert 100 <= outcome_of(one.path).seconds < 110

@@ -38,7 +38,7 @@ LAYOUT = {
 
 MEANINGS = {
     "image": "pixels 0..255, (height, width, channels), red first",
-    "signal": "steps, as the run's data have them; zeros from `length` on",
+    "signal": "steps, as the run's data have them; zeros from `length` on, if it is taken",
     "length": "how many steps of each signal are no padding",
     "matrix": "(x, y, 1) of the picture -> (x, y, 1) of `image`: where it was resized or moved to; "
     "the identity where it was not",

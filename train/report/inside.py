@@ -18,7 +18,7 @@ from models.inspect.kernels import first_kernels
 from models.inspect.receptive_field import receptive_field
 from train.data.source import About
 from train.examples import Examples
-from train.report.grad_cam import Seen, drawn_pairs, drawn_signals
+from train.report.grad_cam import HEAT, HEAT_OF_SIGNALS, Seen, drawn_pairs, drawn_signals
 from train.report.kernels import drawn_kernels, under
 from train.report.maps import drawn_maps, drawn_series
 from train.report.receptive_field import Field, drawn_fields
@@ -110,8 +110,10 @@ def cam(inside: Inside) -> Pictures:
         heat = np.asarray(found.heat[row])[: len(values)]
         seen.append(Seen(values, heat, Path(name).name, words, right))
     title = f"Grad-CAM by {found.layer}, for the class that the network says"
-    draw = partial(drawn_signals, rate=about.rate) if examples.pixels is None else drawn_pairs
-    yield "grad_cam", under([title], draw(seen))
+    if examples.pixels is None:
+        yield "grad_cam", under([title, HEAT_OF_SIGNALS], drawn_signals(seen, about.rate))
+    else:
+        yield "grad_cam", under([title, HEAT], drawn_pairs(seen))
 
 
 def fields(inside: Inside) -> Pictures:

@@ -227,7 +227,8 @@ def test_a_set_that_is_tested_on_what_it_calls_validation(here, tmp_path, monkey
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     path = tmp_path / "run"
     out = here(
-        "--data", "tiny", "--steps", 2, "--batch-size", 8, "--validation", 0.2, "--workdir", path,
+        "--data", "tiny", "--steps", 2, "--batch-size", 8, "--validation", 0.2, "--devices", 1,
+        "--workdir", path,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr
     assert "24 train, 6 validation, 9 test" in out.stdout

@@ -18,6 +18,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# Most programs here are tiny and run once: LLVM's best code takes longer to make than it saves.
+# `make test-slow` leaves both as a user has them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("SVERTKA_CACHE", str(ROOT / ".cache" / "svertka"))
 
 import guards

@@ -26,7 +26,7 @@ def sharded(shapes: Any, mesh: Mesh) -> Any:
     A leaf of more than 64 KiB is divided over the mesh's axis `fsdp` along its largest axis that
     this divides, the first of equals. All others are the same on every device: small ones, those of
     which no axis can be divided evenly, and all on a mesh without `fsdp`. So a parameter, its
-    momentum and its average lie alike, and an update exchanges nothing.
+    momentum and its average lie alike, and an update by element exchanges nothing.
 
     Args:
         shapes: pytree of arrays, or of what has their `shape` and `dtype`.
@@ -83,7 +83,13 @@ def gather_fwd(mesh: Mesh, variables: Any) -> tuple[Any, None]:
 def gather_bwd(mesh: Mesh, residuals: None, gradient: Any) -> tuple[Any]:
     """Summed where each device needs it: XLA makes a reduce-scatter of it where it can."""
     del residuals
-    return (jax.lax.with_sharding_constraint(gradient, sharded(gradient, mesh)),)
+
+    def divided(x: Any) -> Any:
+        if x.dtype == jax.dtypes.float0:  # of integers in a collection
+            return x
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, division(x, mesh)))
+
+    return (jax.tree.map(divided, gradient),)
 
 
 gather.defvjp(gather_fwd, gather_bwd)

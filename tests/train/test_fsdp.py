@@ -4,20 +4,21 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_detector
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from toy_detector import Config
 
 import models
 from experiments.benchmark.collectives import collectives, summed
 from train import optim, sharded
 from train.checkpoints import Checkpoints
-from train.mesh import compiled_initial, compiled_step, make_mesh
+from train.mesh import batch_axes, compiled_initial, compiled_step, make_mesh
 from train.opened import opened
 from train.prepared import prepare
 from train.refusal import Refused
@@ -69,7 +70,7 @@ def held():
 def test_the_state_of_a_resnet_on_each_device_falls_with_their_number(fsdp):
     network = models.create("resnet18_cifar", num_classes=10)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda key: network.init(key, image, train=False), jax.random.key(0))
+    shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), image)
 
     def init(key):  # of the shapes alone: drawing eleven million numbers compiles for long
         return jax.tree.map(lambda x: jnp.full(x.shape, 0.5, x.dtype), shapes)
@@ -269,6 +270,34 @@ def test_the_compiled_step_gathers_each_weight_once_and_no_activation(layout):
     assert {*moved} <= {"all-gather", "all-reduce", "reduce-scatter"}
     reduced = moved["all-reduce"] + moved.get("reduce-scatter", 0)
     assert sum(sizes) <= reduced <= sum(sizes) + divided // parts + 256
+
+
+@pytest.mark.usefixtures("small")
+def test_a_gradient_lies_as_its_parameter_and_a_collection_may_hold_integers():
+    mesh = make_mesh(fsdp=2)
+
+    def loss(variables, x):
+        w = variables["params"]["w"]
+        seen = {"calls": variables["stats"]["calls"] + 1}
+        return (x @ w).sum(), seen
+
+    w = np.arange(256, dtype=np.float32).reshape(32, 8)
+    variables = {"params": {"w": w}, "stats": {"calls": np.int32(3)}}
+    state = jax.device_put(variables, sharded.sharded(variables, mesh))
+
+    @jax.jit
+    def gradient(variables, x):
+        def of(params):
+            return sharded.whole(loss, mesh)({**variables, "params": params}, x)
+
+        return jax.grad(of, has_aux=True)(variables["params"])
+
+    x = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    found, seen = gradient(state, jax.device_put(x, NamedSharding(mesh, P(batch_axes(mesh)))))
+    np.testing.assert_allclose(found["w"], np.tile(x.sum(0)[:, None], 8), rtol=1e-5)
+    assert found["w"].sharding.is_equivalent_to(state["params"]["w"].sharding, 2)
+    assert found["w"].addressable_shards[0].data.shape == (16, 8)
+    assert seen["calls"] == 4
 
 
 @pytest.mark.parametrize(

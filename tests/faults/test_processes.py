@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -213,3 +214,21 @@ def test_a_second_pair_in_the_same_directory_is_refused(whole, tmp_path, tried):
         whole_end(end)
     assert state(path) == last
     tried("two pairs in one directory")
+
+
+@slow
+def test_both_share_the_parameters(whole, tmp_path, tried):
+    """A half of each large array with each process, saved and restored so, and gathered by one."""
+    pictures, _ = whole
+    command = of_two(pictures, tmp_path / "run", "--fsdp", "4")
+    for end in both(pair(command)):
+        whole_end(end)
+    last = state(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(commands.STEPS))
+    for end in both(pair(again(tmp_path / "run"))):
+        whole_end(end)
+    assert state(tmp_path / "run") == last  # the same layout
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / str(commands.STEPS))
+    alone = ["--fsdp", "1", "--devices", "1"]
+    whole_end(commands.run(again(tmp_path / "run", *alone), JAX_NUM_CPU_DEVICES="4"))
+    tried("parameters shared by two processes, gone on with by one device")

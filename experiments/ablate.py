@@ -13,12 +13,12 @@ table), and where none is found, the smallest effect that so many seeds would ha
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 if __name__ == "__main__":  # what it imports stands beside it, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,57 +26,32 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
-import rich.table
-import rich.text
 from rich.console import Console
 
+from experiments.ablate_asked import (
+    Asked,
+    begun,
+    launched_away,
+    refuse_begun,
+    root_of,
+    settled,
+    unfinished,
+    with_data,
+)
+from experiments.ablate_sweep import Sweep
 from experiments.ablate_tables import TABLES
 from experiments.by_name import named
-from train import cli, launch, neighbours, workdir
-from train.ablation import Ablation, Trial, grid, trials, typed
+from train import cli, launch, workdir
+from train.ablation import Ablation, grid, typed
+from train.foreseen import check_all
 from train.lock import locked
-from train.metrics.quantities import quantity, ranking
-from train.refusal import Failed, Refused, choose
-from train.report.ablation import CSV, Ablated, Line, cells, lines, write_ablation, write_shown
+from train.refusal import Refused, choose
+from train.report.ablation import Line
 from train.stop import Stopped, again
-from train.sweep import (
-    ABLATION,
-    TRIALS,
-    Checked,
-    check,
-    command,
-    finished,
-    measured,
-    outcome_of,
-    perform,
-    refuse_other,
-)
+from train.sweep import ABLATION
 from train.terminal import Terminal
 
 NAME = f"experiments.{Path(__file__).stem}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a command asks for.
-
-    Attributes:
-        ablation: None to go on with the one in `workdir`.
-        seeds: given by themselves; () where they are not.
-        workdir: of the ablation, or a directory in it.
-        launcher: "local" runs one trial after the other, "slurm" each as a job; None goes on as it
-            was begun.
-        slurm: parameters of the jobs, see `train.launch.executor`.
-    """
-
-    ablation: Ablation | None
-    seeds: tuple[int, ...] = ()
-    workdir: Path | None = None
-    launcher: str | None = None
-    slurm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-# --- the command line -------------------------------------------------------------------------
 
 
 def parser() -> argparse.ArgumentParser:
@@ -212,9 +187,6 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-# --- the sweep --------------------------------------------------------------------------------
-
-
 def main(asked: Asked) -> list[Line]:
     """Run what is asked for, or go on with it; the table.
 
@@ -223,186 +195,33 @@ def main(asked: Asked) -> list[Line]:
         Failed: no trial has a result.
     """
     path = None if asked.workdir is None else root_of(asked.workdir)
-    earlier = None if path is None else workdir.decoded(path, ABLATION, Ablation)
-    ablation = asked.ablation or earlier
-    if ablation is None:
-        raise Refused(f"workdir={str(path)!r} holds no ablation")
-    if asked.ablation is None and asked.seeds:
-        ablation = dataclasses.replace(ablation, seeds=asked.seeds)
-    module = named(ablation.experiment)
-    ablation = dataclasses.replace(ablation, experiment=module.__name__)
-    todo = trials(module, ablation)
-    if earlier is not None and path is not None:
-        if not (path / CSV).exists():  # no row yet: it may have asked for what is not measured
-            earlier = dataclasses.replace(earlier, metric=ablation.metric)
-        refuse_other(earlier, ablation, trials(module, earlier), todo)
-    elif path is not None:
-        neighbours.refuse_mistaken(path)
-    made = None
-    jobs = path is not None and (path / launch.JOBS).exists()
-    if asked.launcher == "slurm" or (jobs and asked.launcher is None):
-        made = launch.executor((path or Path("runs")) / launch.LOGS, asked.slurm)
-    console = Terminal(Console(markup=False, emoji=False), 0)
-    console.say(f"Checking {len(todo)} rows, of {len(ablation.seeds)} seed(s) each.")
-    checks = {}
-    for trial in todo:
-        where = None if path is None else path / TRIALS / trial.folder
-        if where is None or finished(where, ablation.seeds) is None:
-            checks[trial.folder] = check(module, trial, where)
-    if path is None:
-        path = workdir.claim(NAME, todo[0].config.data)
-    workdir.make(path)
-    with locked(path):
-        sweep = Sweep(module, settled(ablation, todo), todo, path, console)
+    terminal = Terminal(Console(markup=False, emoji=False), 0)
+    with contextlib.ExitStack() as held:
+        there = path is not None and path.is_dir()
+        if path is not None and there:
+            held.enter_context(locked(path))
+        module, ablation, todo = settled(asked, path)
+        away = launched_away(asked, path)
+        left = unfinished(todo, path, ablation.seeds)
+        terminal.say(begun(len(left), len(todo), len(ablation.seeds)))
+        checks = check_all(module, left, ablation.metric)
+        if path is None:
+            path = workdir.claim(NAME, todo[0].config.data)
+        workdir.make(path)
+        if not there:
+            held.enter_context(locked(path))
+            refuse_begun(path)
+        sweep = Sweep(module, with_data(ablation, todo), todo, path, terminal)
         workdir.write(path / ABLATION, sweep.ablation)
         try:
-            if made is None:
-                sweep.here(checks)
+            if away:
+                sweep.away(checks, launch.executor(path.absolute() / launch.LOGS, asked.slurm))
             else:
-                made = launch.executor(path.absolute() / launch.LOGS, asked.slurm)
-                sweep.away(checks, made)
+                sweep.here(checks)
         except (Stopped, KeyboardInterrupt):
-            console.say(f"To go on with the ablation:\n  {again(path)}")
+            terminal.say(f"To go on with the ablation:\n  {again(path)}")
             raise
         return sweep.end()
-
-
-def settled(ablation: Ablation, todo: Sequence[Trial]) -> Ablation:
-    """With the data that "auto" came to, which are those of a sweep that goes on too."""
-    if len({trial.config.data for trial in todo}) > 1:
-        return ablation
-    return dataclasses.replace(ablation, base={**ablation.base, "data": todo[0].config.data})
-
-
-def root_of(path: Path) -> Path:
-    """The directory of the ablation that a path lies in: a trial says how to go on with itself."""
-    for each in (path, *path.absolute().parents[:3]):
-        if (each / ABLATION).is_file():
-            return each
-    return path
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """An ablation at work in its directory, which is locked."""
-
-    module: ModuleType
-    ablation: Ablation
-    trials: list[Trial]
-    path: Path
-    terminal: Terminal
-
-    def place(self, trial: Trial) -> Path:
-        """Of a trial."""
-        return self.path / TRIALS / trial.folder
-
-    def here(self, checks: Mapping[str, Checked]) -> None:
-        """Run the trials that were checked, one after the other."""
-        for number, trial in enumerate(self.trials, 1):
-            if trial.folder not in checks:
-                continue
-            self.terminal.heading(f"row {number} of {len(self.trials)}: {trial.row.name}")
-            place, checked = self.place(trial), checks[trial.folder]
-            outcome = perform(self.module, trial.config, place, checked)
-            if outcome.error:
-                self.terminal.say(f"{trial.row.name} failed: {outcome.error}")
-            write_ablation(self.path, self.found())
-
-    def away(self, checks: Mapping[str, Checked], made: Any) -> None:
-        """Run them as jobs."""
-        jobs = {
-            trial.folder: launch.Job(
-                self.module.__name__, trial.config, self.place(trial).absolute(), checked
-            )
-            for trial in self.trials
-            if (checked := checks.get(trial.folder)) is not None
-        }
-        self.terminal.say(
-            f"This process may be ended; the jobs go on, and this waits for them again:\n"
-            f"  {again(self.path)}"
-        )
-        launch.run_all(
-            jobs,
-            self.path,
-            made,
-            say=self.terminal.say,
-            ended=lambda name: write_ablation(self.path, self.found()),
-        )
-
-    def found(self) -> Ablated:
-        """The table, as far as there is one.
-
-        Raises:
-            Refused: what is to be compared is not measured.
-        """
-        seeds = self.ablation.seeds
-        outcomes = [outcome_of(self.place(trial)) for trial in self.trials]
-        rank = next((one.rank for one in outcomes if one is not None), "")
-        metric = self.ablation.metric or ranking(rank)[0]
-        scalars = [measured(self.place(trial)) for trial in self.trials]
-        for one in scalars:
-            if one:
-                choose("metric", metric, one)
-        values = [[one.get(metric, {}).get(seed) for seed in seeds] for one in scalars]
-        rows = [trial.row for trial in self.trials]
-        title = self.ablation.title or f"Ablation of {self.module.__name__.rpartition('.')[2]}"
-        said = {
-            name: {getattr(trial.config, name) for trial in self.trials}
-            for name in ("data", "model", "steps")
-        }
-        return Ablated(
-            title=title,
-            metric=metric,
-            seeds=tuple(seeds),
-            lines=lines(rows, outcomes, values),
-            facts={
-                **{
-                    name.capitalize(): str(one)
-                    for name, (one, *others) in said.items()
-                    if one is not None and not others
-                },
-                "Seeds": ", ".join(map(str, seeds)),
-            },
-            follows={trial.row.name: trial.follows for trial in self.trials},
-            commands={
-                trial.row.name: command(trial, seeds, script(self.module)) for trial in self.trials
-            },
-        )
-
-    def end(self) -> list[Line]:
-        """Write everything, and say it."""
-        found = self.found()
-        write_ablation(self.path, found)
-        page = write_shown(self.path, found)
-        self.terminal.heading(found.title)
-        self.terminal.show(printable(found))
-        for note in found.notes:
-            self.terminal.say(note)
-        self.terminal.say(f"  {page}\n  {self.path}/ablation.md, ablation.csv, ablation.png")
-        if not any(line.spread.n for line in found.lines):
-            errors = [line.outcome.error for line in found.lines if line.outcome is not None]
-            raise Failed(f"no trial has a result; the first: {errors[0] if errors else 'not run'}")
-        return found.lines
-
-
-def script(module: ModuleType) -> str:
-    """The file of an experiment, as it is typed in a checkout."""
-    name = module.__name__
-    return f"{name.replace('.', '/')}.py"
-
-
-def printable(found: Ablated) -> rich.table.Table:
-    """For a terminal: what is found, without the intervals of the means."""
-    shown = (0, 1, 3, 4, 5, 6)
-    made = rich.table.Table(box=None, pad_edge=False, header_style="bold")
-    head = ("row", quantity(found.metric).words + found.unit, "difference", "95 %", "p (Holm)", "")
-    for number, words in enumerate(head):
-        justify: Literal["left", "right"] = "right" if 0 < number < 5 else "left"
-        made.add_column(words, justify=justify, overflow="fold")  # names are whole
-    for line in found.lines:
-        every = cells(found, line)
-        made.add_row(*(rich.text.Text(every[at]) for at in shown))
-    return made
 
 
 if __name__ == "__main__":

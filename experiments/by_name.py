@@ -4,6 +4,7 @@ import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from train.refusal import Refused, choose
 
@@ -28,19 +29,46 @@ def named(experiment: str) -> ModuleType:
         except (ImportError, TypeError, ValueError):  # no module, or no name of one
             raise Refused(str(unknown(name))) from None
     if not all(hasattr(module, part) for part in ("Config", "recipe", "build", "main")):
-        raise Refused(f"experiment={experiment!r} has no recipe whose fields can be changed")
+        raise Refused(f"{name} is no training with a recipe; these are: {', '.join(single())}")
     return module
+
+
+def refuse_several(module: ModuleType, config: Any) -> None:
+    """Refuse a recipe that comes to several trainings, where one is wanted.
+
+    Raises:
+        Refused: names the experiment, and what is one.
+    """
+    for field, values in config.trainings().items():
+        name, value = module.__name__.removeprefix("experiments."), getattr(config, field)
+        *some, last = values
+        named = f"{', '.join(some)} or {last}" if some else last
+        others = ", ".join(each for each in single() if each != name)
+        raise Refused(
+            f"{name} with {field}={value!r} is several trainings, where one is wanted: "
+            f"--{field} {named}, or another experiment: {others}"
+        )
+
+
+def recipes() -> list[str]:
+    """Names of the experiments that have one."""
+    return sorted(
+        file.stem
+        for file in HERE.glob("*.py")
+        if "\nclass Config(" in (text := file.read_text()) and "\ndef recipe(" in text
+    )
+
+
+def single() -> list[str]:
+    """Names of those that are one training by default."""
+    modules = {name: importlib.import_module(f"experiments.{name}") for name in recipes()}
+    return [name for name, module in modules.items() if not module.recipe().trainings()]
 
 
 def unknown(name: str) -> Refused:
     """That there is no such experiment."""
-    recipes = [
-        file.stem
-        for file in HERE.glob("*.py")
-        if "\nclass Config(" in (text := file.read_text()) and "\ndef recipe(" in text
-    ]
     try:
-        choose("experiment", name, recipes)
+        choose("experiment", name, recipes())
     except Refused as refused:
         return refused
     return Refused(f"experiment={name!r} is unknown")

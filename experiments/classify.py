@@ -75,6 +75,8 @@ RATES: dict[str, dict[str, Any]] = {
 }
 """What an optimiser wants otherwise."""
 
+Crop = Literal["auto", "pad", "resized"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FineTuned):
@@ -125,12 +127,12 @@ class Config(FineTuned):
     model: str = "plain_cnn"
     size: int = 0
     by: Literal["resize", "pad"] = "resize"
-    crop: Literal["auto", "pad", "resized"] = "pad"
+    crop: Crop = "pad"
     crop_area: float = 0.08
     steps: int | None = 10_000
     batch_size: int | None = 128
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
-    learning_rate: float = 0.1
+    learning_rate: float | None = 0.1
     warmup_steps: int | None = 500
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -294,7 +296,9 @@ def fitted(config: Fitted, model: str, optimizer: str, *, tenth: bool = False) -
     choose("optimizer", optimizer, RATES)
     config = replace(config, model=model, **OWN.get(model, {}))
     config = replace(config, optimizer=optimizer, **RATES[optimizer])  # type: ignore[arg-type]
-    return replace(config, learning_rate=config.learning_rate / 10) if tenth else config
+    if not tenth or config.learning_rate is None:
+        return config
+    return replace(config, learning_rate=config.learning_rate / 10)
 
 
 def rule(config: Config) -> Rule:

@@ -184,6 +184,11 @@ class Config(FineTuned):
         if any(size < 1 for size in self.sizes) or len(set(self.sizes)) < len(self.sizes):
             raise Refused(f"sizes={self.sizes} must be above 0, each one once")
 
+    def trainings(self) -> dict[str, Sequence[str]]:
+        """R-CNN's stages, unless one is named."""
+        several = models.variant(self.model).svm and self.stage == stages.ALL
+        return {"stage": ["softmax"]} if several else {}
+
     def known(self) -> dict[str, Sequence[str]]:
         """All models."""
         return {"model": models.names("detection")}

@@ -2,7 +2,7 @@
 
     python experiments/export.py RUN                 into RUN/export
     python experiments/export.py RUN --out DIR
-    python experiments/export.py RUN/checkpoints/STEP --out DIR
+    python experiments/export.py RUN/checkpoints/STEP   into RUN/export-step-STEP
     python experiments/export.py STUDY               the mean of what its seeds predict
 
 What is written runs on CPUs, NVIDIA GPUs and TPUs, for batches of any size, and needs jax, numpy
@@ -39,7 +39,8 @@ class Config:
 
     Attributes:
         run: the directory of a run, or of several seeds; or a checkpoint in that of a run.
-        out: the folder that is written; by default "export" in that of the run.
+        out: the folder that is written; by default "export" in that of the run, with the step of
+            a checkpoint that is named.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -59,7 +60,8 @@ def main(config: Config) -> Path:
         terminal.say(
             f"{run.config.model} on {run.config.data}, step {run.step}: {run.config.workdir}"
         )
-    out = (of_checkpoint(path) or path) / FOLDER
+    run_of = of_checkpoint(path)
+    out = path / FOLDER if run_of is None else run_of / f"{FOLDER}-step-{path.name}"
     out = out if config.out is None else cli.at_home(config.out)
     found = write_folder(averaged(runs), out)
     for key, x in found.inputs.items():

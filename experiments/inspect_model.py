@@ -28,6 +28,7 @@ from rich.console import Console
 from experiments.predict import asked
 from experiments.untrained import untrained, usual
 from models.backends import XLA
+from models.inspect.errors import Lacking, UnknownPrimitive
 from models.inspect.feature_maps import check_name, map_shapes
 from models.inspect.layers import layer_table, rendered
 from train import cli, neighbours, results
@@ -121,7 +122,8 @@ def inside(config: Config, out: Path, say: Callable[[str], None]) -> Inside:
             raise
         say(f"Not drawn is the receptive field before training: {error}")
     except ValueError as error:  # the network does not take such inputs
-        raise Refused(f"model={config.model!r}: {error}") from None
+        of = f"model={config.model!r}" if config.model else f"run={config.paths[0]!r}"
+        raise Refused(f"{of}: {error}") from None
     say(f"Looks at {', '.join(map(str, examples.names))}.")
     found = Inside(run.parts.network, weights, examples, run.about, config.layer)
     if config.layer:
@@ -156,9 +158,7 @@ def main(config: Config) -> None:
             for file, picture in draw(found):
                 results.save(picture, out / f"{file}.png")
                 say(legible(f"  {out / file}.png"))
-        except ValueError as error:  # what a network has nothing of
-            if isinstance(error, Refused):
-                raise
+        except (Lacking, UnknownPrimitive) as error:
             say(legible(f"No {name}: {error}"))
 
 

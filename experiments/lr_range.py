@@ -25,7 +25,7 @@ if __name__ == "__main__":  # what it imports stands beside it, whatever is inst
 
     end_quietly()  # before the other imports, which take seconds
 
-from experiments.by_name import named
+from experiments.by_name import named, refuse_several
 from train import cli
 from train.files import write
 from train.prepared import prepare
@@ -111,6 +111,7 @@ def main(asked: Asked) -> Found:
     """
     module = named(asked.experiment)
     config = cli.configure(module, asked.options)
+    refuse_several(module, config)
     prepared = prepare(module, constant(config).remembering(None))
     folder(asked.out, "out")
     print(f"{config.model} on {config.data}: {asked.updates} updates from the first weights")

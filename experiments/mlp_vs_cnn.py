@@ -100,6 +100,10 @@ class Config(Trained):
         if not self.channels or min((*self.channels, *self.sizes)) < 1:
             raise Refused(f"channels={self.channels} and sizes={self.sizes} must be above 0")
 
+    def trainings(self) -> dict[str, Sequence[str]]:
+        """Those of the study, unless one is named."""
+        return {"model": [*TRAININGS]} if self.model == ALL else {}
+
     def known(self) -> dict[str, Sequence[str]]:
         """All trainings, and what stands for all of them."""
         return {"model": (ALL, *TRAININGS)}

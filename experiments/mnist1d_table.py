@@ -82,6 +82,10 @@ class Config(sequence.Config):
         """Refuse a model that the table does not have."""
         choose("model", self.model, (ALL, *PUBLISHED))
 
+    def trainings(self) -> dict[str, Sequence[str]]:
+        """Those of the table, unless one is named."""
+        return {"model": [*PUBLISHED]} if self.model == ALL else {}
+
     def known(self) -> dict[str, Sequence[str]]:
         """The table's, and what stands for all of them."""
         return {"model": (ALL, *PUBLISHED)}

@@ -1,4 +1,5 @@
-"""What every test runs under: four CPU devices, rank promotion raises, warnings are errors.
+"""What every test runs under: four CPU devices, rank promotion raises, warnings are errors, and
+training that copies unasked or traces a step twice raises.
 
 And what many are held against: what torchvision computed.
 """
@@ -6,6 +7,7 @@ And what many are held against: what torchvision computed.
 import importlib.util
 import os
 import pathlib
+import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "jax"
@@ -16,13 +18,28 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# Most programs here are tiny and run once: LLVM's best code takes longer to make than it saves.
+# `make test-slow` leaves both as a user has them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("SVERTKA_CACHE", str(ROOT / ".cache" / "svertka"))
 
+import guards
 import jax
 import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guarded():
+    """Every run of this process trains under `guards`; commands of their own do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("train.run", "train.at_once"):
+            if (module := sys.modules.get(name)) is not None:
+                patch.setattr(module, "fit", guards.guarded(module.fit))
+        yield
 
 
 @pytest.fixture

@@ -8,22 +8,24 @@ judge.
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from train import workdir
+import jax
+
+from train import started, workdir
 from train.checkpoints import Checkpoints
 from train.disk import taken
 from train.fastest import chosen
 from train.finetune import Weights, begun
 from train.lock import locked
-from train.loop import NonFinite, Rhythm, fit, host_step
+from train.loop import NonFinite, Rhythm, Step, fit, host_step
 from train.mesh import places
 from train.noted import Noted, changed
 from train.prepared import Prepared
+from train.profiling import profiled
 from train.program import Program, program
-from train.refusal import Refused
+from train.refusal import Failed, Refused
 from train.session import inscribe, opening, refuse_other, report
 from train.several import Several
 from train.state import State
@@ -33,6 +35,8 @@ from train.trackers import tracking
 from train.weights import fitted
 
 FOLDER, RECORD = "at_once", "seeds.json"
+EXHAUSTED = "RESOURCE_EXHAUSTED"
+"""How XLA's words begin, of a CPU and a GPU alike, where memory is short."""
 
 
 def groups(
@@ -57,6 +61,11 @@ def groups(
         yield seeds, program(prepared, seeds, spread=spread)
         left = [seed for seed in left if seed not in seeds]
     new = [seed for seed in left if is_new(path / f"seed_{seed}")]
+    own = [seed for seed in left if seed not in new and not ended(path / f"seed_{seed}")]
+    if own and (asked := prepared.config.seeds_as) != "loop":
+        named, one = ", ".join(map(str, own)), len(own) == 1
+        what = f"Seed {named} goes on from its" if one else f"Seeds {named} go on from their"
+        terminal.say(f"{what} own checkpoint{'s' * (not one)}, not by seeds_as={asked!r}.")
     if (made := chosen(prepared, new, terminal.say)) is not None:
         yield new, made
         left = [seed for seed in left if seed not in new]
@@ -65,8 +74,12 @@ def groups(
 
 def is_new(path: Path) -> bool:
     """Whether a run in a directory would begin at its first step."""
-    ended = any((path / file).exists() for file in (workdir.SUMMARY, workdir.DIVERGED))
-    return not ended and not Checkpoints(path / "checkpoints").begun()
+    return not ended(path) and not Checkpoints(path / "checkpoints").begun()
+
+
+def ended(path: Path) -> bool:
+    """Whether a run in a directory has nothing left to do."""
+    return any((path / file).exists() for file in (workdir.SUMMARY, workdir.DIVERGED))
 
 
 def refuse_one(path: Path) -> None:
@@ -103,12 +116,14 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
     Raises:
         Refused: one of the directories can't be written, is in use, or holds something else.
         Stopped: by a signal; all are saved.
+        Failed: there is not enough memory for all of them.
     """
-    began, folder = time.monotonic(), path / FOLDER
+    began, folder = started.began(), path / FOLDER
     paths = [path / f"seed_{seed}" for seed in made.seeds]
     with contextlib.ExitStack() as held:
         weights, noted, changes = beginning(made, path, terminal, held)
         held.callback(noted.end, terminal.say)
+        held.enter_context(enough_memory(made, folder))
         stop = held.enter_context(Stop())
         checkpoints = held.enter_context(Checkpoints(folder / "checkpoints", say=terminal.say))
         state, at = at_first(made, weights, terminal.say), None
@@ -134,7 +149,16 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
             made.seeds, paths, steps=steps, at=at, whole=whole, began=began, tracks=tracks
         )
         held.enter_context(contextlib.closing(logs))
-        last = fitting(made, state, checkpoints, logs, stop, noted)
+        tracing = profiled(
+            noted.after(started.FirstStep(made.step, began, terminal.say)),
+            made.prepared.config.profile,
+            begin=at or 0,
+            until=steps,
+            path=path,
+            say=terminal.say,
+        )
+        with tracing as step:
+            last = fitting(made, state, checkpoints, logs, stop, step)
         logs.close()
         if last is not None and host_step(last) < steps:
             saved = checkpoints.latest()
@@ -194,6 +218,33 @@ def beginning(
     return weights, Noted(made.prepared, note), changes
 
 
+@contextlib.contextmanager
+def enough_memory(made: Program, folder: Path) -> Iterator[None]:
+    """Inside, too little memory, of the device or the host, is said in one line.
+
+    Args:
+        made: the program.
+        folder: of its checkpoints.
+
+    Raises:
+        Failed: it was too little.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and EXHAUSTED not in str(error):
+            raise
+        count, how = len(made.seeds), "vmap" if made.mesh.devices.size == 1 else "devices"
+        why = str(error).strip().partition("\n")[0] or "MemoryError"
+        other = "--seeds-as loop trains one after the other; or name fewer seeds at first"
+        if Checkpoints(folder / "checkpoints").begun():
+            other = f"they have begun so; without {folder} they begin anew, as --seeds-as says"
+        raise Failed(
+            f"{count} seeds as one program (seeds_as={how!r}) need more memory than there is: "
+            f"{why} {other}"
+        ) from None
+
+
 def shared_out(made: Program) -> str:
     """How several devices are shared out among the seeds, in words; "" of one."""
     there, used, data = made.prepared.mesh.size, made.mesh.size, made.mesh.shape["data"]
@@ -223,12 +274,7 @@ def at_first(made: Program, weights: Weights | None, say: Callable[[str], None])
 
 
 def fitting(
-    made: Program,
-    state: State,
-    checkpoints: Checkpoints,
-    logs: Several,
-    stop: Stop,
-    noted: Noted,
+    made: Program, state: State, checkpoints: Checkpoints, logs: Several, stop: Stop, step: Step
 ) -> State | None:
     """The last state; None where all have diverged."""
     config = made.prepared.config
@@ -248,7 +294,7 @@ def fitting(
     try:
         return fit(
             state,
-            step=noted.after(made.step),
+            step=step,
             loader=made.loader,
             rhythm=Rhythm(
                 until=config.steps,

@@ -55,7 +55,8 @@ def of_checkpoint(path: Path) -> Path | None:
 def averaged(runs: Sequence[Opened]) -> Opened:
     """Runs that see the same batch as one, whose predictions are the mean of theirs.
 
-    Its variables are a dict of those of each run: "0", "1", …; the rest is the first run's.
+    Its variables are a dict of those of each run: "0", "1", …; `each` is these runs. The rest is
+    the first one's.
 
     Raises:
         Refused: there is none; they differ in their classes, or in what evaluation brings images
@@ -77,7 +78,8 @@ def averaged(runs: Sequence[Opened]) -> Opened:
                 )
     task = several.ensemble([run.parts.task for run in runs])
     variables = {str(number): run.variables for number, run in enumerate(runs)}
-    return first._replace(parts=first.parts._replace(task=task), variables=variables)
+    parts = first.parts._replace(task=task)
+    return first._replace(parts=parts, variables=variables, each=tuple(runs))
 
 
 def seen(run: Opened) -> tuple[object, object]:

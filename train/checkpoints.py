@@ -6,13 +6,14 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
 
+from train import processes
 from train.files import NOT_GIVEN, brief, cause, stated
 from train.quiet import abandoned_unheard, nothing_more, quieten
 from train.refusal import Failed
@@ -76,9 +77,11 @@ class Checkpoints:
     or a tuple is a matter of the target that it is restored into. The newest `keep` steps and the
     best are kept; of a run that is finished, as `finish` says.
 
-    For runs of one process: records are made of whole arrays, and each process would write them.
-    One process writes to a directory at a time: `save`, `rank` and `restore` are for the run that
-    owns it. `restore_variables`, `written`, `best` and `latest` change nothing on the disk.
+    One run writes to a directory at a time: `save`, `rank`, `finish` and `restore` are for the one
+    that owns it. `restore_variables`, `written`, `best` and `latest` change nothing on the disk.
+
+    Of a run of several processes all call the same methods in the same order. Orbax has each write
+    its own part; records and ranks are written by the first, and what is sound is sound for all.
 
     Args:
         directory: made by the first save.
@@ -124,9 +127,10 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self.wait()
-        if step in self.steps():
+        steps = self._all_steps()
+        if step in steps:
             return
-        if step < (newest := max(self.steps(), default=-1)):
+        if step < (newest := max(steps, default=-1)):
             raise ValueError(f"step {step} can't be saved after step {newest}")
         items = {"variables": flat(variables), "state": flat(state)}
         shared = shared_leaves(items["state"], items["variables"])
@@ -162,8 +166,8 @@ class Checkpoints:
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
         write(self.directory / str(step) / RANK, seal({"step": step, "metric": metric}))
         # One that was the best is kept for that alone, and the next save may never come.
-        best = self._best()
-        for old in self.steps()[: -self.keep]:
+        best = processes.same("which checkpoint is best", self._best)
+        for old in self._all_steps()[: -self.keep]:
             if best is not None and old != best:
                 with contextlib.suppress(OSError):  # it goes with the next save
                     self._open().delete(old)
@@ -177,7 +181,8 @@ class Checkpoints:
             SaveFailed: the background save failed.
         """
         self.wait()
-        steps, best = self.steps(), self._best()
+        steps = self._all_steps()
+        best = processes.same("which checkpoint is best", self._best)
         kept = {*steps[-1:], best} if best in steps[:-1] else {*steps[-2:]}
         for old in steps:
             if old not in kept:
@@ -186,10 +191,15 @@ class Checkpoints:
 
     def ranked(self, step: int) -> bool:
         """Whether an evaluation of a step has ended."""
-        try:
-            return self._metric(step) is not None or (self.directory / str(step) / RANK).exists()
-        except Damaged:
-            return False
+
+        def found() -> bool:
+            try:
+                metric = self._metric(step)
+            except Damaged:
+                return False
+            return metric is not None or (self.directory / str(step) / RANK).exists()
+
+        return processes.same("whether a checkpoint is ranked", found)
 
     def wait(self) -> None:
         """Return when the background save has ended.
@@ -218,12 +228,15 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest step, once the background save has ended; None where there is none."""
         self.wait()
-        return max(self.steps(), default=None)
+        return max(self._all_steps(), default=None)
 
     def best(self) -> int | None:
         """The step with the largest metric, the newest of equals; None where none is ranked."""
         self.wait()
-        return self._best(lambda error: self.say(f"{error}; it can't be ranked"))
+        return processes.same(
+            "which checkpoint is best",
+            lambda: self._best(lambda error: self.say(f"{error}; it can't be ranked")),
+        )
 
     def _best(self, damaged: Callable[[Damaged], None] = lambda error: None) -> int | None:
         ranked = []
@@ -258,11 +271,13 @@ class Checkpoints:
             Differs: the newest sound one holds other arrays than the target.
         """
         self.close()  # it is opened anew on what is left
-        if not self.begun():
+        if not processes.same("whether there is a checkpoint", self.begun):
             return None
         found, damaged = self._newest("state", target_state)
-        for error in damaged:
-            self._set_aside(error.step)
+        with processes.together("damaged checkpoints are moved"):
+            for error in damaged:
+                if processes.first():
+                    self._set_aside(error.step)
         return found
 
     def begun(self) -> bool:
@@ -302,7 +317,7 @@ class Checkpoints:
     def _newest(self, item: str, target: Any) -> tuple[Restored, list[Damaged]]:
         """The newest step whose item is sound, and what is wrong with newer ones; says so."""
         damaged: list[Damaged] = []
-        for step in reversed(self.steps()):
+        for step in reversed(self._all_steps()):
             try:
                 found = Restored(step, self._read(step, item, target))
             except Damaged as error:
@@ -322,7 +337,8 @@ class Checkpoints:
             Damaged: what is read isn't what was written.
             Differs: what was written is of another form than the target.
         """
-        record = self._sealed(step, "record/metadata")
+        with sound_for_all(step):
+            record = self._sealed(step, "record/metadata")
         written = record["items"][item]
         targets = flat(jax.tree.map(placed, target))
         try:
@@ -332,14 +348,16 @@ class Checkpoints:
         # Path in the state -> where it lies in `variables`; of earlier versions, none.
         shared = record.get("shared", {}) if item == "state" else {}
         own = {path: leaf for path, leaf in targets.items() if path not in shared}
-        leaves = self._restored(step, item, own)
-        if shared:
-            others = {there: targets[path] for path, there in shared.items()}
-            found = self._restored(step, "variables", others)
-            leaves |= {path: found[there] for path, there in shared.items()}
-        read = describe(leaves)
-        if bad := [path for path in targets if read[path] != written[path]]:
-            raise Damaged(step, f"{item}: other bits in {shortened(bad)}")
+        with sound_for_all(step):
+            leaves = self._restored(step, item, own)
+            if shared:
+                others = {there: targets[path] for path, there in shared.items()}
+                found = self._restored(step, "variables", others)
+                leaves |= {path: found[there] for path, there in shared.items()}
+        with sound_for_all(step):
+            read = describe(leaves)
+            if bad := [path for path in targets if read[path] != written[path]]:
+                raise Damaged(step, f"{item}: other bits in {shortened(bad)}")
         return jax.tree.unflatten(jax.tree.structure(target), [leaves[path] for path in targets])
 
     def _restored(self, step: int, name: str, targets: dict[str, Any]) -> dict[str, Any]:
@@ -415,6 +433,10 @@ class Checkpoints:
         except OSError as error:
             raise Failed(f"{self.directory} could not be read: {cause(error)}") from error
 
+    def _all_steps(self) -> list[int]:
+        """As the first process finds them."""
+        return processes.same("which checkpoints there are", self.steps)
+
     def _set_aside(self, step: int) -> None:
         """Rename a step out of the manager's sight."""
         aside = self.directory / ASIDE
@@ -453,6 +475,23 @@ class Checkpoints:
                 manager.close()
         nothing_more()
         raise SaveFailed(self._saving, error) from error
+
+
+@contextlib.contextmanager
+def sound_for_all(step: int) -> Iterator[None]:
+    """What is damaged for one process is so for all.
+
+    Raises:
+        Damaged: one of them says so.
+    """
+    failure = None
+    try:
+        yield
+    except Damaged as error:
+        failure = error
+    for index, why in enumerate(processes.gathered("what is sound", failure and str(failure))):
+        if why is not None:
+            raise failure or Damaged(step, f"process {index}: {why}")
 
 
 class Best:

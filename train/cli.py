@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from train import neighbours, recipes, workdir
+from train import neighbours, processes, recipes, started, workdir
 from train.bars import shown
+from train.compiled import keep_programs
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -48,7 +49,11 @@ CALLED = {
     "lr": "learning_rate",
     "max_steps": "steps",
     "network": "model",
+    "coordinator_address": "coordinator",
+    "num_processes": "processes",
     "num_workers": "workers",
+    "rank": "process_id",
+    "world_size": "processes",
     "opt": "optimizer",
     "out": "workdir",
     "outdir": "workdir",
@@ -82,14 +87,15 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(experiment)
         module.main(configure(module, arguments))
 
-    return exit_code(work)
+    return left(exit_code(work))
 
 
 def exit_code(work: Callable[[], object]) -> int:
     """What `work` ends with, as `command_line` says; what can't be is printed in one line."""
     keep_pages()
+    keep_programs()
     try:
-        with at_once(), shown():
+        with at_once(), shown(), started.command():
             work()
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,6 +108,15 @@ def exit_code(work: Callable[[], object]) -> int:
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0
+
+
+def left(code: int) -> int:
+    """End at once with this code, if another process may wait: JAX would wait for it too."""
+    if code and processes.several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def command(kind: type[Asked], main: Callable[[Asked], object], about: str | None) -> int:

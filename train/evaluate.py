@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from train import processes
 from train.data.loader import Loader
 from train.data.source import Source
 from train.progress import compiling
@@ -71,7 +72,7 @@ def evaluate(
     seen: list[np.ndarray] = []
 
     def take(out: tuple) -> None:
-        out = jax.device_get(out)
+        out = jax.tree.map(here, out) if processes.several() else jax.device_get(out)
         if seeds is None:
             out = jax.tree.map(lambda x: np.asarray(x)[None], out)
         (batch, records), (index, *_), (valid, *_) = out
@@ -91,19 +92,22 @@ def evaluate(
     payloads, ahead = loader.payloads(0), None
     try:
         for payload in payloads:
-            if stopping():
-                raise Interrupted
             # The device computes this batch while the host takes the one before. That one has
             # ended: two programs at once on several CPU devices may wait for each other for ever.
             before = jax.block_until_ready(ahead)
+            if stopping():
+                raise Interrupted
             with compiling("the evaluation", before is None):
                 ahead = measure(variables, loader.data, payload)
+            processes.HERE.came()
             if before is not None:
                 take(before)
         if ahead is not None:
             take(ahead)
     finally:
         payloads.close()
+    if processes.several():
+        seen, scored, kept = of_all(seen, scored, kept, loader)
     gaps = None if loader.gaps is None else [*loader.gaps.found]
     check_whole(seen, gaps or [], len(source), source.about.split)
     summaries = [
@@ -115,6 +119,35 @@ def evaluate(
     return [
         one._replace(scalars={**one.scalars, "unreadable": float(len(gaps))}) for one in summaries
     ]
+
+
+def here(x: jax.Array) -> np.ndarray:
+    """An array of several processes on the host: the rows of this one, or all where all have it."""
+    if x.is_fully_replicated:
+        return np.asarray(x)
+    parts = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
+
+
+def of_all(
+    seen: list[np.ndarray], scored: list[Sums], kept: list[list[Any]], loader: Loader
+) -> tuple[list[np.ndarray], list[Sums], list[list[Any]]]:
+    """What all processes have seen, scored and kept, in the order of the source; and gaps found."""
+    found = None if loader.gaps is None else loader.gaps.found
+    every = processes.gathered("what was measured", (seen, scored, kept, found))
+    indices = np.concatenate([part for own, *_ in every for part in own])
+    places = np.argsort(indices)
+    if loader.gaps is not None:
+        for *_, gaps in every:
+            loader.gaps.add(gaps)
+    totals: list[Sums] = [{} for _ in scored]
+    keeps: list[list[Any]] = []
+    for run in range(len(scored)):
+        for _, sums, *_ in every:
+            totals[run] = add(totals[run], sums[run]) if sums[run] else totals[run]
+        flat = [keep for *_, each, _ in every for keep in each[run]]
+        keeps.append([flat[place] for place in places] if flat else [])
+    return [indices[places]], totals, keeps
 
 
 def check_whole(seen: list[np.ndarray], gaps: Sequence[int], length: int, split: str) -> None:

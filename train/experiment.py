@@ -97,6 +97,9 @@ class Runtime:
             rounding, judge the last weights, and keep the data on the device. "auto" measures a
             few steps and takes what is faster.
         devices: how many to use; all by default.
+        fsdp: how many of these share the parameters and what the optimiser keeps of them, so that
+            each holds a part alone (docs/scaling.md); 1: each holds all of it. It divides
+            `devices`. The numbers differ by rounding, and a run may go on with another value.
         loader: "resident" keeps the whole set on the device; "streaming" reads it from the disk as
             it goes. The batches are the same. "auto" streams where `workers` read, where an image
             is another one every time, cropped on the host, or where the set is too large for the
@@ -106,26 +109,38 @@ class Runtime:
         workers: processes that read for the streaming loader; 0 reads in threads.
         log_every: steps from one line of metrics.jsonl to the next; the terminal may show fewer.
         save_every: steps from one checkpoint to the next, beside those after each evaluation.
+        coordinator: "host:port" of the first of several processes, each started by a command of its
+            own, see docs/scaling.md; "auto" asks the cluster. Several tasks of Slurm, or the hosts
+            of a TPU slice, come together without.
+        processes: how many there are.
+        process_id: which of them this one is, from 0.
         tracker: "wandb" or "trackio" is told what is measured, beside the files of the run; see
             `train.trackers`.
+        profile: steps to trace, after the first ones, for Perfetto and TensorBoard; into `profile/`
+            of the work directory.
     """
 
     workdir: pathlib.Path | None = None
     seeds: tuple[int, ...] = ()
     seeds_as: Literal["loop", "vmap", "devices", "auto"] = "loop"
     devices: int | None = None
+    fsdp: int = 1
     loader: Literal["auto", "resident", "streaming"] = "auto"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     workers: int = 0
     log_every: int = 20
     save_every: int = 1000
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
     tracker: Literal["none", "wandb", "trackio"] = "none"
+    profile: int = 0
 
     def __post_init__(self) -> None:
-        positive(self, "log_every", "save_every")
+        positive(self, "fsdp", "log_every", "save_every")
         if self.devices is not None:
             positive(self, "devices")
-        nonnegative(self, "workers")
+        nonnegative(self, "workers", "profile")
         if any(not 0 <= seed < 2**32 for seed in self.seeds):
             raise Refused(f"seeds={self.seeds} must lie in 0 .. 2^32 - 1")
         if len(set(self.seeds)) < len(self.seeds):
@@ -240,6 +255,10 @@ class Recipe(Runtime):
         """
         del earlier
         return self
+
+    def trainings(self) -> dict[str, Sequence[str]]:
+        """Where a run is several trainings: the field that says so, and its values for one."""
+        return {}
 
     def known(self) -> dict[str, Sequence[str]]:
         """Fields that are one of many names, and these: for `--help`."""

@@ -31,7 +31,13 @@ def chosen(prepared: Prepared, seeds: Sequence[int], say: Callable[[str], None])
     Where the recipe leaves it open, or what it asks for can't be had, `say` gets a line.
     """
     asked, devices = prepared.config.seeds_as, prepared.mesh.devices.size
-    if asked == "loop" or len(seeds) < 2:
+    if asked == "loop" or not seeds:
+        return None
+    if len(seeds) == 1:
+        say(
+            f"Seed {seeds[0]} is trained by itself: seeds_as={asked!r} makes one program of seeds "
+            "that begin together."
+        )
         return None
     how = asked if asked != "auto" else "vmap" if devices == 1 else "devices"
     why = "the data are streamed, and must be on the device (loader='resident')"

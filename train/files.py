@@ -8,6 +8,7 @@ import pathlib
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
+from train import processes
 from train.refusal import Failed
 
 NO_ROOM = (
@@ -51,11 +52,14 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
     """Put `content` (text as UTF-8) in place of what the file held, whole or not at all.
 
     It is on the disk when this returns. What stood there before stays where this fails. What is no
-    file (a pipe, /dev/stdout) is written to as it is.
+    file (a pipe, /dev/stdout) is written to as it is. Of several processes the first writes for
+    all.
 
     Raises:
         WriteFailed: it could not be written; nothing is left behind.
     """
+    if not processes.first():
+        return
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(path.name + ".part")

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("model", "channels", "dropout", "init_from", "freeze", "frozen_norm", "backbone_rate"),
         *("norm_epsilon", "head_rate", "bias_rate", "anchors", "auxiliary_weight"),
         *("shortcut", "norm", "stages", "kernel_size", "dilations", "downsample"),
+        *("remat", "zero_init_residual"),
     ),
     "Training": (
         *("steps", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "drops"),
@@ -37,8 +38,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 OTHERS = "Of this experiment"
 RARE = frozenset(
     {
-        *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "gentle_start"),
-        *("loader", "log_every", "max_pixels", "on_corrupt", "save_every", "tracker"),
+        *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "fsdp", "gentle_start"),
+        *("loader", "log_every", "max_pixels", "on_corrupt", "profile", "save_every", "tracker"),
     }
 )
 """Options that `--help` names alone; `--help-all` describes them."""

@@ -22,10 +22,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
+from train import processes
 from train.events import Events
 from train.files import Growing, cause, write, writing
 from train.metrics.quantities import EARLIER
@@ -68,7 +68,7 @@ class Logs:
         track: Track | None = None,
     ):
         self._began = time.monotonic() if began is None else began
-        self._writes = jax.process_index() == 0
+        self._writes = processes.first()
         self._seeds = None if seeds is None else [int(seed) for seed in seeds]
         if not self._writes:
             return

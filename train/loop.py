@@ -14,6 +14,7 @@ import numpy as np
 from train.checkpoints import Checkpoints
 from train.data.loader import Loader, LoaderFailed
 from train.evaluate import add
+from train.processes import PeerFailed
 from train.progress import compiling
 from train.refusal import Failed, Refused
 from train.state import State
@@ -37,10 +38,13 @@ class NonFinite(Failed):
     """Loss, gradient or weights of a step are not finite; nothing from there on is saved.
 
     Attributes:
+        common: every process knows of it.
         step: the first such step, counted from 1; of N seeds at once, that of the last seed whose
             numbers still were.
         sums: that it reported.
     """
+
+    common = True
 
     def __init__(self, step: int, sums: Sums):
         every = "" if np.ndim(sums["nonfinite"]) == 0 else " in any seed"
@@ -90,7 +94,8 @@ def fit(
 
     Raises:
         NonFinite: names the first such step; nothing later than the last finite one is saved.
-        LoaderFailed, Refused: no further batch can be had; what was computed until then is saved.
+        LoaderFailed, Refused, PeerFailed: no further batch can be had, here or in another process;
+            what was computed until then is saved.
     """
     window = Window(loader, logs)
     start = at = host_step(state)
@@ -118,7 +123,7 @@ def fit(
                 window.resume()
             try:
                 payload = next(payloads)
-            except (LoaderFailed, Refused):
+            except (LoaderFailed, Refused, PeerFailed):
                 if at > start:
                     save()
                 raise

@@ -1,31 +1,64 @@
 """The mesh: which devices hold which part of a batch, and how a step is mapped over seeds."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from train import processes
+from train.sharded import FSDP, sharded, whole
+from train.tasks.task import Measured
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None, *, seeds: int = 1) -> Mesh:
-    """A mesh with axes `seed` and `data`; every device not taken by `seeds` goes to `data`.
+def make_mesh(
+    devices: Sequence[jax.Device] | None = None, *, seeds: int = 1, fsdp: int = 1
+) -> Mesh:
+    """A mesh with axes `seed` and `data`, and `fsdp` where it is above 1.
+
+    Every device not taken by the others goes to `data`. Those that share the parameters are next to
+    each other in `devices`: on one machine, as far as they go.
 
     Args:
         devices: those to use; all by default.
         seeds: size of the `seed` axis.
+        fsdp: how many devices share the parameters and what the optimiser keeps of them.
 
     Raises:
-        ValueError: the number of devices is not a multiple of `seeds`.
+        ValueError: the number of devices is not a multiple of `seeds` or of `fsdp`, or both are
+            above 1.
     """
     devices = jax.devices() if devices is None else list(devices)
-    if seeds < 1 or len(devices) % seeds:
-        raise ValueError(f"seeds={seeds} does not divide the {len(devices)} devices")
+    for name, size in (("seeds", seeds), ("fsdp", fsdp)):
+        if size < 1 or len(devices) % size:
+            raise ValueError(f"{name}={size} does not divide the {len(devices)} devices")
+    if seeds > 1 and fsdp > 1:
+        raise ValueError(f"seeds={seeds} and fsdp={fsdp}: one of them")
+    sizes = {"seed": seeds, "data": len(devices) // (seeds * fsdp)} | (
+        {FSDP: fsdp} if fsdp > 1 else {}
+    )
     return jax.make_mesh(
-        (seeds, len(devices) // seeds),
-        ("seed", "data"),
-        axis_types=(AxisType.Auto, AxisType.Auto),
+        (*sizes.values(),),
+        (*sizes,),
+        axis_types=(AxisType.Auto,) * len(sizes),
         devices=devices,
     )
+
+
+def batch_axes(mesh: Mesh | AbstractMesh) -> str | tuple[str, ...]:
+    """Of the axis of a batch, what its `PartitionSpec` names: every device has its own examples."""
+    return ("data", FSDP) if FSDP in mesh.shape else "data"
+
+
+def shares(mesh: Mesh) -> int:
+    """Into how many a batch is divided."""
+    return mesh.shape["data"] * mesh.shape.get(FSDP, 1)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
 
 
 def places(seeds: int, devices: int) -> int:
@@ -37,11 +70,6 @@ def places(seeds: int, devices: int) -> int:
     if devices % seeds == 0:
         return seeds
     return max(n for n in range(1, min(seeds, devices) + 1) if seeds % n == 0)
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
-    return NamedSharding(mesh, PartitionSpec())
 
 
 def over_seeds(
@@ -70,36 +98,59 @@ def over_seeds(
 
 
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
-    """`batch` with the leading axis of every leaf constrained to the mesh's `data` axis.
+    """`batch` with the leading axis of every leaf divided over the mesh, see `batch_axes`.
 
     For traced code: without it, jit silently replicates a gathered batch. Inside
     `jax.shard_map(axis_names={"seed"})` the mesh of the context, where `seed` is manual, takes the
     place of `mesh`.
     """
     context = jax.sharding.get_abstract_mesh()
-    sharding = NamedSharding(mesh if context.empty else context, PartitionSpec("data"))
+    there = mesh if context.empty else context
+    sharding = NamedSharding(there, PartitionSpec(batch_axes(there)))
     return jax.lax.with_sharding_constraint(batch, jax.tree.map(lambda _: sharding, batch))
 
 
-def compiled_step(step: Callable[..., Any], mesh: Mesh, seeds: int | None = None) -> Any:
+def compiled_step(
+    step: Callable[..., Any], mesh: Mesh, seeds: int | None = None, *, state: Any = None
+) -> Any:
     """`step(state, data, payload)`, jitted, its state donated; for N seeds at once if `seeds`.
+
+    Args:
+        step: returns the new state and its sums.
+        mesh: the devices.
+        seeds: N, or None for a plain run.
+        state: shapes of the state of a plain run, which then lies as `sharded` says. A mesh with an
+            axis `fsdp` needs them.
 
     Raises:
         ValueError: the seeds do not divide over the mesh. Where `data` is larger than 1, each seed
             needs its own place on the `seed` axis: XLA would gather the batch under `vmap`.
     """
     check_seeds(mesh, seeds)
+    if state is None and FSDP in mesh.shape:
+        raise ValueError(f"state=None on a mesh of fsdp={mesh.shape[FSDP]}: it may be sharded")
     if seeds is not None:
         step = over_seeds(step, mesh, (0, None, 0))
-    return jax.jit(step, donate_argnums=0, out_shardings=per_seed(mesh, seeds))
+    where = per_seed(mesh, seeds)
+    out = where if state is None else (sharded(state, mesh), where)
+    return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
 def compiled_evaluation(measure: Callable[..., Any], mesh: Mesh, seeds: int | None = None) -> Any:
-    """`measure(variables, data, payload)`, jitted; its payloads have no seed axis."""
+    """`measure(variables, data, payload)`, jitted; its payloads have no seed axis.
+
+    Variables that are sharded are gathered in it. Of several processes, each gets the sums, and the
+    rows of its own devices of all else.
+    """
     check_seeds(mesh, seeds)
     if seeds is not None:
         measure = over_seeds(measure, mesh, (0, None, None))
-    return jax.jit(measure)
+    measure = whole(measure, mesh)
+    if not processes.several():
+        return jax.jit(measure)
+    rows = NamedSharding(mesh, PartitionSpec(batch_axes(mesh)))
+    every: Any = replicated(mesh)
+    return jax.jit(measure, out_shardings=(Measured(every, cast(Any, rows)), rows, rows))
 
 
 BRIEF = {"xla_backend_optimization_level": 1}
@@ -108,14 +159,18 @@ long as all else, and at this level a fifth of that, for the same bits."""
 
 
 def compiled_initial(initial: Callable[[Any], Any], mesh: Mesh, seeds: int | None = None) -> Any:
-    """`initial(seed)`, jitted, on the mesh; for an array of N seeds if `seeds`."""
+    """`initial(seed)`, jitted, on the mesh; for an array of N seeds if `seeds`.
+
+    What is sharded is made so: no device ever holds all of it.
+    """
     check_seeds(mesh, seeds)
+    out: Any = per_seed(mesh, seeds)
     if seeds is not None:
         initial = over_seeds(initial, mesh, (0,))
+    elif FSDP in mesh.shape:
+        out = sharded(jax.eval_shape(initial, jnp.uint32(0)), mesh)
     cpu = mesh.devices.flat[0].platform == "cpu"
-    return jax.jit(
-        initial, out_shardings=per_seed(mesh, seeds), compiler_options=BRIEF if cpu else None
-    )
+    return jax.jit(initial, out_shardings=out, compiler_options=BRIEF if cpu else None)
 
 
 def per_seed(mesh: Mesh, seeds: int | None) -> NamedSharding:
@@ -129,5 +184,7 @@ def check_seeds(mesh: Mesh, seeds: int | None) -> None:
     if seeds is None:
         if places > 1:
             raise ValueError(f"a plain run on a mesh with {places} places for seeds")
+    elif FSDP in mesh.shape:
+        raise ValueError(f"{seeds} seeds on a mesh of fsdp={mesh.shape[FSDP]}")
     elif seeds % places or (data > 1 and seeds != places):
         raise ValueError(f"{seeds} seeds on a mesh of seed={places}, data={data}")

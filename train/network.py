@@ -41,18 +41,24 @@ def refuse_other_fields(config: Trained) -> None:
     Raises:
         Refused: the network has no such field, or not with this value.
     """
-    variant = models.variant(config.model)
     for name, value in config.of_network.items():
-        try:
-            variant.make(num_classes=1, **{name: value})
-        except TypeError:
-            raise Refused(f"{name}={value!r}: {config.model} has no such field") from None
-        except ValueError:
-            continue  # it may be good beside the others
+        if not has_field(config.model, name, value):
+            raise Refused(f"{name}={value!r}: {config.model} has no such field")
     try:
-        variant.make(num_classes=1, **config.of_network)
+        models.variant(config.model).make(num_classes=1, **config.of_network)
     except ValueError as error:
         raise Refused(f"model={config.model!r}: {error}") from None
+
+
+def has_field(model: str, name: str, value: Any) -> bool:
+    """Whether a network has a field of that name, which may have that value beside others."""
+    try:
+        models.variant(model).make(num_classes=1, **{name: value})
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def network_of(

@@ -39,6 +39,7 @@ class Opened(NamedTuple):
         parts: what the experiment builds: network and task.
         variables: of the network, on one device.
         step: that they are of.
+        each: of several that are averaged, those; see `train.averaged`.
     """
 
     module: ModuleType
@@ -47,6 +48,7 @@ class Opened(NamedTuple):
     parts: Parts
     variables: dict[str, Any]
     step: int
+    each: tuple["Opened", ...] = ()
 
     def predict(
         self, pictures: Sequence[Picture | Signal], *, batch_size: int | None = None
@@ -180,6 +182,8 @@ def experiment(path: Path) -> ModuleType:
 def names_in(name: str) -> set[str]:
     """What a module names at its top, read from its source; neither it nor its package is run.
 
+    What it names under a condition is counted.
+
     Raises:
         ImportError: there is none, or it has no source.
         SyntaxError: it is no Python.
@@ -191,18 +195,19 @@ def names_in(name: str) -> set[str]:
         spec = PathFinder.find_spec(".".join(name.split(".")[:end]), within) if within else None
     if spec is None or spec.origin is None or not spec.has_location:
         raise ImportError(f"No module named {name!r}")
-    return {*_bound(ast.parse(Path(spec.origin).read_bytes()).body)}
+    return {*_bound(ast.parse(Path(spec.origin).read_bytes()))}
 
 
-def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
-    for one in body:
-        if isinstance(one, ast.ClassDef | ast.FunctionDef):
+def _bound(node: ast.AST) -> Iterator[str]:
+    for one in ast.iter_child_nodes(node):
+        if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield one.name
         elif isinstance(one, ast.Import | ast.ImportFrom):
             yield from (each.asname or each.name for each in one.names)
-        elif isinstance(one, ast.Assign | ast.AnnAssign):
-            targets = one.targets if isinstance(one, ast.Assign) else [one.target]
-            yield from (each.id for each in targets if isinstance(each, ast.Name))
+        elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+            yield one.id
+        elif not isinstance(one, ast.comprehension):  # its names are its own
+            yield from _bound(one)
 
 
 def judged_step(path: Path, checkpoints: Checkpoints) -> int:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from models import backends
 from models.backends import Backend
-from train import workdir
+from train import processes, workdir
 from train.assess import Assess, assess
 from train.data.gaps import Gaps
 from train.data.loader import Loader
@@ -27,10 +27,12 @@ from train.data.statistics import measured
 from train.data.streaming import Streaming
 from train.data.unseen import unseen, without_objects
 from train.experiment import Parts, refuse_idle
-from train.mesh import compiled_initial, compiled_step, make_mesh
+from train.in_step import telling
+from train.mesh import compiled_initial, compiled_step, make_mesh, shares
 from train.progress import working
 from train.refusal import Refused
 from train.seeds_as import check_seeds_as
+from train.sharded import whole
 from train.state import State, initial
 from train.step import training_step
 from train.trackers import refuse_missing
@@ -108,19 +110,21 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
     Raises:
         Refused: the request cannot be met.
     """
-    if jax.process_count() > 1:
-        raise Refused(f"processes={jax.process_count()}: a run is one process, for now")
+    if processes.asked(config) is not None and not processes.several():
+        raise Refused(
+            f"processes={config.processes}: {module.__name__.rpartition('.')[2]} is for one process"
+        )
     with working(f"reading {config.data}", after=SOON):
         return _prepared(module, config)
 
 
 def _prepared(module: ModuleType, config: Any) -> Prepared:
     refuse_missing(config.tracker)
-    mesh = make_mesh(first_devices(config.devices))
-    slices = config.accumulation * mesh.shape["data"]
+    mesh = mesh_of(config)
+    slices = config.accumulation * shares(mesh)
     if config.batch_size is not None and config.batch_size % slices:
         raise Refused(
-            f"accumulation={config.accumulation} slices on {mesh.shape['data']} devices do not "
+            f"accumulation={config.accumulation} slices on {shares(mesh)} devices do not "
             f"divide batch_size={config.batch_size}"
         )
     data = module.splits(config)
@@ -136,7 +140,9 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     data = derived(data, parts)
     load = loaders(config, mesh, data, parts, gaps)
     loader = load("train", data.train, transform=parts.transform, seed=config.seed)
-    prepared = Prepared(
+    start = compiled_initial(starting(parts, loader), mesh)
+    shapes = jax.eval_shape(start, jnp.uint32(0))  # what the network refuses is refused here
+    return Prepared(
         module=module,
         config=config,
         mesh=mesh,
@@ -146,8 +152,8 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
         backend=backend,
         parts=parts,
         loader=loader,
-        start=compiled_initial(starting(parts, loader), mesh),
-        step=compiled_step(stepping(parts, loader), mesh),
+        start=start,
+        step=compiled_step(stepping(parts, loader), mesh, state=shapes),
         assess=functools.cache(
             lambda split: assess(parts, load, mesh, split, getattr(data, split))
         ),
@@ -156,8 +162,6 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
             *filter(None, [stands_in(data), unseen(data._asdict()), nothing_there(config, data)]),
         ),
     )
-    prepared.shapes()  # what the network refuses is refused here
-    return prepared
 
 
 def settled(config: Any, data: Splits, slices: int) -> tuple[Any, list[str]]:
@@ -289,6 +293,18 @@ def chosen(name: str, devices: list[jax.Device]) -> Backend:
         raise Refused(f"backend={name}: {missing}") from None
 
 
+def mesh_of(config: Any) -> Mesh:
+    """The devices that the recipe asks for.
+
+    Raises:
+        Refused: they are not there, or can't be shared out so.
+    """
+    devices = first_devices(config.devices)
+    if len(devices) % config.fsdp:
+        raise Refused(f"fsdp={config.fsdp} does not divide the {len(devices)} devices")
+    return make_mesh(devices, fsdp=config.fsdp)
+
+
 def first_devices(count: int | None) -> list[jax.Device]:
     """The first `count` devices; all for None.
 
@@ -296,6 +312,8 @@ def first_devices(count: int | None) -> list[jax.Device]:
         Refused: there are not so many.
     """
     devices = jax.devices()
+    if count is not None and processes.several():
+        raise Refused(f"devices={count}: several processes use all of theirs")
     if count is not None and count > len(devices):
         raise Refused(f"devices={count}, but there are {len(devices)} here")
     return devices[:count]
@@ -303,9 +321,11 @@ def first_devices(count: int | None) -> list[jax.Device]:
 
 def stepping(parts: Parts, loader: Loader) -> Callable[..., Any]:
     """A step of training, to be compiled."""
-    return training_step(
-        parts.task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
+    task = parts.task._replace(loss=whole(parts.task.loss, loader.mesh))
+    step = training_step(
+        task, parts.optimizer, loader, gradient=parts.gradient, average=parts.average
     )
+    return telling(step) if processes.several() else step
 
 
 def starting(parts: Parts, loader: Loader) -> Callable[[Any], State]:

@@ -76,10 +76,15 @@ def provenance(
         },
         "cpu": cpu(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Package -> its version, None where it is not installed; and that of Python."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
     }
 
 

@@ -1,26 +1,31 @@
 """A run: prepare, train, judge; from a recipe and its data to a report in a directory."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from train import study, workdir
+from train import processes, started, study, workdir
 from train.assess import outcome
 from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
+from train.data.loader import Loader
 from train.files import WriteFailed, cause
 from train.finetune import Weights
+from train.in_step import InStep
 from train.logs import read_metrics
-from train.loop import NonFinite, Rhythm, fit, host_step
+from train.loop import NonFinite, Rhythm, Step, fit, host_step
 from train.metrics.quantities import ranking, readable, show
-from train.prepared import Prepared, prepare
+from train.prepared import Prepared
+from train.profiling import profiled
 from train.report.predictions import PREDICTIONS, write_predictions
-from train.session import Session, place, session
+from train.session import Session, beginning, session
 from train.state import State
-from train.stop import Interrupted, Stopped
+from train.stop import Interrupted
 from train.tasks.task import Summary
+from train.watch import Alone, Watch
 from train.weights import fitted
 
 
@@ -42,38 +47,38 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
             good checkpoint stays.
         Stopped: by a signal.
     """
-    began = time.monotonic()
     path = config.workdir
     config = config.remembering(
         None if path is None else workdir.read_config(path, module.__name__, module.Config)
     )
+    processes.join(config)
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
+    began = started.began()
     if path is not None:
         refuse_one(path)
-    with place(module, config) as claim:
-        prepared = prepare(module, config)
-        weights = starting_weights(prepared, config.workdir)
-        # What can be refused is refused before a directory is made, which would hold on to the
-        # config.
-        with session(prepared, claim(), weights=weights, note=note, began=began) as here:
-            return judge(prepared, here, train(prepared, here))
+    check = partial(starting_weights, path=path)
+    with (
+        beginning(module, config, check) as (prepared, path, watch, weights),
+        session(prepared, path, weights=weights, note=note, began=began, watch=watch) as here,
+    ):
+        return judge(prepared, here, train(prepared, here))
 
 
-def complete(prepared: Prepared, path: Path, *, note: str = "") -> Summary:
+def complete(
+    prepared: Prepared, path: Path, *, note: str = "", watch: Watch | Alone | None = None
+) -> Summary:
     """The run of a recipe that is prepared, in a directory that the caller has locked."""
     began = time.monotonic()
     weights = starting_weights(prepared, path)
-    with session(prepared, path, weights=weights, note=note, began=began) as here:
+    with session(prepared, path, weights=weights, note=note, began=began, watch=watch) as here:
         try:
             summary = judge(prepared, here, train(prepared, here))
         except NonFinite:
-            if here.stop.signal is not None:
-                raise Stopped(here.stop.signal) from None
+            here.end_if_stopped()
             raise
         # One that came while the last files were written is for the runs that would follow.
-        if here.stop.signal is not None:
-            raise Stopped(here.stop.signal)
+        here.end_if_stopped()
         return summary
 
 
@@ -97,21 +102,36 @@ def train(prepared: Prepared, here: Session) -> State:
 
     def evaluate(step: int, state: State) -> float:
         name, sign = ranking(prepared.parts.rank)
-        scalars = prepared.assess("validation")(state.evaluated, here.stop).scalars
+        scalars = prepared.assess("validation")(state.evaluated, here.evaluating()).scalars
         here.logs.evaluation(step, "validation", scalars)
         return sign * scalars[name]
 
+    step: Step = here.step if here.noted is None else here.noted.after(here.step)
+    loader: Loader = prepared.loader
+    stopping: Callable[[], bool] = here.stop
+    if processes.several():
+        others = InStep(step, loader, prepared.mesh, here.stop, here.watch)
+        step, loader, stopping = others.step, others.loader, others
+    tracing = profiled(
+        step,
+        config.profile,
+        begin=host_step(here.state),
+        until=config.steps,
+        path=here.path,
+        say=here.logs.say,
+    )
     try:
-        state = fit(
-            here.state,
-            step=prepared.step if here.noted is None else here.noted.after(prepared.step),
-            loader=prepared.loader,
-            rhythm=rhythm,
-            evaluate=None if prepared.data.validation is None else evaluate,
-            checkpoints=here.checkpoints,
-            logs=here.logs,
-            stopping=here.stop,
-        )
+        with tracing as step:
+            state = fit(
+                here.state,
+                step=step,
+                loader=loader,
+                rhythm=rhythm,
+                evaluate=None if prepared.data.validation is None else evaluate,
+                checkpoints=here.checkpoints,
+                logs=here.logs,
+                stopping=stopping,
+            )
     except NonFinite as error:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
         try:
@@ -122,6 +142,9 @@ def train(prepared: Prepared, here: Session) -> State:
             here.logs.say(str(failed))  # not in place of the error that ends the run
         raise
     here.go_on()
+    if prepared.loader.gaps is not None:
+        for found in processes.gathered("what can't be read", prepared.loader.gaps.found):
+            prepared.loader.gaps.add(found)
     (here.path / study.DIVERGED).unlink(missing_ok=True)
     return state
 
@@ -144,7 +167,7 @@ def judge(prepared: Prepared, here: Session, state: State) -> Summary:
     config, name = prepared.config, ranking(prepared.parts.rank)[0]
     at, variables = judged(here, state, config.weights)
     try:
-        summary = prepared.assess("test")(variables, here.stop)
+        summary = prepared.assess("test")(variables, here.evaluating())
     except Interrupted:
         here.go_on()
         raise

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from train import processes
 from train.data.named import Splits
 from train.mesh import places
 from train.refusal import Refused, choose
@@ -19,6 +20,10 @@ def in_the_way(how: str, config: Any, data: Splits, devices: int, seeds: int) ->
         devices: of the run.
         seeds: how many.
     """
+    if processes.several():
+        return "it is for one process"
+    if config.fsdp > 1:
+        return f"fsdp={config.fsdp} shares out the parameters of one run; --fsdp 1"
     if config.weights == "best" and data.validation is not None:
         return "weights='best' ranks the checkpoints of each run; --weights last judges the last"
     if how == "vmap":

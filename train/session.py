@@ -2,16 +2,17 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 
-from train import workdir
+from train import processes, workdir
 from train.checkpoints import Checkpoints
 from train.data.boxes import clipped_said, empty_said
 from train.data.masks import missing
@@ -24,17 +25,19 @@ from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
 from train.noted import PROGRAM, Noted, changed
-from train.prepared import UNREADABLE, Prepared
+from train.prepared import UNREADABLE, Prepared, prepare
 from train.progress import compiling, working
-from train.provenance import cpu, provenance
+from train.provenance import cpu, provenance, versions
 from train.refusal import Refused
-from train.report.page import write_report
+from train.report.page import REPORT, write_report
 from train.seal import digest_of
+from train.started import FirstStep
 from train.state import State
 from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
 from train.trackers import tracking
+from train.watch import LONG, STUCK, Alone, Watch, watching
 
 MOVED = 0.01
 """Of a standard deviation, that statistics may move by: another decoder of JPEG moves them less."""
@@ -47,18 +50,37 @@ class Session:
     Attributes:
         path: the work directory.
         state: the one to go on from: of the newest sound checkpoint, or before the first step.
+        step: of training, compiled at its first call, which is told.
         checkpoints, logs, stop: open.
+        watch: of the processes.
         noted: of the program of the run; does nothing for one whose provenance is written.
         note: said first, and in the report: what no one may mistake.
     """
 
     path: Path
     state: State
+    step: FirstStep
     checkpoints: Checkpoints
     logs: Logs
     stop: Stop
+    watch: Watch | Alone
     noted: Noted | None
     note: str
+
+    def evaluating(self) -> Callable[[], bool]:
+        """Of one evaluation: whether a signal came, to any of the processes; asked once a batch."""
+        patience = [STUCK, LONG]  # at the first it compiles
+
+        def stopping() -> bool:
+            self.watch.beat(patience[-1])
+            del patience[1:]
+            return self._signal() is not None
+
+        return stopping
+
+    def _signal(self) -> int | None:
+        came = processes.gathered("which signal came", self.stop.signal)
+        return next((signal for signal in came if signal is not None), None)
 
     def go_on(self) -> None:
         """Where a signal came: say how to go on, and end the run.
@@ -66,12 +88,22 @@ class Session:
         Raises:
             Stopped: it came.
         """
-        if self.stop.signal is None:
+        self.watch.beat(LONG)
+        if (signal := self._signal()) is None:
             return
         saved = self.checkpoints.latest()
         at = "before the first step" if saved is None else f"and saved at step {saved}"
         self.logs.say(f"Stopped {at}. To go on:\n  {again(self.path)}")
-        raise Stopped(self.stop.signal)
+        raise Stopped(signal)
+
+    def end_if_stopped(self) -> None:
+        """Where a signal came, end what follows; the run itself is at its end.
+
+        Raises:
+            Stopped: it came.
+        """
+        if (signal := self._signal()) is not None:
+            raise Stopped(signal)
 
     def report(self, prepared: Prepared, summary: Summary | None, lead: str) -> Path:
         """Write the run's page."""
@@ -87,6 +119,8 @@ def report(
     say: Callable[[str], None],
 ) -> Path:
     """Write the page of a run in `path`; of one that diverged, without a summary."""
+    if not processes.first():
+        return path / REPORT
     config, test = prepared.config, prepared.data.test
     return write_report(
         path,
@@ -108,6 +142,7 @@ def session(
     weights: Weights | None = None,
     note: str = "",
     began: float | None = None,
+    watch: Watch | Alone | None = None,
 ) -> Iterator[Session]:
     """Begin the run in `path`, or go on with the one that lives there.
 
@@ -117,18 +152,20 @@ def session(
         weights: that a new run starts from in place of random ones, see `train.finetune.begun`.
         note: said first, and in the report.
         began: `time.monotonic()` when this process began to work on the run.
+        watch: of the processes, where there are several.
 
     Raises:
         Refused: the directory can't be written, or the run there is another, or began with other
             data.
     """
+    began = time.monotonic() if began is None else began
     workdir.make(path)
     config = prepared.config
     refuse_other(path, prepared.module, config)  # with what was left open until now
     inscribed, noted, goes_on = None, None, Checkpoints(path / "checkpoints").begun()
     if not prepared.at_its_end:
         inscribed = inscribe(prepared, path, weights=weights, goes_on=goes_on)
-        noted = Noted(prepared, inscribed.note)
+        noted = Noted(prepared, inscribed.note) if processes.first() else None
     # Compiling takes a while, and so does reading a checkpoint: what runs is said before.
     say = Terminal(Console(), config.steps).say
     for line in (note, *([] if prepared.at_its_end else opening(prepared))):
@@ -141,7 +178,7 @@ def session(
         if noted is not None and goes_on:
             noted.begin()
         with compiling("the first weights", True):
-            state = prepared.start(jnp.uint32(config.seed))
+            state = prepared.start(np.uint32(config.seed))
         restored = checkpoints.restore(state)
         if restored is not None:
             state = restored.state
@@ -176,9 +213,11 @@ def session(
                 yield Session(
                     path=path,
                     state=state,
+                    step=FirstStep(prepared.step, began, logs.say),
                     checkpoints=checkpoints,
                     logs=logs,
                     stop=stop,
+                    watch=watch or Alone(),
                     noted=noted,
                     note=note,
                 )
@@ -314,16 +353,51 @@ def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
             held.enter_context(locked(path))
             refuse_other(path, module, config)
 
+        def made() -> Path:
+            new = workdir.claim(module.__name__, config.data) if path is None else path
+            workdir.make(new)
+            held.enter_context(locked(new))
+            refuse_other(new, module, config)  # begun by another process meanwhile
+            return new
+
         def claim() -> Path:
-            if there:
-                return path
-            made = workdir.claim(module.__name__, config.data) if path is None else path
-            workdir.make(made)
-            held.enter_context(locked(made))
-            refuse_other(made, module, config)  # begun by another process meanwhile
-            return made
+            return path if there else processes.same("the work directory", made)
 
         yield claim
+
+
+@contextlib.contextmanager
+def beginning(
+    module: ModuleType, config: Any, check: Callable[[Prepared], Any] = lambda prepared: None
+) -> Iterator[tuple[Prepared, Path, Watch | Alone, Any]]:
+    """Prepare what runs, then make its directory: what can be refused is refused before that.
+
+    Of several processes each does it for itself, and where one can't, none goes on.
+
+    Args:
+        module: the experiment's.
+        config: its `Config`.
+        check: what is to be found out, or refused, before the directory is made.
+
+    Yields:
+        What runs; its directory, locked; the watch of the processes; what `check` found.
+
+    Raises:
+        Refused: as `place` and `prepare`; or the processes were not started alike.
+    """
+    with contextlib.ExitStack() as held:
+        with processes.together("what is asked"):
+            claim = held.enter_context(place(module, config))
+            prepared = prepare(module, config)
+            found = check(prepared)
+            prints = {split: source.fingerprint for split, source in given(prepared.data).items()}
+        if processes.several():
+            its = dataclasses.replace(prepared.config, **dict.fromkeys(workdir.OF_START))
+            alike = {"configuration": its, "data": prints, **versions()}
+            processes.refuse_others("whether all are alike", alike)
+        path = claim()
+        watch = held.enter_context(watching(path, again=again(path)))
+        yield prepared, path, watch, found
 
 
 def given(data: Splits) -> dict[str, Source]:

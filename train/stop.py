@@ -1,11 +1,14 @@
 """Stop requests: SIGTERM, SIGHUP, SIGUSR2 and Ctrl-C, heard once, acted on between two steps."""
 
+import contextlib
 import os
 import pathlib
 import shlex
 import signal
 import sys
 from types import FrameType, TracebackType
+
+from train import processes
 
 HANG_UP = getattr(signal, "SIGHUP", None)
 """The terminal went away; Windows has none."""
@@ -21,8 +24,11 @@ class Stopped(Exception):
     """A signal ended the run, which is saved.
 
     Attributes:
+        common: every process knows of it.
         signal: its number.
     """
+
+    common = True
 
     def __init__(self, signal: int):
         super().__init__(f"stopped by signal {signal}")
@@ -44,7 +50,8 @@ def end_quietly() -> None:
 
 def again(path: pathlib.Path) -> str:
     """The command that goes on with a run, called as this one was."""
-    return shlex.join([sys.orig_argv[0], sys.argv[0], "--workdir", str(path)])
+    words = [sys.orig_argv[0], sys.argv[0], "--workdir", str(path), *processes.HERE.options]
+    return shlex.join(words)
 
 
 def announced() -> bool:
@@ -58,6 +65,8 @@ def announced() -> bool:
 
 class Stop:
     """While entered, the first of `HEARD` is noted; a second one ends the process.
+
+    Of Ctrl-C this is said in a terminal, since a step may take long.
 
     Attributes:
         signal: the number of the one that came, or None.
@@ -90,6 +99,10 @@ class Stop:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        if number == signal.SIGINT and os.isatty(2):
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                # Not by `print`: what is interrupted may be within it.
+                os.write(2, b"\nStopping soon; Ctrl-C again ends at once.\n")
         # The next one ends the process at once: an exception inside XLA would crash it instead.
         for one in self._before:
             signal.signal(one, signal.SIG_DFL)

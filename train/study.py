@@ -10,18 +10,18 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from train import workdir
+from train import processes, workdir
 from train.assess import finite
 from train.at_once import groups, remove, train_at_once
 from train.lock import locked
 from train.loop import NonFinite
 from train.metrics.quantities import COUNT, ordered, quantity, readable, show
 from train.metrics.spread import spread
-from train.prepared import Prepared, prepare
+from train.prepared import Prepared
 from train.refusal import Failed, Refused
 from train.report.page import REPORT
 from train.report.study import write_study
-from train.session import place, refuse_other, refuse_other_data, refuse_other_statistics
+from train.session import beginning, refuse_other, refuse_other_data, refuse_other_statistics
 from train.stop import Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
@@ -71,7 +71,7 @@ class Study:
         path = self.path / name
         refuse_other(path, self.module, config)
         for file in (workdir.SUMMARY, DIVERGED):
-            if (found := workdir.read(path, file)) is not None:
+            if (found := result(path, file)) is not None:
                 return found
         self.terminal.heading(name)
         workdir.make(path)
@@ -80,9 +80,14 @@ class Study:
                 make(path)
             except (NonFinite, Diverged) as error:
                 self.terminal.say(f"{name}: {error}.")
-        found = workdir.read(path, workdir.SUMMARY) or workdir.read(path, DIVERGED)
+        found = result(path, workdir.SUMMARY) or result(path, DIVERGED)
         assert found is not None, f"{path} ended without a result"
         return found
+
+
+def result(path: Path, file: str) -> dict[str, Any] | None:
+    """What a run has left in a file, as the first process reads it; None where it has not."""
+    return processes.same("what a run has left", lambda: workdir.read(path, file))
 
 
 @contextlib.contextmanager
@@ -105,7 +110,7 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
         raise
 
 
-def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
+def seeds(module: ModuleType, config: Any, *, one: Callable[..., Summary]) -> Summary:
     """A run for each of `config.seeds`, each as if run alone, and what they have in common.
 
     `config.seeds_as` says whether they are trained one after the other, or as one program. Data are
@@ -116,7 +121,7 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
     Args:
         module: the experiment's.
         config: its `Config`.
-        one: makes a run.
+        one: makes a run: a `Complete` that also takes the `watch` of the processes.
 
     Returns:
         Mean scalars of the test split; `tables["seeds"]`: seed -> its own scalars, {} where it
@@ -126,8 +131,8 @@ def seeds(module: ModuleType, config: Any, *, one: Complete) -> Summary:
         Refused: as `prepare` and `train.session.place`.
         Diverged: every seed did.
     """
-    with place(module, config) as claim:
-        return within(prepare(module, config), claim(), one=one)
+    with beginning(module, config) as (prepared, path, watch, _):
+        return within(prepared, path, one=partial(one, watch=watch))
 
 
 def within(prepared: Prepared, path: Path, *, one: Complete) -> Summary:

@@ -3,20 +3,16 @@
 import contextlib
 import dataclasses
 import gc
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-import jax
-
 from train import workdir
 from train.ablation import Ablation, Trial, options
 from train.experiment import RUNTIME
 from train.files import WriteFailed, cause
-from train.prepared import prepare
 from train.refusal import Failed, Refused
 from train.stop import Stopped
 
@@ -30,7 +26,8 @@ class Outcome:
 
     Attributes:
         state: "stopped" by a signal, and not at its end; "failed" by an error.
-        seconds: of wall time for all its seeds, compilation included.
+        seconds: of wall time for all its seeds, compilation included, in all processes that worked
+            on it; but for those that were killed and could not say.
         parameters: of the network.
         rank: the scalar that ranks, with a sign, see `Parts.rank`.
         error: in one line; "" where there was none.
@@ -50,31 +47,6 @@ class Checked(NamedTuple):
     rank: str
 
 
-def check(module: ModuleType, trial: Trial, path: Path | None) -> Checked:
-    """Read the data and build the network of a trial; nothing is written, nothing is compiled.
-
-    Args:
-        module: the experiment's.
-        trial: what is to run.
-        path: its directory, which may hold a part of it; None for a new one.
-
-    Raises:
-        Refused: it can't run; names its row.
-    """
-    config, earlier = trial.config, None
-    try:
-        if path is not None:
-            earlier = workdir.read_config(path, module.__name__, module.Config)
-        if earlier is not None:
-            config = dataclasses.replace(config, workdir=path)
-        prepared = prepare(module, config.remembering(earlier))
-    except Exception as error:
-        raise Refused(f"{trial.row.name!r}: {said(error)}") from None
-    params = prepared.shapes().params
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    return Checked(count, prepared.parts.rank)
-
-
 def perform(module: ModuleType, config: Any, path: Path, checked: Checked) -> Outcome:
     """Run a trial, or go on with it, as its experiment's command line would: all its seeds.
 
@@ -82,7 +54,7 @@ def perform(module: ModuleType, config: Any, path: Path, checked: Checked) -> Ou
         module: the experiment's.
         config: of the trial.
         path: its directory.
-        checked: see `check`.
+        checked: see `train.foreseen.check_all`.
 
     Returns:
         What is in its `trial.json` from now on. An error ends the trial alone.
@@ -123,6 +95,13 @@ def said(error: BaseException) -> str:
 def outcome_of(path: Path) -> Outcome | None:
     """Of a trial; None where it has none yet."""
     return workdir.decoded(path, TRIAL, Outcome)
+
+
+def reopen(path: Path) -> None:
+    """Before another process goes on with a trial: it has not ended, and its time counts on."""
+    before = outcome_of(path)
+    if before is not None:
+        workdir.write(path / TRIAL, dataclasses.replace(before, state="stopped", error=""))
 
 
 def measured(path: Path) -> dict[str, dict[int, float | None]]:

@@ -37,7 +37,7 @@ class Trained(Recipe):
     """A recipe of gradient descent.
 
     Attributes:
-        learning_rate: at its peak.
+        learning_rate: at its peak; None only where the experiment says what becomes of it.
         warmup_steps: updates over which the rate rises to its peak; None takes 5 % of the
             steps, but at least 50 of them, or a fifth where that is fewer.
         weight_decay: of kernels; how, the experiment's optimiser says.
@@ -48,7 +48,7 @@ class Trained(Recipe):
             validation split; 0 trains on all of it and takes the last weights.
     """
 
-    learning_rate: float
+    learning_rate: float | None
     warmup_steps: int | None = 0
     weight_decay: float = 0.0
     clip_norm: float = 0.0
@@ -309,7 +309,10 @@ def descent(
 
     return {
         "optimizer": optimizer,
-        "hyper": {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay},
+        "hyper": {
+            "learning_rate": decided(config.learning_rate),
+            "weight_decay": config.weight_decay,
+        },
         "gradient": accumulated(config.accumulation) if config.accumulation > 1 else gradient,
         "average": optim.moving_average(config.ema) if config.ema else None,
     }

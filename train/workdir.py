@@ -26,6 +26,9 @@ CONFIG, ABOUT, PROVENANCE, SUMMARY = (
 DIVERGED = "diverged.json"
 """Of a run that diverged: the step, and what was said."""
 
+OF_START = ("workdir", "coordinator", "processes", "process_id")
+"""Fields that belong to one start of a run, and are not kept: it may be moved, and go on alone."""
+
 LONGEST = 60
 """Characters of the data's name in that of a run's directory; file systems take 255 bytes."""
 
@@ -171,7 +174,7 @@ def read_config(path: pathlib.Path, experiment: str, kind: type[Kind]) -> Kind |
 
 def write_config(path: pathlib.Path, experiment: str, config: Any) -> None:
     """The configuration, with the name of the module that readers import."""
-    values = {**encoding.plain(config), "workdir": None}  # a run may be moved
+    values = {**encoding.plain(config), **dict.fromkeys(OF_START)}
     write(path / CONFIG, {"experiment": experiment, **values})
 
 

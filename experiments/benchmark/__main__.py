@@ -5,6 +5,8 @@ python -m experiments.benchmark --what step --against stock,torch --torch-python
 python -m experiments.benchmark --what layers --models resnet18_cifar
 python -m experiments.benchmark --what loader --against torch --torch-python PATH
 python -m experiments.benchmark --what augment --against torch --torch-python PATH
+python -m experiments.benchmark --what scaling --models resnet20 --devices 1,2,4
+python -m experiments.benchmark --what loop
 
 Processes take turns, one round each, so that what else the machine does falls on all alike; what
 counts is the ratio within a round.
@@ -26,6 +28,7 @@ from rich.console import Console
 from experiments.benchmark.cases import Case, cases, known, objects
 from experiments.benchmark.layer_speed import layers
 from experiments.benchmark.loader_speed import HEIGHT, WIDTH, write_pictures
+from experiments.benchmark.scaling import scaling
 from experiments.benchmark.turns import OURS, Found, compete, middle, ratios
 from train import files
 from train.experiment import positive
@@ -34,6 +37,10 @@ from train.refusal import Failed, Refused, choose
 
 HERE = pathlib.Path(__file__).parent
 STOCK, TORCH, COMPILED = "stock", "torch", "compile"
+BARE = "bare step"
+LOOPED, SAVED = "resnet20", "resnet18_cifar"
+MOST = 3.0
+"""Percent that the loop may add to a step."""
 HUGE = "glibc.malloc.hugetlb=1"
 KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=1"
 SETTINGS = {"equal": HUGE, "kept": KEPT, "own": ""}
@@ -47,14 +54,17 @@ class Config:
     Attributes:
         what: "step", a whole training step; "layers", each convolution of a network; "loader",
             reading, decoding and cropping of pictures that it makes; "augment", what a chain of
-            augmentations adds to a step of ResNet-20.
+            augmentations adds to a step of ResNet-20; "loop", what the training loop adds to one,
+            and how long a checkpoint of a ResNet-18 holds it up; "scaling", a step on several
+            devices, and what these exchange.
         models: classifiers of `models.names()`, with commas; for steps the segmenters, detectors
             and 1-D networks of `cases.OTHERS` too.
         against: with commas: "stock" is XLA and the plain norm; "torch" PyTorch eager, channels
             last, "compile" with torch.compile.
         torch_python: an interpreter that has torch and torchvision.
         batch_size: examples a step; 128 for images of 32x32, 32 for 224x224 by default, others
-            in `cases.OTHERS`.
+            in `cases.OTHERS`. Of each device for "scaling".
+        devices: for "scaling", how many, with commas; a CPU has as many as are asked.
         dtype: of the arithmetic; PyTorch's by autocast.
         backend: ours, see `models.backends`.
         settings: memory of the processes. "equal": huge pages for all; "kept": freed pages stay,
@@ -63,14 +73,16 @@ class Config:
         pictures: that are read, again and again.
         rounds: of each process.
         seconds: of a round.
+        steps: of a round of the loop, and from one of its checkpoints to the next.
         json: a file for the numbers.
     """
 
-    what: Literal["step", "layers", "loader", "augment"] = "step"
+    what: Literal["step", "layers", "loader", "augment", "loop", "scaling"] = "step"
     models: str = "resnet20,resnet18_cifar,resnet50"
     against: str = "stock"
     torch_python: pathlib.Path | None = None
     batch_size: int | None = None
+    devices: str = "1,2,4"
     dtype: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["auto", "onednn", "jax", "xla"] = "auto"
     settings: Literal["equal", "kept", "own"] = "equal"
@@ -78,6 +90,7 @@ class Config:
     pictures: int = 256
     rounds: int = 5
     seconds: float = 4.0
+    steps: int = 100
     json: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
@@ -85,7 +98,9 @@ class Config:
             choose("models", name, known(self.what))
         for name in filter(None, self.against.split(",")):
             choose("against", name, (STOCK, TORCH, COMPILED))
-        positive(self, "workers", "pictures", "rounds", "seconds")
+        if not all(n.isdecimal() and int(n) for n in self.devices.split(",")):
+            raise Refused(f"devices={self.devices!r} are not numbers of devices, such as 1,2,4")
+        positive(self, "workers", "pictures", "rounds", "seconds", "steps")
         if self.batch_size is not None:
             positive(self, "batch_size")
 
@@ -186,10 +201,72 @@ def augment(config: Config, console: Console) -> list[dict[str, Any]]:
     return [{"added": cost, **step}, alone]
 
 
+def several(config: Config, console: Console) -> list[dict[str, Any]]:
+    """See `scaling.scaling`."""
+    return scaling(
+        config.models.split(","),
+        [*map(int, config.devices.split(","))],
+        console,
+        batch_size=config.batch_size,
+        dtype=config.dtype,
+        backend=config.backend,
+        rounds=config.rounds,
+        seconds=config.seconds,
+        tunables=SETTINGS[config.settings],
+    )
+
+
+def loop(config: Config, console: Console) -> list[dict[str, Any]]:
+    """What the loop adds to a step of ResNet-20, and how long a save holds it up."""
+    command = [sys.executable, str(HERE / "loop_speed.py")]
+    spec: dict[str, Any] = {
+        "model": LOOPED,
+        "size": 32,
+        "batch_size": config.batch_size or 128,
+        "backend": config.backend,
+        "steps": config.steps,
+    }
+    title = f"{LOOPED}, batches of {spec['batch_size']}, a checkpoint every {config.steps} steps"
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {OURS: "loop", BARE: "bare"}
+        found = {k: (command, {**spec, "side": v, "folder": folder}) for k, v in sides.items()}
+        trained = measured(found, title, config, console)
+    added = [1 / ratio - 1 for ratio in ratios(trained["rates"], BARE)]
+    own, bare = ([one["cpu"] for one in trained["said"][name]] for name in sides)
+    worked = [ours / other - 1 for ours, other in zip(own, bare, strict=True)]
+    console.print(
+        f"The loop adds {middle([100 * one for one in added], 1)} % to a step; in CPU time of all "
+        f"threads {middle([100 * one for one in worked], 1)} %. At most {MOST:g} % is the aim."
+    )
+    parts = [one["parts"] for one in trained["said"][OURS]]
+    for part in parts[0]:
+        console.print(f"  {part}: {middle([one[part] for one in parts], 2)} ms a step")
+    saved = saving(command, spec, config, console)
+    return [{"added": added, "cpu": worked, **trained}, saved]
+
+
+def saving(
+    command: list[str], spec: dict[str, Any], config: Config, console: Console
+) -> dict[str, Any]:
+    """How long a save of a ResNet-18 with momentum and averaged weights blocks."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = spec | {"side": "save", "model": SAVED, "folder": folder}
+        title = f"saves of {SAVED} a second"
+        saved = measured({OURS: (command, own)}, title, config, console)
+    parts = [one["parts"] for one in saved["said"][OURS]]
+    for part in ("copy", "digests", "save"):
+        console.print(f"  {part}: {middle([one[part] for one in parts], 0)} ms")
+    times = middle([one["save"] / one["copy"] for one in parts], 1)
+    console.print(f"A save blocks for {times} times as long as a copy to the host.")
+    return saved
+
+
 WHAT: dict[str, Callable[[Config, Console], list[dict[str, Any]]]] = {
     "step": step,
     "loader": loader,
     "augment": augment,
+    "scaling": several,
+    "loop": loop,
     "layers": lambda config, console: layers(config.models.split(","), config.batch_size, console),
 }
 

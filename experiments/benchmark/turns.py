@@ -35,6 +35,8 @@ class Worker:
     def __init__(self, command: Sequence[str], spec: dict[str, Any], environment: dict[str, str]):
         # A pipe that no one reads would fill up.
         self.words = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.said: list[dict[str, Any]] = []
+        """Its answer of each round."""
         try:
             self.process = subprocess.Popen(
                 [*command, json.dumps(spec)],
@@ -69,7 +71,9 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` says why
             self.process.stdin.write("\n")
             self.process.stdin.flush()
-        return self.answer()["rate"]
+        found = self.answer()
+        self.said.append(found)
+        return found["rate"]
 
     def close(self) -> None:
         """End it."""
@@ -101,6 +105,15 @@ def middle(values: Sequence[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f}  ({low:.{digits}f} .. {high:.{digits}f})"
 
 
+def environment(command: Sequence[str], tunables: str) -> dict[str, str]:
+    """Of a process: ours imports this checkout; GLIBC_TUNABLES are those given, or none."""
+    added = {"GLIBC_TUNABLES": tunables} if tunables else {}
+    if command[0] == sys.executable:
+        added["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path[1:]])
+    left_out = ("GLIBC_TUNABLES", "PYTHONPATH")
+    return {key: value for key, value in os.environ.items() if key not in left_out} | added
+
+
 def compete(
     found: Found, title: str, *, rounds: int, tunables: str, console: Console
 ) -> dict[str, Any]:
@@ -115,23 +128,17 @@ def compete(
 
     Returns:
         `facts`: name -> what the process says of itself; `rates`: name -> examples a second of each
-        round.
+        round; `said`: name -> all that it said of each.
 
     Raises:
         Refused: ours does not run. Another that does not is said and left out.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
-    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     table = Table("", "examples/s", "svertka / other", title=title)
     workers: dict[str, Worker] = {}
     try:
         for name, (command, spec) in found.items():
-            env = dict(environment if command[0] == sys.executable else outside)
-            env.pop("GLIBC_TUNABLES", None)
-            if tunables:
-                env["GLIBC_TUNABLES"] = tunables
             try:
-                workers[name] = Worker(command, spec, env)
+                workers[name] = Worker(command, spec, environment(command, tunables))
             except Refused as error:
                 if name == OURS:
                     raise
@@ -145,4 +152,8 @@ def compete(
         ratio = "" if name == OURS else middle(ratios(rates, name), 2)
         table.add_row(f"{name} ({what})", middle(rates[name], 1), ratio)
     console.print(table)
-    return {"facts": {name: worker.facts for name, worker in workers.items()}, "rates": rates}
+    return {
+        "facts": {name: worker.facts for name, worker in workers.items()},
+        "rates": rates,
+        "said": {name: worker.said for name, worker in workers.items()},
+    }

@@ -63,6 +63,7 @@ class BasicBlock(nn.Module):
 
     Attributes:
         dilations: of the convolution that has the stride, and of what comes after it.
+        last_norm: of the last convolution; None is `norm`.
     """
 
     features: int
@@ -71,6 +72,7 @@ class BasicBlock(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     dilations: tuple[int, int] = (1, 1)
+    last_norm: ModuleDef | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -82,7 +84,7 @@ class BasicBlock(nn.Module):
         y = self.norm(name="norm1")(y, train=train, act=nn.relu)
         y = second(name="conv2")(y)
         x = self.shortcut(self.features, self.strides, name="shortcut")(x, train=train)
-        return self.norm(name="norm2")(y, train=train, add=x, act=nn.relu)
+        return (self.last_norm or self.norm)(name="norm2")(y, train=train, add=x, act=nn.relu)
 
 
 class Bottleneck(nn.Module):
@@ -97,6 +99,7 @@ class Bottleneck(nn.Module):
             has a dilation.
         groups: of the 3x3 convolution (ResNeXt's cardinality).
         width: channels of each group where 256 come out; it grows with `features`.
+        last_norm: of the last convolution; None is `norm`.
 
     Raises:
         ValueError: `groups` or `width` is below 1, or width * features / 256 is not whole.
@@ -110,6 +113,7 @@ class Bottleneck(nn.Module):
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     width: int = 64
+    last_norm: ModuleDef | None = None
 
     def __post_init__(self) -> None:
         if min(self.groups, self.width) < 1:
@@ -138,7 +142,7 @@ class Bottleneck(nn.Module):
         y = self.norm(name="norm2")(y, train=train, act=nn.relu)
         y = self.conv(self.features, (1, 1), name="conv3")(y)
         x = self.shortcut(self.features, self.strides, name="shortcut")(x, train=train)
-        return self.norm(name="norm3")(y, train=train, add=x, act=nn.relu)
+        return (self.last_norm or self.norm)(name="norm3")(y, train=train, add=x, act=nn.relu)
 
 
 class ImageNetStem(nn.Module):
@@ -186,6 +190,8 @@ class ResNet(nn.Module):
         output_stride: of the last map, where it is to be less than the stages make it: a stage that
             would exceed it keeps the resolution, and what follows is dilated instead (Chen et al.
             2017, arXiv:1706.05587, section 3.1), so that every n-th value stays what it was.
+        zero_init_residual: whether the scale of each block's last BatchNorm starts at 0 and not at
+            1, so that the block begins as its shortcut (Goyal et al. 2017, section 5.1).
         norm: `BatchNorm`, or what has its call: `NoNorm` normalises nothing.
         conv_general_dilated: the convolution, with the signature of JAX's.
         dtype: of the arithmetic and the maps; inferred from input and parameters by default. How
@@ -195,8 +201,9 @@ class ResNet(nn.Module):
         remat: whether a block's activations are computed again in the backward pass.
 
     Raises:
-        ValueError: `shortcut` is none of the four; `stages` and `channels` are empty, not as many
-            or not above 0; `stem_features` is below 1; `output_stride` is that of no map.
+        ValueError: `shortcut` is none of the four, or "none" where `zero_init_residual`; `stages`
+            and `channels` are empty, not as many or not above 0; `stem_features` is below 1;
+            `output_stride` is that of no map.
     """
 
     stages: tuple[int, ...]
@@ -206,6 +213,7 @@ class ResNet(nn.Module):
     stem_features: int = 64
     shortcut: str = "B"
     output_stride: int | None = None
+    zero_init_residual: bool = False
     norm: ModuleDef = BatchNorm
     conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated
     dtype: Any = None
@@ -215,6 +223,8 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.shortcut not in ("A", "B", "C", "none"):
             raise ValueError(f"shortcut={self.shortcut!r} is none of 'A', 'B', 'C', 'none'")
+        if self.zero_init_residual and self.shortcut == "none":
+            raise ValueError("zero_init_residual=True: with shortcut='none' blocks would yield 0")
         check_stages(self.stages, channels=self.channels)
         if self.stem_features < 1:
             raise ValueError(f"stem_features={self.stem_features} must be at least 1")
@@ -245,6 +255,7 @@ class ResNet(nn.Module):
             param_dtype=self.param_dtype,
         )
         norm = partial(self.norm, dtype=self.dtype, param_dtype=self.param_dtype)
+        zero = partial(norm, scale_init=nn.initializers.zeros)
 
         x = self.stem(self.stem_features, conv=conv, norm=norm, name="stem")(x, train=train)
         maps: list[jax.Array] = []
@@ -263,6 +274,7 @@ class ResNet(nn.Module):
                     shortcut=partial(Shortcut, option=option, conv=conv, norm=norm),
                     conv=conv,
                     norm=norm,
+                    last_norm=zero if self.zero_init_residual else None,
                     name=f"stage{stage}_block{number}",
                 )
                 run = lambda block, x: block(x, train=train)  # noqa: E731

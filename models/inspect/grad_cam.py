@@ -20,6 +20,7 @@ import numpy as np
 from jax.extend.core import Var
 
 from models.classification.auxiliary import parts
+from models.inspect.errors import Lacking
 from models.inspect.feature_maps import (
     Program,
     check_name,
@@ -70,18 +71,19 @@ def grad_cam(
         **how: of the network's call: `length=` of series.
 
     Raises:
-        ValueError: the network has no maps, such as an MLP, or no such map, or it leads to no
-            logit; its logits are not (B, classes); `labels` are none of its classes, or not (B,).
+        Lacking: the network has no maps, such as an MLP, or this one leads to no logit; or its
+            logits are not (B, classes).
+        ValueError: it has no such map; `labels` are none of its classes, or not (B,).
     """
     found = program(network, variables, x, **how)
     logits = parts(found.results).logits
     if not isinstance(logits, Var) or len(shape_of(logits)) != 2:
-        raise ValueError(f"{type(network).__name__} yields no logits (B, classes): no classifier")
+        raise Lacking(f"{type(network).__name__} yields no logits (B, classes): no classifier")
     layer = layer or last_map(network, found, logits)
     check_name(network, found.maps, layer)
     at = found.maps[layer]
     if at not in ahead(found, logits):
-        raise ValueError(f"layer={layer!r} leads to no logit of {type(network).__name__}")
+        raise Lacking(f"layer={layer!r} leads to no logit of {type(network).__name__}")
     if labels is not None:
         labels = checked(labels, *shape_of(logits))
 
@@ -105,12 +107,12 @@ def last_map(network: nn.Module, found: Program, logits: Var) -> str:
     """Name of the last map before the logits that has more than one position.
 
     Raises:
-        ValueError: there is none.
+        Lacking: there is none.
     """
     before = ahead(found, logits)
     names = [name for name, at in found.maps.items() if at in before and positions(at) > 1]
     if not names:
-        raise ValueError(
+        raise Lacking(
             f"{type(network).__name__} has no map of more than one position before its logits, "
             f"so Grad-CAM has nothing to weigh"
         )

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from models.inspect.errors import Lacking
 from models.inspect.feature_maps import program
 
 
@@ -24,7 +25,7 @@ def first_kernels(
         **how: of its call.
 
     Raises:
-        ValueError: no layer has such a kernel.
+        Lacking: no layer has such a kernel.
     """
     shape = tuple(inputs[0].shape)
     for path in program(network, variables, *inputs, **how).modules:
@@ -38,7 +39,7 @@ def first_kernels(
             kernel = kernel.reshape(*shape[1:], -1)
         if kernel.ndim == len(shape):
             return path, np.asarray(jax.device_get(kernel))
-    raise ValueError(f"{type(network).__name__} has no layer with kernels of {len(shape)} axes")
+    raise Lacking(f"{type(network).__name__} has no layer with kernels of {len(shape)} axes")
 
 
 def tiles(kernels: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ import jax
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from models.inspect.errors import UnknownPrimitive
 from models.inspect.multi_adds import products
 from models.inspect.receptive_field import Field, fields
 from models.inspect.traced import Path, traced
@@ -88,7 +89,7 @@ def layer_table(
         raise ValueError(f"depth={depth} must be at least 1")
     program, known, variables, _, _ = found = traced(network, inputs, named, train)
     seen: dict[str, list[Field]] | None = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(UnknownPrimitive):
         seen = fields(found).layers
     work: Counter[Path] = Counter()
     for tag, multi_adds in products(program.jaxpr, known.transposed):

@@ -147,8 +147,8 @@ def receptive_field(network: nn.Module, *inputs: Any, train: bool = False, **nam
         **named: inputs by their name: `length=jax.ShapeDtypeStruct((1,), "int32")`.
 
     Raises:
-        ValueError: a primitive is not known, which is named; or what the network says to its
-            inputs.
+        UnknownPrimitive: of `models.inspect.errors`, names it.
+        ValueError: what the network says to its inputs.
     """
     return fields(traced(network, inputs, named, train))
 

@@ -2,18 +2,21 @@
 
 import csv
 import json
+import re
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from experiments import ablate, sequence
+from experiments import ablate, ablate_sweep, sequence
 from train import cli
 from train.ablation import Ablation
+from train.foreseen import check_all
+from train.lock import locked
 from train.refusal import Failed, Refused
 from train.stop import Stopped
-from train.sweep import Checked, check
+from train.sweep import Checked
 
 TINY = (
     "sequence", "--data", "mnist1d", "--model", "linear1d", "--steps", "8", "--batch-size", "500",
@@ -44,8 +47,12 @@ def trained(monkeypatch):
         (config.workdir / "summary.json").write_text(json.dumps(text))
 
     monkeypatch.setattr(sequence, "main", main)
-    monkeypatch.setattr(ablate, "check", lambda module, trial, path: Checked(410, "accuracy"))
-    monkeypatch.setattr(ablate, "write_shown", lambda path, found: path / "report.html")
+    monkeypatch.setattr(
+        ablate,
+        "check_all",
+        lambda module, left, metric: {one.folder: Checked(410, "accuracy") for one, _ in left},
+    )
+    monkeypatch.setattr(ablate_sweep, "write_shown", lambda path, found: path / "report.html")
     return made
 
 
@@ -61,8 +68,11 @@ def test_a_table_and_its_files(tmp_path, capsys):
         assert values == summary["test/accuracy"]["values"]
         assert rows[row]["parameters"] == "410"  # 40 steps to 10 classes, and biases
     assert {"ablation.md", "ablation.png", "report.html"} <= {one.name for one in path.iterdir()}
+    links = re.findall('href="(trials/.*?)"', (path / "report.html").read_text())
+    assert links == [f"trials/{one}/report.html" for one in ("baseline", "learning_rate-0.2")]
+    assert all((path / link).exists() for link in links)
     said = capsys.readouterr().out
-    assert "Checking 2 rows, of 2 seed(s) each." in said
+    assert "Checking 2 rows, 2 seeds each." in said
     assert "vary with the seed" in said
     # A row is a run of the experiment: it goes on by itself.
     alone = [*TINY[1:], "--learning-rate=0.2", "--seeds", "0", "1"]
@@ -89,6 +99,7 @@ def test_a_sweep_goes_on_where_it_was(tmp_path, trained, capsys):
     before = (path / "ablation.csv").read_text()
     run(*words, "--workdir", path)
     assert len(trained.configs) == 1  # nothing is left to do
+    assert "All of 3 rows are finished, 3 seeds each." in capsys.readouterr().out
     assert (path / "ablation.csv").read_text() == before
     # More seeds, and another row.
     found = run(*words, 5, "--each", "weight_decay=0.5", "--workdir", path)
@@ -117,7 +128,7 @@ def test_a_failed_trial_is_a_row_with_its_error(tmp_path, trained):
 
 
 def test_all_rows_are_checked_before_the_first_runs(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr(ablate, "check", check)
+    monkeypatch.setattr(ablate, "check_all", check_all)
     path = tmp_path / "table"
     with pytest.raises(Refused, match=r"'accumulation=3': accumulation=3 slices"):
         run(*TINY, "--each", "learning_rate=0.2", "accumulation=3", "--workdir", path)
@@ -147,6 +158,85 @@ def test_another_metric(tmp_path, trained):
         run(*words, "--metric", "miou")
     # No row was written, and what has run is not lost for it.
     assert len(run(*words)) == len(trained.configs) == 2
+
+
+def test_a_metric_that_will_not_be_measured_is_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "table"
+    with pytest.raises(Refused, match=r"'baseline': metric='miou' is unknown; nearest: accuracy"):
+        run(*TINY, "--each", "learning_rate=0.2", "--metric", "miou", "--workdir", path)
+    assert not path.exists()
+
+
+def test_seeds_as_one_program_are_the_seeds_of_a_loop(tmp_path):
+    words = ("--weights", "last", "--grid", "seeds_as=loop,vmap", "--seeds", 0, 1)
+    loop, vmap = run(*TINY, *words, "--metric", "loss", "--workdir", tmp_path / "table")
+    assert vmap.values == pytest.approx(loop.values, rel=1e-4)
+    assert loop.values[0] != pytest.approx(loop.values[1], rel=1e-4)
+    how = {}
+    for folder in ("seeds_as-loop", "seeds_as-vmap"):
+        made_of = tmp_path / "table" / "trials" / folder / "seed_0" / "provenance.json"
+        how[folder] = json.loads(made_of.read_text()).get("at_once")
+    assert how == {"seeds_as-loop": None, "seeds_as-vmap": {"how": "vmap", "seeds": [0, 1]}}
+
+
+def test_rows_that_build_the_same_are_refused(tmp_path):
+    words = ("ablation_nets", "--data", "digits", "--examples", 0, "--devices", 1)
+    for field, value in (("kernel_size", "3"), ("downsample", "max")):
+        said = f"'{field}={value}' is the same recipe as 'baseline': it builds the same"
+        with pytest.raises(Refused, match=said):
+            run(*words, "--each", f"{field}={value}", "--workdir", tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
+def test_one_process_at_a_time_even_to_look(tmp_path, trained, monkeypatch):
+    path = tmp_path / "table"
+    words = (*TINY, "--each", "learning_rate=0.2", "--seeds", 0, 1, "--workdir", path)
+    run(*words)
+    read = []
+    original = ablate.settled
+
+    def settled(asked, where):
+        with pytest.raises(Refused, match="in use by another run"), locked(where):
+            pass
+        read.append(where)
+        return original(asked, where)
+
+    monkeypatch.setattr(ablate, "settled", settled)
+    run(*words)
+    assert read == [path]  # what is there was read when nobody could change it
+
+
+def test_trials_that_jobs_run_are_not_run_here_too(tmp_path, trained, monkeypatch):
+    path = tmp_path / "table"
+    words = (*TINY, "--each", "learning_rate=0.2", "--seeds", 0, 1, "--workdir", path)
+    run(*words)
+    (path / "jobs.json").write_text('{"baseline": {"job": "71", "seeds": [0, 1]}}')
+    trained.configs.clear()
+    state = {"now": "RUNNING"}
+
+    def job(folder, job_id):
+        return SimpleNamespace(state=state["now"], done=lambda: state["now"] == "COMPLETED")
+
+    cluster = SimpleNamespace(job_class=job)
+    monkeypatch.setattr(ablate.launch, "executor", lambda folder, parameters: cluster)
+    more = (*words[:-2], 2, "--workdir", path, "--launcher", "local")
+    for now in ("RUNNING", "UNKNOWN"):
+        state["now"] = now
+        with pytest.raises(Refused, match=r"wait or run \(baseline\).* and scancel 71 ends them"):
+            run(*more)
+    assert trained.configs == []
+    state["now"] = "COMPLETED"
+    run(*more)
+    assert len(trained.configs) == 2
+
+    def none(folder, parameters):
+        raise Refused("launcher='slurm': there is no srun here")
+
+    monkeypatch.setattr(ablate.launch, "executor", none)
+    with pytest.raises(
+        Refused, match=r"71 .* can't be asked \(there is no srun here\); if .* remove"
+    ):
+        run(*more)
 
 
 def test_what_differs_between_rows_is_no_fact_of_the_table(tmp_path, trained):
@@ -206,7 +296,8 @@ def test_a_table_that_is_built_in(monkeypatch):
         (("--steps", "3"), "no experiment is named"),
         (("clasify", "--each", "ema=0"), "experiment='clasify' is unknown; nearest: classify"),
         (("../x/classify.py", "--each", "ema=0"), "experiment='...x.classify' is unknown"),
-        (("gallery", "--each", "ema=0"), "has no recipe"),
+        (("gallery", "--each", "ema=0"), "gallery is no training with a recipe; these are: abl"),
+        (("detect_stages", "--each", "ema=0"), "detect_stages is no training with a recipe"),
         (("classify", "--grid", "ema=0,1", "ema=2"), "grid names ema twice"),
         (("classify", "--each", "ema"), "'ema' is no field=value"),
         (("--table", "x", "--each", "ema=0"), "table='x' has its own experiment"),
@@ -218,6 +309,23 @@ def test_what_cannot_be_asked_is_refused(words, said):
     with pytest.raises(Refused) as refused:
         ablate.parsed(words)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mlp_vs_cnn",), "mlp_vs_cnn with model='all' is several trainings, where one is wanted: "
+         "--model mlp, cnn, flatten, mlp_permuted or cnn_permuted, or another experiment: abl"),
+        (("mnist1d_table",), "--model linear1d, mlp1d or cnn1d, or another experiment"),
+        (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is several trainings, "
+         "where one is wanted: --stage softmax, or another experiment: ablation_nets, classify, f"),
+    ],
+)  # fmt: skip
+def test_an_experiment_of_several_trainings_is_refused(tmp_path, words, said):
+    with pytest.raises(Refused) as refused:
+        run(*words, "--each", "no_field=0.5", "--workdir", tmp_path / "table")
+    assert said in str(refused.value)
+    assert not (tmp_path / "table").exists()
 
 
 def test_a_directory_without_an_ablation_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from experiments import (
     mlp_vs_cnn,
     mnist1d_table,
     resnet_cifar,
+    resnet_imagenet,
     segment,
     sequence,
 )
@@ -36,6 +37,7 @@ RECIPES = [
     (lenet_mnist, {}),
     (mlp_vs_cnn, {"model": "cnn_permuted"}),
     (resnet_cifar, {"gentle_start": 0.1}),
+    (resnet_imagenet, {"model": "resnet20", "size": 32, "remat": True}),
     (segment, {"model": "fcn8s", "size": 64, "dropout": 0.1}),
     (segment, {"model": "unet", "channels": (4, 8), "optimizer": "muon"}),
     (sequence, {"shift": 0.1, "mixup": 0.2}),
@@ -76,6 +78,7 @@ def test_no_build_reads_the_seed(module, fields):
         mlp_vs_cnn,
         mnist1d_table,
         resnet_cifar,
+        resnet_imagenet,
         segment,
         sequence,
     ],

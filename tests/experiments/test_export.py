@@ -61,6 +61,20 @@ def test_an_exported_study_says_the_mean(study, said, tmp_path):
     folder = export.main(export.Config(run=study, out=tmp_path / "both"))
     found = loaded(folder)({"image": images})
     np.testing.assert_allclose(found, each.mean(axis=0), atol=1e-5)
+    facts = json.loads((folder / "export.json").read_text())
+    assert [(one["run"], one["seed"]) for one in facts["mean_of"]] == [("seed_0", 0), ("seed_1", 1)]
+    assert (facts["model"], facts["data"]) == ("mlp", "digits")
+    assert not {"run", "seed"} & facts.keys()  # what is not that of both
+
+
+def test_a_checkpoint_that_is_named_has_a_folder_of_its_own(study):
+    run = study / "seed_1"
+    folders = [export.main(export.Config(run=path)) for path in (run, run / "checkpoints" / "1")]
+    assert folders == [run / "export", run / "export-step-1"]
+    whole, one = (json.loads((each / "export.json").read_text()) for each in folders)
+    assert (one["step"], one["run"], one["seed"]) == (1, "seed_1", 1)
+    summary = json.loads((run / "summary.json").read_text())
+    assert whole["step"] == summary["evaluated_step"]
 
 
 def test_the_seeds_of_a_study_are_measured_as_one(study, said, tmp_path, capsys):

@@ -118,6 +118,24 @@ def test_what_cannot_be_is_refused(fields, match, tmp_path, monkeypatch):
     assert written(tmp_path) == []
 
 
+def test_an_error_of_another_kind_is_nothing_that_a_network_lacks(run, tmp_path, monkeypatch):
+    def broken(inside):
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(inspect_model, "DRAWN", {"feature maps": broken})
+    with pytest.raises(ValueError, match="a mistake"):
+        main(Config(paths=(str(run),), examples=1, out=tmp_path / "out"))
+
+
+def test_a_run_whose_network_refuses_its_inputs_is_named(run, tmp_path, monkeypatch):
+    def broken(*given):
+        raise ValueError("too small")
+
+    monkeypatch.setattr(inspect_model, "first", broken)
+    with pytest.raises(Refused, match=rf"^run='{re.escape(str(run))}': too small"):
+        main(Config(paths=(str(run),), examples=1, out=tmp_path / "out"))
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [

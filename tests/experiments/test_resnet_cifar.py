@@ -17,7 +17,7 @@ import pytest
 from tfds_set import write_set
 
 from experiments import resnet_cifar
-from train import workdir
+from train import cli, workdir
 from train.checkpoints import Checkpoints
 from train.data.source import About
 from train.experiment import refuse_idle
@@ -48,6 +48,19 @@ def run(*arguments, **more):
         text=True,
         timeout=900,
     )
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The same in this process, where it needs none of its own, which would import for seconds."""
+    monkeypatch.setenv("TFDS_DATA_DIR", "/nonexistent")
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments):
+        code = cli.command_line(resnet_cifar.NAME, [*map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
 
 
 def start(*arguments):
@@ -208,13 +221,14 @@ def test_every_other_choice_of_the_recipe_on_a_prepared_set(tmp_path):
     assert {line["split"] for line in lines if line["kind"] == "evaluation"} == {"test"}
 
 
-def test_a_set_that_is_tested_on_what_it_calls_validation(tmp_path):
+def test_a_set_that_is_tested_on_what_it_calls_validation(here, tmp_path, monkeypatch):
     labels = [i % 3 for i in range(30)]
     write_set(tmp_path, "tiny", splits={"train": labels, "validation": labels[:9]}, shape=(8, 8, 3))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     path = tmp_path / "run"
-    out = run(
-        "--data", "tiny", "--steps", 2, "--batch-size", 8, "--validation", 0.2, "--workdir", path,
-        TFDS_DATA_DIR=str(tmp_path),
+    out = here(
+        "--data", "tiny", "--steps", 2, "--batch-size", 8, "--validation", 0.2, "--devices", 1,
+        "--workdir", path,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr
     assert "24 train, 6 validation, 9 test" in out.stdout
@@ -329,10 +343,10 @@ def test_an_early_ctrl_c_ends_a_run_that_still_compiles(tmp_path):
     assert "Traceback" not in out
 
 
-def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    out = run(
+def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(here, tmp_path):
+    out = here(
         *SMALL, "--steps", 50, "--learning-rate", "1e15", "--log-every", 1, "--save-every", 1,
-        "--workdir", tmp_path,
+        "--devices", 1, "--workdir", tmp_path,
     )  # fmt: skip
     assert out.returncode == 1
     assert "not finite at step" in out.stderr
@@ -371,9 +385,9 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
         (["--workdir", "pyproject.toml/run"], ["workdir='pyproject.toml/run'", "Not a directory"]),
     ],
 )
-def test_a_bad_request_is_one_line(arguments, words):
+def test_a_bad_request_is_one_line(here, arguments, words):
     data = [] if "--data" in arguments else ["--data", "digits"]
-    out = run(*data, *arguments, JAX_NUM_CPU_DEVICES="2")
+    out = here(*data, *arguments)
     assert out.returncode == 2, out.stdout + out.stderr
     assert len(out.stderr.splitlines()) == 1
     assert all(word in out.stderr for word in words), out.stderr
@@ -387,9 +401,9 @@ def test_an_unknown_field_is_named_with_its_like():
     assert "Traceback" not in out.stderr
 
 
-def test_a_workdir_of_another_config_is_refused(whole):
+def test_a_workdir_of_another_config_is_refused(here, whole):
     path, _ = whole
-    out = run("--workdir", path, "--steps", "61", "--log-every", "7")
+    out = here("--workdir", path, "--steps", "61", "--log-every", "7")
     assert out.returncode == 2
     assert "steps: 60 there, 61 asked" in out.stderr
     assert "log_every:" not in out.stderr

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -124,13 +125,17 @@ def test_what_cannot_be_shown_is_refused(fields, match, tmp_path):
         (("--data", "digits", "--want", "label", "--out", "/dev/null/x.png"), "/dev/null"),
     ],
 )
-def test_errors_are_one_line(arguments, words, tmp_path):
-    command = [sys.executable, show_data.__file__, "--out", str(tmp_path / "x.png"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_errors_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    """The script as it is started, in this process: another would import for seconds."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["show_data.py", "--out", str(tmp_path / "x.png"), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(show_data.__file__, run_name="__main__")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2, said
+    assert said.startswith("error: ")
+    assert words in said
+    assert said.count("\n") == 1
 
 
 def test_the_gallery_shows_every_stage(tmp_path, monkeypatch):

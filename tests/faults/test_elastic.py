@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from elastic import BATCH, RESUMED, STEPS, WHOLE
 from image_files import classes, voc
+from pairs import port
 
 slow = pytest.mark.slow
 NEAR = 1e-9
@@ -108,3 +109,60 @@ def records(path):
     """The provenance of each process."""
     first = json.loads((path / "provenance.json").read_text())
     return [first, *first.get("resumed", [])]
+
+
+def runs_of(tmp_path, dtype, task, asked, runs, *more, devices):
+    """Start a process that makes these runs."""
+    listed = json.dumps([[name, of, [*options, *more]] for name, of, options in runs])
+    command = ["tests/making/several.py", tmp_path, dtype, task, listed, *asked]
+    x64 = "1" if dtype == "float64" else "0"
+    return commands.start(
+        command, JAX_ENABLE_X64=x64, JAX_NUM_CPU_DEVICES=devices, PYTHONPATH=commands.ROOT
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=slow)])
+@pytest.mark.parametrize("task", ["sequence", *(pytest.param(t, marks=slow) for t in [*TASKS][1:])])
+def test_two_processes_are_as_one(task, dtype, tmp_path, tried):
+    make, *asked = TASKS[task]
+    asked = ["--data", make(tmp_path), *asked]
+    at = port()
+    of_pair = [("pair", None, []), ("pair to pair", "pair", [])]
+    both = [
+        runs_of(
+            *(tmp_path, dtype, task, asked, of_pair),
+            *("--coordinator", f"127.0.0.1:{at}", "--processes", 2, "--process-id", index),
+            devices="2",
+        )
+        for index in range(2)
+    ]
+    for process in both:
+        end = commands.ended(process, 600)
+        assert (end.code, end.err) == (0, ""), end
+    of_one = [
+        ("one", None, ["--devices", 1]),
+        ("four", None, []),
+        ("pair to four", "pair", []),
+        ("pair to one", "pair", ["--devices", 1]),
+    ]
+    end = commands.ended(runs_of(tmp_path, dtype, task, asked, of_one, devices="4"), 600)
+    assert (end.code, end.err) == (0, ""), end
+
+    runs = [name for name, *_ in (*of_pair, *of_one)]
+    first = indices(tmp_path / "one")
+    for where in runs:
+        np.testing.assert_array_equal(indices(tmp_path / where), first)
+    assert apart(tmp_path / "pair to pair", tmp_path / "pair") == 0  # the same layout
+    differ = {where: apart(tmp_path / where, tmp_path / "one") for where in runs}
+    print(f"{task}, {dtype}: " + ", ".join(f"{k} {v:.1e}" for k, v in differ.items()))
+    if dtype == "float64":
+        assert max(differ.values()) < NEAR
+    # Evaluation too: each process scores its own rows, and all are measured.
+    found = {where: json.loads((tmp_path / where / "summary.json").read_text()) for where in runs}
+    tests = {where: [k for k in found[where] if k.startswith("test/")] for where in runs}
+    assert tests["pair"] == tests["one"] != []
+    if dtype == "float64":
+        for name in tests["one"]:
+            values = [found[where][name] for where in runs]
+            assert values[0] is None or np.ptp(values) < NEAR * max(1, abs(values[0])), name
+    tried(f"two processes in place of one ({task}, {dtype}, {max(differ.values()):.0e} apart)")

@@ -59,6 +59,27 @@ def classes(root, counts, size=(3, 4)):
             save(root / name / f"{k}.png", pixels(*size, seed=100 * c + k))
 
 
+def jpegs(root, splits, classes=3, sizes=(20, 70)):
+    """root/SPLIT/CLASS/K.jpg of many sizes, in colours by which their classes can be told.
+
+    splits: name -> how many of each class. Classes are named as ImageNet's.
+    """
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 200, (classes, 3))
+    for split, count in splits.items():
+        for c, name in enumerate(wnids(classes)):
+            for k in range(count):
+                shape = (*rng.integers(*sizes, 2, endpoint=True), 3)
+                image = np.uint8(colours[c] + rng.integers(0, 56, shape))
+                save(root / split / name / f"{name}_{k:02}.jpg", image, quality=90)
+    return root
+
+
+def wnids(count):
+    """Names as ImageNet's classes have."""
+    return [f"n{1000 + c:08}" for c in range(count)]
+
+
 COCO = {
     "images": [
         {"id": 7, "file_name": "b.png", "width": 20, "height": 10},

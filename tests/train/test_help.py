@@ -11,7 +11,14 @@ import pytest
 
 from train.help import documented, help_text, read
 
-EXPERIMENTS = ["classify", "resnet_cifar", "segment", "lenet_mnist", "mlp_vs_cnn"]
+EXPERIMENTS = [
+    "classify",
+    "resnet_cifar",
+    "segment",
+    "lenet_mnist",
+    "mlp_vs_cnn",
+    "resnet_imagenet",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

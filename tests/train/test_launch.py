@@ -18,7 +18,7 @@ from train import launch
 from train.launch import LOGS, Job, executor, run_all
 from train.refusal import Refused
 from train.stop import Stopped
-from train.sweep import Checked, outcome_of
+from train.sweep import TRIAL, Checked, Outcome, outcome_of
 
 CHECKED = Checked(10, "recall")
 SHORT = Config(steps=20, seeds=(0,), devices=1)
@@ -132,7 +132,7 @@ def test_every_job_is_submitted_and_met(tmp_path, monkeypatch):
     run_all(jobs, tmp_path, made, say=said.append, ended=ended.append)
     assert made.submitted == [*jobs.values()]
     assert (said, ended) == (["a: job 1", "b: job 2"], ["a", "b"])
-    assert json.loads((tmp_path / "jobs.json").read_text()) == {"a": "1", "b": "2"}
+    assert json.loads((tmp_path / "jobs.json").read_text()) == {}  # none that may still run
     assert outcome_of(tmp_path / "a").state == "finished"
 
 
@@ -142,11 +142,69 @@ def test_a_job_that_still_runs_is_not_submitted_again(tmp_path, monkeypatch):
     made, one = Jobs("RUNNING"), job(tmp_path)
     run_all({"one": one}, tmp_path, made, say=print, ended=print)
     assert made.submitted == []
+    assert json.loads((tmp_path / "jobs.json").read_text()) == {}
     # And it was killed: what the cluster says of it is the row's error.
     assert outcome_of(one.path).error == "the node is gone"
+    (tmp_path / "jobs.json").write_text('{"one": "5"}')
     over = Jobs("CANCELLED by 0")
     run_all({"one": one}, tmp_path, over, say=print, ended=print)
     assert over.submitted == [one]
+
+
+def test_a_job_of_earlier_seeds_is_followed_by_one_of_the_others(tmp_path, monkeypatch):
+    made, ran = Jobs("RUNNING"), []
+    monkeypatch.setattr(toy_detector, "main", lambda config: ran.append(config.seeds))
+    monkeypatch.setattr(launch, "EVERY", 0.0)
+    one = job(tmp_path, config=replace(SHORT, seeds=(0, 1, 2)))
+    known = {"one": {"job": "5", "seeds": [0, 1]}, "finished": {"job": "4", "seeds": [0]}}
+    (tmp_path / "jobs.json").write_text(json.dumps(known))
+    one.path.mkdir(parents=True)
+    launch.workdir.write(one.path / TRIAL, outcome("finished"))  # by then, of 0 and 1
+    said, ended = [], []
+    run_all({"one": one}, tmp_path, made, say=said.append, ended=ended.append)
+    assert said == ["one: job 5, which is there, then one for the seeds 2", "one: job 1"]
+    assert (made.submitted, ran, ended) == ([one], [(0, 1, 2)], ["one", "one"])
+    assert json.loads((tmp_path / "jobs.json").read_text()) == {}
+    # The time is that of both jobs.
+    assert outcome_of(one.path).state == "finished"
+    assert 100 <= outcome_of(one.path).seconds < 110
+
+
+def outcome(state):
+    return Outcome(state=state, seconds=100.0, error="", **CHECKED._asdict())
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "finished"])
+def test_the_time_of_a_trial_is_that_of_all_its_jobs(tmp_path, monkeypatch, state):
+    monkeypatch.setattr(toy_detector, "main", lambda config: None)
+    monkeypatch.setattr(launch, "EVERY", 0.0)
+    one = job(tmp_path)
+    one.path.mkdir(parents=True)
+    launch.workdir.write(one.path / TRIAL, replace(outcome(state), error="x" * (state == "failed")))
+    made = Jobs()
+    run_all({"one": one}, tmp_path, made, say=print, ended=print)
+    found = outcome_of(one.path)
+    assert (found.state, found.error) == ("finished", "")
+    assert 100 <= found.seconds < 110
+
+
+def test_a_job_that_is_killed_again_leaves_its_own_error_and_all_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "EVERY", 0.0)
+    one = job(tmp_path)
+    one.path.mkdir(parents=True)
+    launch.workdir.write(one.path / TRIAL, replace(outcome("failed"), error="an earlier one"))
+    made = Jobs()
+    made.submit = lambda function: made.job_class(None, "9")  # it ends, and has done nothing
+    run_all({"one": one}, tmp_path, made, say=print, ended=print)
+    found = outcome_of(one.path)
+    assert (found.state, found.error, found.seconds) == ("failed", "the node is gone", 100.0)
+
+
+def test_a_jobs_file_that_is_none_is_refused(tmp_path):
+    for text in ('{"one": 5}', '{"one": {"job": 5}}', '{"one": {"id": "5"}}'):
+        (tmp_path / "jobs.json").write_text(text)
+        with pytest.raises(Refused, match=r"jobs.json holds a wrong value"):
+            launch.submitted(tmp_path)
 
 
 @pytest.mark.slow

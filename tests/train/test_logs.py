@@ -22,6 +22,7 @@ from rich.console import Console
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto import event_pb2
 
+from train import processes
 from train.events import Events
 from train.files import WriteFailed
 from train.logs import METRICS, Logs, read_metrics
@@ -405,7 +406,7 @@ def test_values_that_fit_no_line_are_refused(tmp_path, seeds, values, message):
 
 
 def test_only_process_0_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(processes, "HERE", processes.Joined(1, 2))
     console = Console(file=io.StringIO())
     logs = Logs(tmp_path / "run", steps=10, console=console)
     logs.say("hello")

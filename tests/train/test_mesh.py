@@ -15,6 +15,7 @@ from train.mesh import (
     per_seed,
     replicated,
     shard_batch,
+    shares,
 )
 
 COMPILED = pytest.mark.parametrize(
@@ -34,6 +35,27 @@ def test_devices_that_seeds_do_not_take_go_to_data(devices, seeds, shape):
 
 def test_a_mesh_has_all_devices_unless_told():
     assert dict(make_mesh().shape) == {"seed": 1, "data": 4}
+
+
+def test_those_that_share_the_parameters_are_next_to_each_other():
+    mesh = make_mesh(fsdp=2)
+    assert dict(mesh.shape) == {"seed": 1, "data": 2, "fsdp": 2}
+    assert mesh.devices.ravel().tolist() == jax.devices()
+    assert shares(mesh) == shares(make_mesh()) == 4
+    assert make_mesh(fsdp=1) == make_mesh()
+
+
+@pytest.mark.parametrize("fsdp", [3, 8, 0, -2])
+def test_shares_of_the_parameters_that_do_not_divide_the_devices_are_refused(fsdp):
+    with pytest.raises(ValueError, match=f"fsdp={fsdp} does not divide the 4 devices"):
+        make_mesh(fsdp=fsdp)
+
+
+def test_seeds_at_once_have_their_parameters_whole():
+    with pytest.raises(ValueError, match="seeds=2 and fsdp=2: one of them"):
+        make_mesh(seeds=2, fsdp=2)
+    with pytest.raises(ValueError, match="4 seeds on a mesh of fsdp=2"):
+        compiled_step(lambda *_: 0, make_mesh(fsdp=2), 4)
 
 
 @pytest.mark.parametrize("seeds", [3, 8, 0, -2])
@@ -161,8 +183,9 @@ def test_a_first_state_is_on_every_device():
     assert len(first["w"].sharding.device_set) == 4
 
 
-def test_a_batch_is_shared_out_over_data():
-    mesh = make_mesh()
+@pytest.mark.parametrize("fsdp", [1, 2, 4])
+def test_a_batch_is_shared_out_over_all_devices(fsdp):
+    mesh = make_mesh(fsdp=fsdp)
     everywhere = jax.device_put(np.arange(24, dtype=np.float32).reshape(8, 3), replicated(mesh))
 
     def gathered(x, index):

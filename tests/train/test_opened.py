@@ -180,3 +180,18 @@ def test_what_a_module_names_is_read_and_not_run(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert names_in("of_a_user.own") == {"build", "Config", "a", "b"}
+
+
+def test_what_a_module_names_under_conditions_is_named_too(tmp_path, monkeypatch):
+    (tmp_path / "of_another.py").write_text(
+        "if True:\n    class Config:\n        within = 1\n"
+        "else:\n    from x import y as other\n"
+        "try:\n    import fast as build\n"
+        "except ImportError:\n    def build(): local = 1\n"
+        "finally:\n    with open('x') as file:\n        (a, [b]), *c = 1\n"
+        "for i in [j for j in range(3)]:\n    async def d(): pass\n"
+        "match a:\n    case 1: e = 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    wanted = {"Config", "other", "build", "file", "a", "b", "c", "i", "d", "e"}
+    assert names_in("of_another") == wanted

@@ -1,8 +1,10 @@
 """A run as its user meets it: started from the command line, stopped, gone on with, two at once."""
 
+import gzip
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -438,3 +440,18 @@ def test_a_run_that_begins_again_has_the_provenance_of_its_own_weights(tmp_path)
     assert workdir.joined(tmp_path, new) == {**first, "resumed": [new]}
     with pytest.raises(Refused, match="began with other data"):
         workdir.joined(tmp_path, {"data": {"train": "b"}}, goes_on=False)
+
+
+def test_a_profile_is_written_beside_the_run_and_the_first_step_is_told(tmp_path, capsys):
+    config = replace(ONE, steps=8, evaluate_every=8, profile=2)
+    whole(tmp_path, config)
+    said = capsys.readouterr().out
+    assert re.search(r"First step after \d+\.\d s \(compiling \d+\.\d s\)\.", said)
+    assert "2 steps are traced" in said
+    (file,) = (tmp_path / "profile").glob("plugins/profile/*/perfetto_trace.json.gz")
+    with gzip.open(file) as text:
+        events = json.load(text)["traceEvents"]
+    steps = {event["args"]["step_num"] for event in events if "step_num" in event.get("args", {})}
+    assert {int(number) for number in steps} == {4, 5}
+    with pytest.raises(Refused, match="profile=-1"):
+        replace(ONE, profile=-1)

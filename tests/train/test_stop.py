@@ -72,6 +72,26 @@ def send(number):
     return out.returncode, out.stdout.split()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_is_told_that_ctrl_c_was_heard(number):
+    script = f"""
+import os
+from train.stop import Stop
+with Stop() as stop:
+    os.kill(os.getpid(), {number.value})
+"""
+    ours, theirs = os.openpty()
+    done = subprocess.run([sys.executable, "-c", script], stderr=theirs)
+    os.close(theirs)
+    try:
+        said = os.read(ours, 1000).decode()
+    except OSError:  # nothing was written, and nobody will
+        said = ""
+    os.close(ours)
+    assert done.returncode == 0
+    assert ("Stopping soon; Ctrl-C again ends at once." in said) == (number == signal.SIGINT)
+
+
 def test_under_nohup_the_end_of_the_terminal_is_not_heard_before_or_after_another():
     script = """
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it to what it starts

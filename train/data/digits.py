@@ -1,6 +1,10 @@
 """The embedded set: scikit-learn's 1,797 handwritten digits, at 32x32."""
 
 import dataclasses
+import functools
+import gzip
+import importlib.util
+import pathlib
 
 import numpy as np
 
@@ -9,6 +13,8 @@ from train.data.source import About
 from train.refusal import choose
 
 SPLITS = ("train", "validation", "test")
+FILE = "datasets/data/digits.csv.gz"
+"""In scikit-learn's folder."""
 
 
 def digits(split: str) -> Arrays:
@@ -38,11 +44,9 @@ def originals(split: str) -> Arrays:
     Raises:
         Refused: an unknown split.
     """
-    from sklearn.datasets import load_digits
-
     choose("split", split, SPLITS)
-    data = load_digits()
-    labels = data.target.astype(np.int32)
+    table = carried()
+    grids, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int32)
     rank = np.zeros(len(labels), int)
     for c in range(10):
         rank[labels == c] = np.arange(np.sum(labels == c))
@@ -55,9 +59,24 @@ def originals(split: str) -> Arrays:
         mirror=False,
         shape=(8, 8, 1),
     )
-    return Arrays(
-        {"image": data.images[keep].astype(np.uint8)[..., None], "label": labels[keep]}, about
-    )
+    return Arrays({"image": grids[keep][..., None], "label": labels[keep]}, about)
+
+
+@functools.cache
+def carried() -> np.ndarray:
+    """(1797, 65) uint8: a digit's 64 pixels and its label a row, as scikit-learn carries them.
+
+    Its own `load_digits` reads the same file, after more than a second of imports.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    file = None if spec is None or spec.origin is None else pathlib.Path(spec.origin).parent / FILE
+    if file is not None and file.is_file():
+        with gzip.open(file, "rt", encoding="utf-8") as text:
+            return np.loadtxt(text, np.uint8, delimiter=",")
+    from sklearn.datasets import load_digits  # a version that keeps it elsewhere
+
+    data = load_digits()
+    return np.column_stack([data.data, data.target]).astype(np.uint8)
 
 
 def enlarge(grids: np.ndarray) -> np.ndarray:

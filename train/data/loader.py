@@ -4,6 +4,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
 
 import jax
+from jax.sharding import Mesh
 
 from train.data.batch import Batch
 from train.data.gaps import Gaps
@@ -39,6 +40,9 @@ class Loader(Protocol):
     data: Any
     """Pytree of device arrays that is an argument of the compiled step; {} if nothing stays."""
 
+    mesh: Mesh
+    """The devices."""
+
     payload: Any
     """Pytree of `jax.ShapeDtypeStruct`: the first step's, known before a payload is made."""
 
@@ -50,7 +54,7 @@ class Loader(Protocol):
         ...
 
     def device(self, data: Any, payload: Any, seed: jax.Array | int, key: jax.Array) -> Batch:
-        """Pure, traced inside the step: gather, augment, and shard every leaf over `data`."""
+        """Pure, traced inside the step: gather, augment, and divide every leaf over the mesh."""
         ...
 
     def with_seed(self, seed: int) -> "Loader":

@@ -18,7 +18,7 @@ from train.data.order import Order, position
 from train.data.ragged import Capacity
 from train.data.source import Source
 from train.data.typed import name
-from train.mesh import shard_batch
+from train.mesh import shard_batch, shares
 from train.refusal import Refused
 
 ADDED = {key: ((), KEYS[key].dtype) for key in ("index", "valid", "epoch", "replaced")}
@@ -64,7 +64,7 @@ class Pipeline:
         """Names of the axes that a payload's leaves have before B."""
         self.lead = (len(self.seeds),) if self.axes else ()
         """Sizes of these axes."""
-        devices = mesh.shape["data"]
+        devices = shares(mesh)
         if self.steps is None and batch_size > self.length:
             raise Refused(f"batch_size={batch_size} is larger than the data ({self.length})")
         if batch_size % devices:
@@ -96,7 +96,7 @@ class Pipeline:
         """(epoch, slot) of the first example of a step."""
         return position(step, self.batch_size, self.length)
 
-    def sharding(self, *axes: str) -> NamedSharding:
+    def sharding(self, *axes: str | tuple[str, ...]) -> NamedSharding:
         """Of a payload's leaf: the seed axis where it has one, then `axes`."""
         return NamedSharding(self.mesh, PartitionSpec(*self.axes, *axes))
 
@@ -118,7 +118,7 @@ class Pipeline:
         }
 
     def finish(self, batch: Batch, key: jax.Array) -> Batch:
-        """`augmented`, and every leaf constrained to `data`; traced."""
+        """`augmented`, and every leaf constrained to the mesh; traced."""
         return shard_batch(self.mesh, self.augmented(batch, key))
 
     def augmented(self, batch: Batch, key: jax.Array) -> Batch:

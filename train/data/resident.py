@@ -52,7 +52,7 @@ class Resident(Pipeline):
 
         Args:
             source: examples of one shape, but for ragged keys, or images of any with `host`.
-            mesh: its `data` axis divides `batch_size`.
+            mesh: its devices divide `batch_size`; the places of its `seed` axis don't count.
             batch_size: examples a step, over all devices.
             order: `shuffled` to train, `once` to evaluate.
             transform: (key, batch) -> batch, traced: augmentation.

@@ -21,6 +21,7 @@ from train.data.pipeline import Pipeline
 from train.data.ragged import Capacity
 from train.data.source import Source
 from train.data.workers import Workers
+from train.mesh import batch_axes
 from train.refusal import Refused
 
 AHEAD = 2
@@ -50,7 +51,7 @@ class Streaming(Pipeline):
         Args:
             source: examples of one shape, but for ragged keys, or images of any with `host`; with
                 `workers`, it must pickle.
-            mesh: its `data` axis divides `batch_size`.
+            mesh: its devices divide `batch_size`; the places of its `seed` axis don't count.
             batch_size: examples a step, over all devices.
             order: `shuffled` to train, `once` to evaluate.
             transform: (key, batch) -> batch, traced: augmentation.
@@ -105,7 +106,7 @@ class Streaming(Pipeline):
     def _payloads(self, start: int) -> Generator[Any, None, None]:
         import grain
 
-        sharding = self.sharding("data")
+        sharding = self.sharding(batch_axes(self.mesh))
         extent = (*self.lead, self.batch_size)
         local = _local(sharding, extent)
         seeds = np.array(self.seeds)[local[0]] if self.axes else np.array(self.seeds[0])

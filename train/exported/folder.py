@@ -27,7 +27,8 @@ PROGRAM, TEXT, WEIGHTS, FACTS, LOADER = FILES = (
 )
 
 LAYOUT = {
-    "name": "collection and path, joined by '/', such as params/head/kernel",
+    "name": "collection and path, joined by '/', such as params/head/kernel; where `mean_of` lists "
+    "several runs, with the number of the run before them: 0/params/head/kernel",
     "kernel of a convolution": "(height, width, channels in / groups, channels out); in 1-D "
     "(steps, channels in / groups, channels out)",
     "kernel of a dense layer": "(inputs, outputs)",
@@ -37,7 +38,7 @@ LAYOUT = {
 
 MEANINGS = {
     "image": "pixels 0..255, (height, width, channels), red first",
-    "signal": "steps, as the run's data have them; zeros from `length` on",
+    "signal": "steps, as the run's data have them; zeros from `length` on, if it is taken",
     "length": "how many steps of each signal are no padding",
     "matrix": "(x, y, 1) of the picture -> (x, y, 1) of `image`: where it was resized or moved to; "
     "the identity where it was not",
@@ -87,10 +88,7 @@ def facts(run: Opened, found: Program) -> dict[str, Any]:
     named = outputs if isinstance(outputs, dict) else {"probabilities": outputs}
     return {
         "format": FORMAT,
-        "experiment": run.module.__name__,
-        "model": run.config.model,
-        "data": about.name,
-        "step": run.step,
+        **of_all(run),
         "jax": jax.__version__,
         "calling_convention": exported.calling_convention_version,
         "platforms": [*exported.platforms],
@@ -101,6 +99,27 @@ def facts(run: Opened, found: Program) -> dict[str, Any]:
         "targets": [*about.targets],
         "beforehand": beforehand(run),
         "weights": LAYOUT,
+    }
+
+
+def of_all(run: Opened) -> dict[str, Any]:
+    """What a program is of: of a mean each run, and beside them what they share."""
+    if not run.each:
+        return origin(run)
+    each = [*map(origin, run.each)]
+    shared = {key: x for key, x in each[0].items() if all(one[key] == x for one in each)}
+    return {**shared, "mean_of": each}
+
+
+def origin(run: Opened) -> dict[str, Any]:
+    """What a run is."""
+    return {
+        "experiment": run.module.__name__,
+        "model": run.config.model,
+        "data": run.about.name,
+        "run": Path(run.config.workdir).name,
+        "seed": run.config.seed,
+        "step": run.step,
     }
 
 

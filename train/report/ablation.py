@@ -8,9 +8,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
-from train.ablation import Row
+from train.ablation import BASELINE, Row
 from train.files import write
 from train.legible import legible
 from train.metrics.paired import (
@@ -105,6 +107,8 @@ class Ablated(NamedTuple):
     """Name of a row -> fields that its recipe has otherwise, beside those that it names."""
     commands: Mapping[str, Sequence[str]]
     """Name of a row -> the command that makes it by itself."""
+    pages: Mapping[str, str] = MappingProxyType({})
+    """Name of a row -> path of its own page from that of the ablation on; of none without one."""
 
     @property
     def share(self) -> bool:
@@ -133,10 +137,12 @@ class Ablated(NamedTuple):
         if line.outcome.state == "stopped":
             return "stopped, not at its end"
         if line.paired is None:
-            return ""
+            return "" if line.row.change == BASELINE else "the baseline"
         found = line.paired
+        if not line.spread.n:
+            return "no value in any seed"
         if not found.n:
-            return "no seed in common with the baseline"
+            return self.without_pairs(line)
         if found.n < 2:
             return "one seed: no test"
         if found.std == 0:
@@ -148,6 +154,14 @@ class Ablated(NamedTuple):
                 return "higher" if found.difference > 0 else "lower"
             return "better" if better > 0 else "worse"
         return f"no effect found (one of {self.amount(self.detectable(line))} would be)"
+
+    def without_pairs(self, line: Line) -> str:
+        """Why a row that has values is not compared."""
+        base = next(o for o in self.lines if o.row.baseline and o.row.group == line.row.group)
+        if base.spread.n:
+            return "no seed in common with the baseline"
+        ended = base.outcome is not None and base.outcome.state != "stopped"
+        return f"the baseline has no result{'' if ended else ' yet'}"
 
     def detectable(self, line: Line) -> float | None:
         """The smallest effect that a row's seeds would find in this table, in 80 % of cases.
@@ -166,6 +180,16 @@ class Ablated(NamedTuple):
         return sum(line.paired is not None and line.paired.p is not None for line in self.lines)
 
     @property
+    def tested(self) -> str:
+        """How differences are tested."""
+        several, test = self.comparisons, "p is of a paired two-sided t test"
+        if not several:
+            return "none of them can be tested"
+        if several == 1:
+            return f"{test}, the only one of this table, so that there is nothing to adjust"
+        return f"{test}, adjusted by Holm's procedure over the {several} comparisons of this table"
+
+    @property
     def unit(self) -> str:
         """Of values."""
         return ", %" if self.share else ""
@@ -176,17 +200,19 @@ class Ablated(NamedTuple):
         several = self.comparisons
         points = "percentage points" if self.share else "the metric's unit"
         told = [
-            f"{quantity(self.metric).words}: of the test split; mean ± standard deviation "
-            f"(n − 1) over the seeds {', '.join(map(str, self.seeds))}. Intervals are Student's, "
-            f"{LEVEL:.0%}, not adjusted. Differences are to the baseline, seed by seed, in "
-            f"{points}; p is of a paired two-sided t test, adjusted by Holm's procedure over the "
-            f"{several} comparison{'s' * (several != 1)} of this table.",
+            f"Shown is the {quantity(self.metric).words} of the test split: mean ± standard "
+            f"deviation (n − 1) over the seeds {', '.join(map(str, self.seeds))}. Intervals are "
+            f"Student's, {100 * LEVEL:.0f} %, not adjusted. Differences are to the baseline, seed "
+            f"by seed, in {points}; {self.tested}.",
             VARIES,
-            "“No effect found” is a result and no proof that there is none. Beside it stands the "
-            "smallest effect that so many seeds would have found in this table: in 80 % of cases, "
-            f"two-sided at 5 %{f' / {several}' if several > 1 else ''}, with the spread of "
-            "differences that was measured.",
         ]
+        if several:
+            told.append(
+                "“No effect found” is a result and no proof that there is none. Beside it stands "
+                "the smallest effect that so many seeds would have found in this table: in 80 % of "
+                f"cases, two-sided at 5 %{f' / {several}' if several > 1 else ''}, with the spread "
+                "of differences that was measured."
+            )
         for line in self.lines:
             if line.outcome is not None and 0 < line.spread.n < (every := len(self.seeds)):
                 told.append(
@@ -225,7 +251,9 @@ def write_shown(path: Path, found: Ablated) -> Path:
         title=found.title,
         facts=render("facts.html", rows=[*found.facts.items()]),
         heads=heads(found),
-        rows=[cells(found, line) for line in found.lines],
+        rows=[
+            (quote(found.pages.get(line.row.name, "")), *cells(found, line)) for line in found.lines
+        ],
         notes=found.notes,
         figure=figure(partial(draw, found), f"{found.title}: every seed"),
         commands=[shlex.join(words) for words in found.commands.values()],
@@ -344,6 +372,7 @@ def draw(found: Ablated) -> "Figure":
             pairs = zip(line.values, base[line.row.group], strict=True)
             less = [None if a is None or b is None else a - b for a, b in pairs]
             mark(differences, place, less, line.paired.interval, scale, colour)
+    differences.tick_params(axis="y", length=0)
     differences.axvline(0, color="#888888", linewidth=1)
     words = quantity(found.metric).words + found.unit
     apart = "difference to the baseline" + (", percentage points" if found.share else "")

@@ -17,6 +17,8 @@ from train.report.text import draw_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+HEAT = "grey: nothing speaks for it; then green, yellow, red: more and more; each for itself"
+HEAT_OF_SIGNALS = "the redder, the more speaks for it; each for itself"
 SIDE = 224
 GAP = 6
 COLOUR = {None: "black", True: RIGHT, False: WRONG}

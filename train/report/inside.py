@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 
 from models.inspect.effective import effective_fields
+from models.inspect.errors import Lacking
 from models.inspect.feature_maps import BACKBONE, feature_maps, program, shape_of, stages
 from models.inspect.grad_cam import grad_cam
 from models.inspect.kernels import first_kernels
 from models.inspect.receptive_field import receptive_field
 from train.data.source import About
 from train.examples import Examples
-from train.report.grad_cam import Seen, drawn_pairs, drawn_signals
+from train.report.grad_cam import HEAT, HEAT_OF_SIGNALS, Seen, drawn_pairs, drawn_signals
 from train.report.kernels import drawn_kernels, under
 from train.report.maps import drawn_maps, drawn_series
 from train.report.receptive_field import Field, drawn_fields
@@ -61,7 +62,7 @@ class Inside(NamedTuple):
 
 
 Pictures = Iterator[tuple[str, Image.Image]]
-"""Names of files, without ending, and what goes there; a `ValueError` says why there are none."""
+"""Names of files, without ending, and what goes there; `Lacking` says why there are none."""
 
 
 def kernels(inside: Inside) -> Pictures:
@@ -74,7 +75,7 @@ def maps(inside: Inside) -> Pictures:
     examples = inside.examples
     names = stages(program(*inside.called, **examples.how))
     if not names:
-        raise ValueError(f"{type(inside.network).__name__} has none")
+        raise Lacking(f"{type(inside.network).__name__} has none")
     found = feature_maps(*inside.called, names=[*names.values()], **examples.how)
     for stage, name in names.items():
         each = np.asarray(found[name][:MAPPED], np.float32)
@@ -93,7 +94,7 @@ def cam(inside: Inside) -> Pictures:
     """Where the class of each example shows."""
     examples, about = inside.examples, inside.about
     if not about.classes:
-        raise ValueError("what the network yields are no logits of classes")
+        raise Lacking("what the network yields are no logits of classes")
     found = grad_cam(*inside.called[:3], layer=inside.layer, **examples.how)
     shares = np.asarray(jax.nn.softmax(found.logits))
     said, truth = np.asarray(found.labels), examples.batch.get("label")
@@ -109,8 +110,10 @@ def cam(inside: Inside) -> Pictures:
         heat = np.asarray(found.heat[row])[: len(values)]
         seen.append(Seen(values, heat, Path(name).name, words, right))
     title = f"Grad-CAM by {found.layer}, for the class that the network says"
-    draw = partial(drawn_signals, rate=about.rate) if examples.pixels is None else drawn_pairs
-    yield "grad_cam", under([title], draw(seen))
+    if examples.pixels is None:
+        yield "grad_cam", under([title, HEAT_OF_SIGNALS], drawn_signals(seen, about.rate))
+    else:
+        yield "grad_cam", under([title, HEAT], drawn_pairs(seen))
 
 
 def fields(inside: Inside) -> Pictures:
@@ -119,7 +122,7 @@ def fields(inside: Inside) -> Pictures:
     whole = program(*inside.called, **how)
     names = dict([*stages(whole).items()][-COLUMNS:])
     if not names:
-        raise ValueError(f"{type(network).__name__} has no feature maps")
+        raise Lacking(f"{type(network).__name__} has no feature maps")
     given = {name: each for name, each in how.items() if each is not None}
     # The backbone alone, where all of them are in it: what finds boxes is much, and no matter.
     inner = all(name.partition("[")[0].split("/")[0] == BACKBONE for name in names.values())

@@ -33,7 +33,7 @@ def drawn_kernels(path: str, kernels: np.ndarray) -> Image.Image:
     words = [f"{path}: {'the first ' if count > MOST else ''}{some.shape[-1]} kernels of {size}"]
     words[0] += f", of {count}" if count > MOST else ""
     if len(window) == 1:
-        words.append("each by its own largest weight, 0 in grey")
+        words.append("each by its own largest weight; the grey line is 0")
         return under(words, figure(partial(draw_curves, some)))
     found, across = tiles(some), round(math.sqrt(some.shape[-1] * 1.6))
     columns = across if channels in (1, 3) else channels * max(across // channels, 1)

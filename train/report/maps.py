@@ -22,7 +22,7 @@ MOST = 64
 SIDE = 60
 """Pixels of a map, at least."""
 GAP = 8
-SCALE = "from dark, 0 or its least value below, to bright, its largest"
+SCALE = "from dark (0, or its least value if that is below 0) to bright (its largest)"
 
 
 def drawn_maps(words: str, maps: np.ndarray, pixels: np.ndarray) -> Image.Image:

@@ -37,7 +37,10 @@ def drawn_fields(fields: Mapping[str, Field]) -> Image.Image:
     if len(one.size) == 1:
         lines = [WORDS, "grey: the theoretical field"]
         return under(lines, figure(partial(draw_lines, fields)))
-    lines = [WORDS, "root of it, dark to bright; the box is the theoretical field"]
+    box = "the box is the theoretical field"
+    if any(map(beyond, fields.values())):
+        box += "; sides that are not seen lie outside the image"
+    lines = [WORDS, "its square root, dark to bright", box]
     return under(lines, figure(partial(draw_boxes, fields)))
 
 
@@ -88,6 +91,12 @@ def draw_lines(fields: Mapping[str, Field]) -> "Figure":
     cells[0].legend(fontsize=7, frameon=False, loc="upper right")
     made.supxlabel("steps of the input", fontsize=8)
     return made
+
+
+def beyond(field: Field) -> bool:
+    """Whether a field reaches into the padding."""
+    shape = next(iter(field.weights.values())).shape
+    return any(a < 0 or b >= n for (a, b), n in zip(field.ends, shape, strict=True))
 
 
 def sizes(size: Sequence[int]) -> str:

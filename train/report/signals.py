@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = 12
 ACROSS = 4
 BINS = 400
-"""A line of more than two steps a bin is drawn by the least and the greatest of each."""
+"""Of a line of more than two steps a bin the least and the greatest of each are drawn."""
 CHANNELS = 4
 """So many are drawn, the first ones."""
 RIGHT, WRONG = "#1B7837", "#B2182B"
@@ -135,16 +135,25 @@ def draw_titled(
 
 
 def draw_signal(axes: "Axes", signal: np.ndarray, rate: int | None) -> None:
-    """A line a channel; of a long one its outline."""
+    """A line a channel; of a long one its envelope, from the least to the greatest."""
     for channel in range(min(signal.shape[1], CHANNELS)):
-        at, values = outline(signal[:, channel])
         colour = COLOURS[channel % len(COLOURS)]
-        axes.plot(at / (rate or 1), values, color=colour, linewidth=0.9)
+        at, values = outline(signal[:, channel])
+        at = at / (rate or 1)
+        if len(signal) <= 2 * BINS:
+            axes.plot(at, values, color=colour, linewidth=0.9)
+            continue
+        # In one line the two ends would be a solid bar.
+        at, low, high = at[::2], values[::2], values[1::2]
+        axes.fill_between(at, low, high, color=colour, alpha=0.35, linewidth=0)
+        for edge in (low, high):
+            axes.plot(at, edge, color=colour, linewidth=0.4)
     axes.margins(x=0.01)
 
 
 def outline(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places and values of a line that looks as one through all of (l,) values."""
+    """Places and values of (l,) values; of long ones the least and the greatest of each bin, in
+    turn."""
     if len(values) <= 2 * BINS:
         return np.arange(len(values)), values
     edges = np.linspace(0, len(values), BINS + 1).astype(int)[:-1]

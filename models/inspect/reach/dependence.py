@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jax.core import eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from models.inspect.errors import UnknownPrimitive
 from models.inspect.reach.equation import Constant, Equation
 from models.inspect.reach.interval import Reach, everything, over, placed, union
 from models.inspect.reach.rules import RULES
@@ -70,8 +71,8 @@ class Walk:
         """Of one equation.
 
         Raises:
-            ValueError: its primitive is none of those that are known, and its result depends on
-                the input.
+            UnknownPrimitive: its primitive is none of those that are known, and its result depends
+                on the input.
         """
         name, params = equation.primitive.name, equation.params
         if name == "name":
@@ -83,7 +84,7 @@ class Walk:
         if name not in RULES and (inner := called(equation)) is not None:
             return self.run(inner, operands)
         if name not in RULES:
-            raise ValueError(f"primitive {name!r}: what its result depends on is not known")
+            raise UnknownPrimitive(name)
         shapes = [atom.aval.shape for atom in equation.invars]
         outs = [variable.aval.shape for variable in equation.outvars]
         positions = [
@@ -154,7 +155,7 @@ class Walk:
                 break
             carried = after
         else:
-            raise ValueError(f"while: what it carries depends on more after {TURNS} turns")
+            raise UnknownPrimitive("while", f"what it carries depends on more after {TURNS} turns")
         return carried
 
     def scan_(self, equation: Any, operands: list[Value]) -> list[Value]:

@@ -1,6 +1,7 @@
 """The benchmark: who measures what, in turns, and what a number is."""
 
 import errno
+import io
 import json
 import os
 import pathlib
@@ -13,10 +14,11 @@ import pytest
 from rich.console import Console
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import jax_step
+from experiments.benchmark import jax_step, loop_speed
 from experiments.benchmark.__main__ import Config
 from experiments.benchmark.cases import Case, cases, objects
 from experiments.benchmark.layer_speed import convolutions, described
+from experiments.benchmark.turns import Worker
 from models import backends
 from train.data import jpeg
 from train.files import WriteFailed
@@ -203,6 +205,40 @@ def test_what_a_chain_adds_to_a_step_is_measured():
             Config(what="augment", against="torch", batch_size=4, rounds=1, seconds=0.01),
             Console(quiet=True),
         )
+
+
+def test_what_the_loop_adds_to_a_step_is_measured(monkeypatch):
+    config = Config(what="loop", batch_size=4, steps=6, rounds=2)
+    monkeypatch.setattr(benchmark, "LOOPED", "lenet5")
+    monkeypatch.setattr(benchmark, "saving", lambda command, spec, config, console: {"spec": spec})
+    console = Console(record=True, quiet=False, file=io.StringIO(), width=120)
+    trained, saved = benchmark.loop(config, console)
+    assert "At most 3 % is the aim." in console.export_text()
+    assert [fact["side"] for fact in trained["facts"].values()] == ["loop", "bare"]
+    for added, ours, bare in zip(trained["added"], *trained["rates"].values(), strict=True):
+        assert added == pytest.approx(bare / ours - 1)
+    for said in trained["said"]["svertka"]:
+        assert said["cpu"] > 0
+        assert set(said["parts"]) == {"next batch", "save"}  # a line comes every 20 steps
+        assert said["parts"]["save"] > 0  # one in each round
+    assert all(said["parts"] == {} for said in trained["said"]["bare step"])
+    assert (saved["spec"]["model"], saved["spec"]["steps"]) == ("lenet5", 6)
+
+
+def test_how_long_a_save_blocks_is_measured_beside_a_copy(tmp_path):
+    spec = {"side": "save", "model": "lenet5", "size": 32, "batch_size": 4, "steps": 6}
+    spec |= {"backend": "auto", "folder": str(tmp_path)}
+    command = [sys.executable, str(pathlib.Path(loop_speed.__file__))]
+    worker = Worker(command, spec, {**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        rate = worker.round()
+    finally:
+        worker.close()
+    (said,) = worker.said
+    assert set(said["parts"]) == {"copy", "digests", "save"}
+    assert said["parts"]["save"] == pytest.approx(1000 / rate)
+    weights = 61_706 + 6 * 2 * 25  # with three channels in place of one
+    assert worker.facts["megabytes"] == pytest.approx(3 * 4e-6 * weights, rel=0.01)
 
 
 def test_torch_reads_in_its_own_interpreter_alone():

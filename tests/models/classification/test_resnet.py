@@ -451,6 +451,40 @@ def test_remat_renames_nothing(name):
     assert paths(plain) == paths(again)
 
 
+@pytest.mark.parametrize(("case", "last"), [("B", "norm2"), ("bottleneck", "norm3")])
+def test_blocks_begin_as_their_shortcuts(case, last):
+    """Goyal et al. 2017: where nothing projects, all blocks hand on what the stem yields."""
+    alike = {"stages": (2,), "channels": (8,), "stem_features": 8}
+    plain, zero = tiny(case, **alike), tiny(case, zero_init_residual=True, **alike)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
+    one, other = (n.init(jax.random.key(0), x, train=False) for n in (plain, zero))
+    expected = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * ([key.key for key in path][-2:] != [last, "scale"]), one
+    )
+    jax.tree.map(np.testing.assert_array_equal, other, expected)
+    inside = {name: other[name]["backbone"] for name in other}
+    (found,) = zero.backbone.apply(inside, x, train=False)
+    none = zero.backbone.clone(stages=(1,), block=Handing)
+    of_stem = {name: {"stem": each["stem"]} for name, each in inside.items()}
+    np.testing.assert_array_equal(found, none.apply(of_stem, x, train=False)[0])
+
+
+class Handing(nn.Module):
+    """In a block's place, nothing."""
+
+    features: int
+    strides: int
+    shortcut: object
+    conv: object
+    norm: object
+    dilations: object
+    last_norm: object
+
+    def __call__(self, x, *, train):
+        del train
+        return x
+
+
 # --- what is refused --------------------------------------------------------------------------
 
 
@@ -465,6 +499,7 @@ def test_remat_renames_nothing(name):
         ({"channels": (16, -32, 64)}, r"channels=\(16, -32, 64\)"),
         ({"stages": (), "channels": ()}, r"stages=\(\) and channels=\(\)"),
         ({"stem_features": 0}, "stem_features=0 must be at least 1"),
+        ({"zero_init_residual": True, "shortcut": "none"}, "zero_init_residual=True: with"),
     ],
 )
 def test_bad_fields_are_refused_at_construction(fields, message):

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import models
 from models import backends
+from models.inspect import layers
 from models.inspect.layers import layer_table, rendered
 from models.layers.norm import BatchNorm
 from models.layers.transposed import ConvTranspose
@@ -239,6 +240,24 @@ def test_auxiliary_heads_are_named_and_not_called():
     assert [row.path for row in training if row.parameters] == [
         row.path for row in rows if row.parameters
     ]
+
+
+class Spectrum(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(jnp.fft.fft(x, axis=1).real)
+
+
+def test_what_is_not_known_has_no_field_and_other_errors_are_no_question_mark(monkeypatch):
+    (row,) = (row for row in layer_table(Spectrum(), (1, 8, 2)) if row.parameters)
+    assert row.fields is None
+
+    def broken(found):
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(layers, "fields", broken)
+    with pytest.raises(ValueError, match="a mistake"):
+        layer_table(Spectrum(), (1, 8, 2))
 
 
 class Loop(nn.Module):

@@ -14,6 +14,7 @@ from jax import lax
 import models
 from models.classification.resnet import BasicBlock, CIFARStem, ResNet
 from models.detection.darknet_neck import doubled
+from models.inspect.errors import UnknownPrimitive
 from models.inspect.receptive_field import Field, Span, receptive_field
 from models.layers.norm import BatchNorm
 from models.layers.pooling import average_pool, max_pool
@@ -214,10 +215,11 @@ def test_nothing_is_read():
 
 
 def test_what_is_not_known_is_named():
-    with pytest.raises(ValueError, match="primitive 'fft'"):
+    with pytest.raises(UnknownPrimitive, match="primitive 'fft'") as found:
         of(lambda x: jnp.fft.fft(x, axis=1).real)
     # A program within an equation is not what the equation does with its operands.
-    with pytest.raises(ValueError, match="primitive 'reduce'"):
+    assert found.value.primitive == "fft"
+    with pytest.raises(UnknownPrimitive, match="primitive 'reduce'"):
         of(lambda x: lax.reduce(x, np.float32(0), lambda a, b: a * b + a, (1,)))
     # Unless it reads nothing of the input.
     assert of(lambda x: x * jnp.fft.fft(jnp.ones(24)).real.reshape(1, 24, 1)).size == (1,)

@@ -72,16 +72,48 @@ def test_what_the_data_say():
         (BASE, "the same in every seed"),
         ([one + 0.01 for one in BASE], "one difference in every seed: no test"),
         ([0.5, None, None, None, None], "one seed: no test"),
-        ([None] * 5, "no seed in common with the baseline"),
+        ([None] * 5, "no value in any seed"),
     ):
         one = ablated(ROWS[:2], [BASE, values])
         assert one.verdict(one.lines[1]) == verdict
+
+
+def test_why_there_is_no_comparison():
+    first, second = [0.9, 0.91, None, None, None], [None, None, 0.9, 0.91, 0.92]
+    found = ablated(ROWS[:2], [first, second])
+    assert found.verdict(found.lines[1]) == "no seed in common with the baseline"
+    for base, said in (
+        (outcome("failed", "out of memory"), "the baseline has no result"),
+        (outcome("stopped"), "the baseline has no result yet"),
+        (None, "the baseline has no result yet"),
+    ):
+        found = ablated(ROWS[:2], [[None] * 5, BETTER], [base, outcome()])
+        assert found.verdict(found.lines[1]) == said
+        notes = " ".join(found.notes)
+        assert "in percentage points; none of them can be tested." in notes
+        assert "comparisons" not in notes
+        assert "No effect found" not in notes
+    notes = " ".join(ablated(ROWS[:2], [BASE, BETTER]).notes)
+    assert "t test, the only one of this table, so that there is nothing to adjust." in notes
 
 
 def test_seeds_that_are_missing_are_said():
     found = ablated(ROWS[:2], [BASE, [0.92, None, 0.93, 0.91, float("nan")]])
     assert "pad=0 has a value of 3 of 5 seeds: what is said" in " ".join(found.notes)
     assert not any("seeds: what is said" in note for note in FOUND.notes)  # all, or none at all
+
+
+def test_a_baseline_is_named_as_one_where_its_name_does_not_say_it():
+    found = ablated([row("")._replace(change="residual"), ROWS[1]], [BASE, BETTER])
+    assert found.verdict(found.lines[0]) == "the baseline"
+    assert FOUND.verdict(FOUND.lines[0]) == ""
+
+
+def test_a_row_leads_to_its_own_page(tmp_path):
+    found = FOUND._replace(pages={"pad=0": "trials/pad 0/report.html"})
+    text = write_shown(tmp_path, found).read_text()
+    assert text.count("<a href=") == 1
+    assert '<a href="trials/pad%200/report.html">pad=0</a>' in text
 
 
 def test_a_trial_that_was_stopped_is_no_comparison():

@@ -9,7 +9,7 @@ from train.report.figures import own_settings
 from train.report.grad_cam import Seen, draw_heat, drawn_pairs
 from train.report.kernels import drawn_kernels
 from train.report.maps import draw_series, drawn_maps
-from train.report.receptive_field import Field, draw_boxes, draw_lines
+from train.report.receptive_field import Field, beyond, draw_boxes, draw_lines
 
 RIGHTLY, WRONGLY = (0x1B, 0x78, 0x37), (0xB2, 0x18, 0x2B)
 RNG = np.random.default_rng(0)
@@ -108,3 +108,10 @@ def test_a_picture_of_three_channels_is_in_colour():
     found = drawn_kernels("conv", np.ones((2, 2, 3, 1)))
     assert isinstance(found, Image.Image)
     assert (np.asarray(found) == 255).all(-1).any()
+
+
+def test_a_field_that_reaches_into_the_padding_is_said_to():
+    weights = {"now": np.ones((8, 8))}
+    assert not beyond(Field((3, 3), ((0, 2), (5, 7)), weights))
+    assert beyond(Field((3, 3), ((-1, 1), (3, 5)), weights))
+    assert beyond(Field((3, 3), ((3, 5), (6, 8)), weights))

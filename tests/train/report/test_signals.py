@@ -93,6 +93,17 @@ def test_a_long_line_is_drawn_by_its_outline():
     np.testing.assert_array_equal(outline(values[:800])[1], values[:800])
 
 
+def test_a_sound_is_no_solid_bar():
+    t = np.arange(16000) / 8000
+    with own_settings():
+        (axes,) = draw_titled(np.sin(2 * np.pi * 440 * t)[:, None], "words", 8000).axes
+        (filled,) = axes.collections
+        assert filled.get_alpha() < 0.5
+        low, high = (line.get_ydata() for line in axes.lines)  # each by itself, no zigzag
+        assert (low < -0.9).all()
+        assert (high > 0.9).all()
+
+
 def test_steps_that_are_no_padding():
     assert steps_of(SOURCE[3]).shape == (3, 2)
     assert steps_of({"signal": np.zeros((5, 1))}).shape == (5, 1)

@@ -1,14 +1,4 @@
-"""Regions of a map in a fixed size: RoI pooling and RoIAlign, on one map or on a pyramid.
-
-| | source |
-|---|---|
-| `roi_pool` | Girshick 2015, arXiv:1504.08083, section 2.1: a maximum over whole pixels |
-| `roi_align` | He et al. 2017, arXiv:1703.06870, section 3: bilinear samples, averaged |
-| `multiscale_roi_align` | Lin et al. 2017, arXiv:1612.03144, equation 1: a level by its area |
-
-Values and gradients are torchvision's. Regions are (B, R, 4), x0 y0 x1 y1 in pixels of the image,
-of which image b's are read from map b. No gradient goes to them.
-"""
+"""RoIAlign: the mean of bilinear samples in each of a region's bins, on a map or on a pyramid."""
 
 import itertools
 import math
@@ -20,98 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from models.detection.roi.regions import check_regions, quotient
 from models.layers.conv import at_least_one
-
-
-def roi_pool(map: jax.Array, rois: jax.Array, *, size: int, scale: float) -> jax.Array:
-    """The largest value in each of size x size bins of every region, in whole pixels.
-
-    Corners are rounded, halves away from 0, and both belong to the region, so that none is smaller
-    than one pixel; bins overlap where the region is smaller than they are many. A bin outside the
-    map is 0. The gradient goes to the first of the largest in a bin, row by row.
-
-    Args:
-        map: (B, H, W, C) of floats.
-        rois: (B, R, 4).
-        size: bins along each axis.
-        scale: pixels of the map to one of the image: 1 / stride.
-
-    Returns:
-        (B, R, size, size, C) of the map's dtype.
-
-    Raises:
-        ValueError: `map` or `rois` has other axes; `size` is no whole number above 0, `scale` is
-            not above 0.
-    """
-    check_regions((map,), rois, size, (scale,))
-    if 0 in (*map.shape, rois.shape[1]):
-        return jnp.zeros((*rois.shape[:2], size, size, map.shape[-1]), map.dtype)
-    return jax.vmap(lambda one, regions: pooled(one, regions, size, scale))(map, rois)
-
-
-def pooled(map: jax.Array, rois: jax.Array, size: int, scale: float) -> jax.Array:
-    """`roi_pool` of one image: (H, W, C), (R, 4) -> (R, size, size, C)."""
-    height, width, channels = map.shape
-    x0, y0, x1, y1 = jnp.moveaxis(rounded(lax.stop_gradient(rois), scale), -1, 0)
-    top, bottom = bins(y0, y1, size, height)
-    left, right = bins(x0, x1, size, width)
-    flat = map.reshape(-1, channels)
-    values = lax.stop_gradient(flat)
-    # As many steps as the largest bin has pixels: each bin meets one of its own in each.
-    rows, columns = jnp.max(bottom - top), jnp.max(right - left)
-    steps = jnp.maximum(rows, 0) * jnp.maximum(columns, 0)
-
-    def meet(step: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        largest, where = found
-        y = top + step // columns
-        x = left + step % columns
-        inside = (y < bottom)[:, :, None] & (x < right)[:, None, :]
-        at = jnp.where(inside, y[:, :, None] * width + x[:, None, :], 0)
-        value = values.at[at].get(mode="promise_in_bounds")
-        more = inside[..., None] & (value > largest)
-        return jnp.where(more, value, largest), jnp.where(more, at[..., None], where)
-
-    shape = (len(rois), size, size, channels)
-    start = (jnp.full(shape, -jnp.inf, map.dtype), jnp.full(shape, -1, jnp.int32))
-    _, where = lax.fori_loop(0, steps, meet, start)
-    channel = jnp.arange(channels)[None, None, None]
-    taken = flat.at[jnp.maximum(where, 0), channel].get(mode="promise_in_bounds")
-    return jnp.where(where >= 0, taken, jnp.zeros((), map.dtype))
-
-
-def rounded(rois: jax.Array, scale: float) -> jax.Array:
-    """Corners in pixels of the map, as C's `round` has them, int32."""
-    wide = rois.astype(np.promote_types(rois.dtype, np.float32))
-    at = wide * jnp.asarray(scale, wide.dtype)
-    whole = jnp.trunc(at)
-    whole = whole + jnp.where(jnp.abs(at - whole) >= 0.5, jnp.sign(at), 0)
-    return jnp.clip(whole, -FAR, FAR).astype(jnp.int32)
-
-
-FAR = 2**24
-"""Pixels beyond any map; whole numbers up to it are exact in float32."""
-
-
-def bins(first: jax.Array, last: jax.Array, size: int, extent: int) -> tuple[jax.Array, jax.Array]:
-    """Where bins start and end along an axis: (R,), (R,) -> (R, size), (R, size) of int32.
-
-    Quantities are rounded as torchvision's float32: its last bin may end a pixel late.
-    """
-    length = jnp.maximum(last - first + 1, 1).astype(jnp.float32)
-    step = quotient(length, size)
-    edges = jnp.arange(size + 1, dtype=jnp.float32)[None] * step[:, None]
-    start = jnp.floor(edges[:, :-1]).astype(jnp.int32) + first[:, None]
-    end = jnp.ceil(edges[:, 1:]).astype(jnp.int32) + first[:, None]
-    return jnp.clip(start, 0, extent), jnp.clip(end, 0, extent)
-
-
-def quotient(values: jax.Array, divisor: int) -> jax.Array:
-    """values / divisor, correctly rounded: a bin's edge is a pixel off by the last bit.
-
-    XLA turns a division by what is one number for all into a product with its inverse; here it
-    cannot tell that it is.
-    """
-    return values / jnp.where(jnp.isnan(values), values, jnp.asarray(divisor, values.dtype))
 
 
 def roi_align(
@@ -364,29 +264,3 @@ def by_regions(pixels: jax.Array, at: jax.Array, weight: jax.Array) -> jax.Array
 
 CACHED = 2**18
 """Numbers of an image that fit a cache, about."""
-
-
-def check_regions(
-    maps: Sequence[jax.Array], rois: jax.Array, size: int, scales: Sequence[float]
-) -> None:
-    """Refuses maps and regions that do not go together."""
-    at_least_one("size", size)
-    if not maps or len(maps) != len(scales):
-        raise ValueError(f"scales={tuple(scales)} for {len(maps)} map(s): expected one for each")
-    if not all(scale > 0 for scale in scales):
-        raise ValueError(f"scale={', '.join(map(str, scales))} must be above 0")
-    for one in maps:
-        if one.ndim != 4 or 0 in one.shape[1:3]:
-            raise ValueError(f"map of shape {one.shape}: expected (B, H, W, C)")
-        if not jnp.issubdtype(one.dtype, jnp.floating):
-            raise ValueError(f"map of dtype {one.dtype}: expected floats")
-        first = maps[0]
-        if (one.shape[0], one.shape[3], one.dtype) != (first.shape[0], first.shape[3], first.dtype):
-            raise ValueError(
-                f"maps of shapes {first.shape}, {one.shape} and dtypes {first.dtype}, {one.dtype}: "
-                f"expected one batch, one number of channels and one dtype"
-            )
-    if rois.ndim != 3 or rois.shape[2] != 4 or rois.shape[0] != maps[0].shape[0]:
-        raise ValueError(
-            f"rois of shape {rois.shape} on a map of shape {maps[0].shape}: expected (B, R, 4)"
-        )

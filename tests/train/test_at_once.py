@@ -76,8 +76,8 @@ def together(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for module in (program, of_one):
 
-            def noting(*arguments, original=module.compiled_step):
-                jitted.append(original(*arguments))
+            def noting(*arguments, original=module.compiled_step, **how):
+                jitted.append(original(*arguments, **how))
                 return jitted[-1]
 
             patch.setattr(module, "compiled_step", noting)

@@ -17,8 +17,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Most programs here are tiny and run once: LLVM's best code takes longer to make than it saves.
-# `make test-slow` compiles as a user does. Do not turn XLA's fusion emitters off as well: it would
-# save as much again, but then the same sum on another number of devices is not the same bit for bit.
+# `make test-slow` compiles as a user does. XLA's fusion emitters stay: without them it would take
+# less still, but the same sum would not be the same bit for bit on another number of devices.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 os.environ.setdefault("SVERTKA_CACHE", str(ROOT / ".cache" / "svertka"))
 

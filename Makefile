@@ -35,7 +35,7 @@ test: lint .venv/built ## lint, format check, types, and all tests but the slow 
 tests: test
 
 test-slow: .venv/installed/test .venv/built ## the tests that train for minutes, and all faults
-	JAX_DISABLE_MOST_OPTIMIZATIONS=false XLA_FLAGS= $(RUN) -m pytest -m "slow or fault"
+	JAX_DISABLE_MOST_OPTIMIZATIONS=false $(RUN) -m pytest -m "slow or fault"
 
 lint: .venv/installed/test ## lint, format check, types
 	$(RUN) -m ruff check

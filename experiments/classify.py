@@ -53,7 +53,6 @@ from train.data.host import CentreCrop, Host, Letterbox, RandomResizedCrop
 from train.data.source import About
 from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
 from train.network import network_of, refuse_other_network
-from train.optim import OPTIMIZERS
 from train.recipes import of_set, resolved
 from train.refusal import Refused, choose
 from train.report.classification import classification_part
@@ -62,7 +61,7 @@ from train.sized import PICTURES, on_device, on_host, smallest
 from train.tasks import adapt
 from train.tasks.classification import classification
 from train.tasks.task import Summary
-from train.trained import FineTuned, Rule, descent, splits
+from train.trained import FineTuned, descent, splits
 
 __all__ = ["Config", "build", "main", "recipe", "splits"]
 NAME = f"experiments.{Path(__file__).stem}"
@@ -301,13 +300,6 @@ def fitted(config: Fitted, model: str, optimizer: str, *, tenth: bool = False) -
     return replace(config, learning_rate=config.learning_rate / 10)
 
 
-def rule(config: Config) -> Rule:
-    """The optimiser, but for its rate."""
-    if config.optimizer == "sgd":
-        return partial(optim.sgd, momentum=config.momentum, nesterov=True)
-    return OPTIMIZERS[config.optimizer]
-
-
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
     mean, std = config.statistics(about)
@@ -346,7 +338,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         host=host,
         **descent(
             config,
-            rule(config),
+            optim.by_name(config.optimizer, momentum=config.momentum, nesterov=True),
             optim.cosine(decided(config.steps)),
             scaled=lambda rate: (
                 rate if config.backbone_rate == 1 else optax.chain(finetune.rates(slower), rate)

@@ -56,7 +56,7 @@ from train.sized import fitting, refuse_unfit
 from train.tasks.detection.losses import loss_of
 from train.tasks.detection.task import PROPOSALS, detection, first_variables
 from train.tasks.task import Summary
-from train.trained import FineTuned, Rule, descent
+from train.trained import FineTuned, descent
 
 NAME = f"experiments.{Path(__file__).stem}"
 SIZE = 416
@@ -286,13 +286,6 @@ def recipe(data: str = "auto", model: str = SCENES.model, init_from: str = "") -
     return replace(SCENES, data=data, model=model, **SCENES_OF.get(model, {}))
 
 
-def rule(config: Config) -> Rule:
-    """The optimiser, but for its rate."""
-    if config.optimizer == "sgd":
-        return partial(optim.sgd, momentum=config.momentum)
-    return OPTIMIZERS[config.optimizer]
-
-
 def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=BatchNorm) -> Parts:
     """Network, task, optimiser, augmentation and what the network starts from; needs no data."""
     if not about.classes:
@@ -339,7 +332,7 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         derived=partial(proposed, config) if reads else None,
         **descent(
             config,
-            rule(config),
+            optim.by_name(config.optimizer, momentum=config.momentum),
             shape,
             scaled=lambda rate: finetune.scaled(rate, factors, config.bias_rate),
         ),

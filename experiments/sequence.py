@@ -57,7 +57,7 @@ from train.tasks import adapt
 from train.tasks.classification import classification
 from train.tasks.inputs import first_variables
 from train.tasks.task import Summary
-from train.trained import Rule, Trained, descent, splits
+from train.trained import Trained, descent, splits
 
 __all__ = ["Config", "build", "main", "recipe", "splits"]
 NAME = f"experiments.{Path(__file__).stem}"
@@ -213,15 +213,12 @@ def build(config: Config, about: About, *, conv=lax.conv_general_dilated, norm=B
         rank="accuracy",
         report=[classification_part, signals_part],
         init=partial(first_variables, network),
-        **descent(config, rule(config), SCHEDULES[config.schedule](decided(config.steps))),
+        **descent(
+            config,
+            optim.by_name(config.optimizer, momentum=config.momentum, nesterov=True),
+            SCHEDULES[config.schedule](decided(config.steps)),
+        ),
     )
-
-
-def rule(config: Config) -> Rule:
-    """The optimiser, but for its rate."""
-    if config.optimizer == "sgd":
-        return partial(optim.sgd, momentum=config.momentum, nesterov=True)
-    return {"adamw": optim.adamw, "muon": optim.muon}[config.optimizer]
 
 
 def in_order(permutation: tuple[int, ...], about: About) -> adapt.Adapt:

@@ -264,3 +264,12 @@ def moving_average(decay: float) -> Average:
 
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 """By their names in recipes; `sgd` is none of them, since it takes a momentum too."""
+
+
+def by_name(
+    name: str, *, momentum: float, nesterov: bool = False
+) -> Callable[..., optax.GradientTransformation]:
+    """The optimiser, but for its rate: "sgd", or of `OPTIMIZERS`, which need no momentum."""
+    if name == "sgd":
+        return partial(sgd, momentum=momentum, nesterov=nesterov)
+    return OPTIMIZERS[name]

@@ -98,7 +98,7 @@ def scripts():
 
 def test_the_readme_is_short_and_leads_to_every_page():
     text = (ROOT / "README.md").read_text()
-    assert len(text.splitlines()) <= 170
+    assert len(text.splitlines()) <= 185
     assert {f"docs/{one.name}" for one in PAGES[1:]} <= {target for _, target in links(text)}
 
 

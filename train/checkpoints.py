@@ -84,7 +84,7 @@ class Checkpoints:
     its own part; records and ranks are written by the first, and what is sound is sound for all.
 
     Args:
-        directory: made by the first save.
+        directory: made by the first save; the one above it must be there.
         keep: how many of the newest to keep, beside the best.
         say: takes a line for the user.
     """
@@ -141,7 +141,7 @@ class Checkpoints:
             "record": ocp.args.JsonSave(sealed(step, items, shared)),
         }
         above = self.directory.parent
-        if self._saving >= 0 and not above.is_dir():
+        if not above.is_dir():
             # Orbax would make it anew, for a run whose other files are gone with it.
             raise SaveFailed(step, FileNotFoundError(errno.ENOENT, "No such directory", str(above)))
         self._saving = step

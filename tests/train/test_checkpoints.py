@@ -616,6 +616,7 @@ def test_a_directory_that_vanished(checkpoints):
 
 
 def test_a_run_whose_directory_is_gone_is_not_made_anew(tmp_path):
+    (tmp_path / "run").mkdir()
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         save(checkpoints, 10)
         checkpoints.wait()
@@ -625,6 +626,11 @@ def test_a_run_whose_directory_is_gone_is_not_made_anew(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
     with Checkpoints(tmp_path / "moved" / "checkpoints") as checkpoints:
         assert checkpoints.restore(make_state()).step == 10
+    # Nor by the first save.
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    with pytest.raises(SaveFailed, match=r"step 10 could not be written: .*No such directory"):
+        save(checkpoints, 10)
+    assert not (tmp_path / "run").exists()
 
 
 @abandoned

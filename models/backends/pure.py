@@ -116,7 +116,7 @@ def weights(x: jax.Array, y: jax.Array, geometry: Geometry, *, shards: int = 1) 
         return stock.weights(x, y, geometry)
     fits = [n for n in range(1, share + 1) if share % n == 0 and n * size <= BLOCK]
     part = shards * max(fits, default=1)
-    return mapped(partial(products, geometry=geometry, part=part), x, y)
+    return mapped(partial(products, geometry=geometry, part=part, shards=shards), x, y)
 
 
 def dense(x: jax.Array, y: jax.Array, *, geometry: Geometry) -> jax.Array:
@@ -137,8 +137,14 @@ def dense(x: jax.Array, y: jax.Array, *, geometry: Geometry) -> jax.Array:
     return jnp.moveaxis(w, 0, -2)
 
 
-def products(x: jax.Array, y: jax.Array, *, geometry: Geometry, part: int) -> jax.Array:
-    """See `weights`; `part` examples at a time."""
+def products(
+    x: jax.Array, y: jax.Array, *, geometry: Geometry, part: int, shards: int
+) -> jax.Array:
+    """See `weights`; `part` examples at a time.
+
+    Several devices add up what is their own, and all of it once at the end: else XLA would do so at
+    every turn of the loop.
+    """
     x = jnp.pad(x, [(0, 0), *geometry.pads, (0, 0)])
     count = x.shape[0] // part
     x, y = (a.reshape(part, count, *a.shape[1:]) for a in (x, y))
@@ -149,6 +155,10 @@ def products(x: jax.Array, y: jax.Array, *, geometry: Geometry, part: int) -> ja
         windows = jnp.concatenate(
             [of_x[:, *tap] for tap in itertools.product(*map(steps, *axes(geometry)))], -1
         )
+        if count > 1 and shards > 1:
+            of_x, of_y = (a.reshape(shards, -1, a.shape[-1]) for a in (windows, of_y))
+            own = ((1,), (1,)), ((0,), (0,))
+            return lax.dot_general(of_x, of_y, own, preferred_element_type=wide)
         contract = tuple(range(windows.ndim - 1))
         return lax.dot_general(
             windows, of_y, ((contract, contract), ((), ())), preferred_element_type=wide
@@ -157,8 +167,10 @@ def products(x: jax.Array, y: jax.Array, *, geometry: Geometry, part: int) -> ja
     if count == 1:
         total = product(jnp.int32(0))
     else:
-        zeros = jnp.zeros((math.prod(geometry.kernel) * x.shape[-1], y.shape[-1]), wide)
+        shape = math.prod(geometry.kernel) * x.shape[-1], y.shape[-1]
+        zeros = jnp.zeros(shape if shards == 1 else (shards, *shape), wide)
         total = lax.fori_loop(0, count, lambda i, total: total + product(i), zeros)
+        total = total if shards == 1 else total.sum(0)
     return total.reshape(*geometry.kernel, x.shape[-1], y.shape[-1]).astype(x.dtype)
 
 

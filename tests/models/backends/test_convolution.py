@@ -14,6 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
+from experiments.benchmark.collectives import Collective, collectives
 from models import backends
 from models.backends import convolution, pure, xla
 from models.backends.onednn import engine as onednn
@@ -611,6 +612,21 @@ def test_a_sharded_batch_stays_where_it_is(monkeypatch, block, wrap):
     # The check itself can fail.
     gathered = jax.jit(lambda x: x + 1, out_shardings=whole).lower(operands[1]).compile()
     assert x.size in moved(gathered)
+
+
+def test_parts_of_a_kernels_gradient_are_summed_over_the_devices_once(monkeypatch):
+    monkeypatch.setattr(pure, "BLOCK", 1)
+    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+    split = NamedSharding(mesh, PartitionSpec(None, "data"))
+    x, y = random(0, 1, 16, 6, 6, 8), random(1, 1, 16, 6, 6, 12)
+    geometry = convolution.Geometry((6, 6), (3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), 1)
+    weights = functools.partial(pure.engine(4).weights, geometry=geometry)
+    whole = NamedSharding(mesh, PartitionSpec())
+    operands = jax.device_put((x, y), split)
+    compiled = jax.jit(weights, out_shardings=whole).lower(*operands).compile()
+    assert " while(" in compiled.as_text()
+    assert collectives(compiled.as_text()) == [Collective("all-reduce", 9 * 8 * 12 * 4, 4)]
+    close(compiled(*operands), pure.engine().weights(x, y, geometry))
 
 
 @pytest.mark.parametrize("length", [3, 6])

@@ -238,9 +238,7 @@ def loop(config: Config, console: Console) -> list[dict[str, Any]]:
         f"The loop adds {middle([100 * one for one in added], 1)} % to a step; in CPU time of all "
         f"threads {middle([100 * one for one in worked], 1)} %. At most {MOST:g} % is the aim."
     )
-    parts = [one["parts"] for one in trained["said"][OURS]]
-    for part in parts[0]:
-        console.print(f"  {part}: {middle([one[part] for one in parts], 2)} ms a step")
+    told(trained["said"][OURS], 2, "ms a step", console)
     saved = saving(command, spec, config, console)
     return [{"added": added, "cpu": worked, **trained}, saved]
 
@@ -253,12 +251,20 @@ def saving(
         own = spec | {"side": "save", "model": SAVED, "folder": folder}
         title = f"saves of {SAVED} a second"
         saved = measured({OURS: (command, own)}, title, config, console)
+    told(saved["said"][OURS], 0, "ms", console)
     parts = [one["parts"] for one in saved["said"][OURS]]
-    for part in ("copy", "digests", "save"):
-        console.print(f"  {part}: {middle([one[part] for one in parts], 0)} ms")
     times = middle([one["save"] / one["copy"] for one in parts], 1)
     console.print(f"A save blocks for {times} times as long as a copy to the host.")
     return saved
+
+
+def told(said: list[dict[str, Any]], digits: int, unit: str, console: Console) -> None:
+    """What each part took, by the clock and of CPU time of the loop's own thread."""
+    for part in said[0]["parts"]:
+        clock, own = ([one[how][part] for one in said] for how in ("parts", "own"))
+        console.print(
+            f"  {part}: {middle(clock, digits)} {unit}, of them {middle(own, digits)} of CPU time"
+        )
 
 
 WHAT: dict[str, Callable[[Config, Console], list[dict[str, Any]]]] = {

@@ -10,8 +10,8 @@ steps on a terminal and in files, and an asynchronous checkpoint every `steps`; 
 same compiled step on one batch. A round is of `steps` steps, with the save in its middle, so that
 what is written in the background falls within. "save" measures how long a save holds the loop up.
 
-An answer has more than a rate: `cpu`, seconds of all threads a step, and `parts`, milliseconds of
-the loop's own thread a step; of "save" milliseconds of `parts` a time.
+An answer has more than a rate: `cpu`, seconds of all threads a step, and milliseconds a step of
+what the loop's thread does, `parts` by the clock and `own` of its CPU time; of "save" those a save.
 """
 
 import itertools
@@ -83,27 +83,31 @@ def made(spec: dict[str, Any]) -> Prepared:
 
 
 class Parts:
-    """Seconds that functions take, by name."""
+    """Seconds that functions take, by name: by the clock, and of the calling thread's own work."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.own: dict[str, float] = defaultdict(float)
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, timed."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.thread_time()
             try:
                 return function(*args, **kwargs)
             finally:
                 self.seconds[name] += time.perf_counter() - began
+                self.own[name] += time.thread_time() - worked
 
         return timed
 
-    def taken(self, times: int) -> dict[str, float]:
-        """Milliseconds of each, a time; begins anew."""
-        found = {name: 1000 * seconds / times for name, seconds in self.seconds.items()}
-        self.seconds.clear()
+    def taken(self, times: int) -> dict[str, dict[str, float]]:
+        """Milliseconds of each, a time: `parts` by the clock, `own` of work; begins anew."""
+        found = {}
+        for name, seconds in {"parts": self.seconds, "own": self.own}.items():
+            found[name] = {part: 1000 * each / times for part, each in seconds.items()}
+            seconds.clear()
         return found
 
 
@@ -145,7 +149,7 @@ class Turns:
             took = (time.perf_counter() - self.began) / self.steps
             cpu = (time.process_time() - self.cpu) / self.steps
             said = {"rate": self.batch_size / took, "cpu": cpu}
-            print(json.dumps(said | {"parts": self.parts.taken(self.steps)}), flush=True)
+            print(json.dumps(said | self.parts.taken(self.steps)), flush=True)
         if not sys.stdin.readline():
             os._exit(0)  # nobody asks any more
         self.parts.taken(1)
@@ -208,8 +212,8 @@ def save(spec: dict[str, Any]) -> None:
             checkpoints.wait()
             taken = parts.taken(1)
             if step:
-                rate = 1000 / taken["save"]
-                print(json.dumps({"rate": rate, "parts": taken}), flush=True)
+                rate = 1000 / taken["parts"]["save"]
+                print(json.dumps({"rate": rate, **taken}), flush=True)
             else:  # it compiles and imports
                 print(json.dumps(facts), flush=True)
             if not sys.stdin.readline():

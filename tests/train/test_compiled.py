@@ -37,7 +37,7 @@ def process(cache, **more):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.stderr == ""
     value, hits = done.stdout.splitlines()

@@ -208,7 +208,7 @@ def test_what_a_chain_adds_to_a_step_is_measured():
 
 
 def test_what_the_loop_adds_to_a_step_is_measured(monkeypatch):
-    config = Config(what="loop", batch_size=4, steps=6, rounds=2)
+    config = Config(what="loop", backend="xla", batch_size=4, steps=6, rounds=2)
     monkeypatch.setattr(benchmark, "LOOPED", "lenet5")
     monkeypatch.setattr(benchmark, "saving", lambda command, spec, config, console: {"spec": spec})
     console = Console(record=True, quiet=False, file=io.StringIO(), width=120)
@@ -221,13 +221,14 @@ def test_what_the_loop_adds_to_a_step_is_measured(monkeypatch):
         assert said["cpu"] > 0
         assert set(said["parts"]) == {"next batch", "save"}  # a line comes every 20 steps
         assert said["parts"]["save"] > 0  # one in each round
+        assert said["own"].keys() == said["parts"].keys()
     assert all(said["parts"] == {} for said in trained["said"]["bare step"])
     assert (saved["spec"]["model"], saved["spec"]["steps"]) == ("lenet5", 6)
 
 
 def test_how_long_a_save_blocks_is_measured_beside_a_copy(tmp_path):
     spec = {"side": "save", "model": "lenet5", "size": 32, "batch_size": 4, "steps": 6}
-    spec |= {"backend": "auto", "folder": str(tmp_path)}
+    spec |= {"backend": "xla", "folder": str(tmp_path)}
     command = [sys.executable, str(pathlib.Path(loop_speed.__file__))]
     worker = Worker(command, spec, {**os.environ, "PYTHONPATH": str(ROOT)})
     try:

@@ -9,6 +9,7 @@ import re
 import shlex
 
 import pytest
+import yaml
 
 import models
 
@@ -200,3 +201,22 @@ def test_the_table_of_models_is_that_of_the_networks():
 )
 def test_commands_are_found(text, found):
     assert list(commands(text)) == found
+
+
+@pytest.mark.parametrize("file", ["slurm.sh", "jobset.yaml"])
+def test_jobs_give_options_that_exist(file):
+    text = (ROOT / "docs" / file).read_text()
+    if file.endswith(".yaml"):
+        job = yaml.safe_load(text)["spec"]["replicatedJobs"][0]
+        pods = job["template"]["spec"]
+        (container,) = pods["template"]["spec"]["containers"]
+        text = container["command"][-1]
+        name = f"imagenet-{job['name']}-0-0.imagenet:{container['ports'][0]['containerPort']}"
+        assert f"--coordinator {name}" in text
+        assert f"--processes {pods['completions']}" in text
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "srun --"))]
+    given = set(re.findall(r"--([a-z-]+)", "\n".join(lines)))
+    given |= set(re.findall(r"python \S+ .*?--([a-z-]+)", text))
+    config = importlib.import_module("experiments.resnet_imagenet").Config
+    fields = {field.name.replace("_", "-") for field in dataclasses.fields(config)}
+    assert {"data", "workdir"} <= given <= fields

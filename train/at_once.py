@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from train import started, workdir
+from train import processes, started, workdir
 from train.checkpoints import Checkpoints
 from train.disk import taken
 from train.fastest import chosen
@@ -53,6 +53,11 @@ def groups(
         terminal: to say what was chosen.
     """
     left = list(prepared.config.seeds)
+    if processes.several() and (path / FOLDER).exists():
+        raise Refused(
+            f"workdir={str(path)!r} holds seeds that were begun as one program, with which one "
+            "process goes on"
+        )
     found = workdir.read(path / FOLDER, RECORD)
     if found is not None and Checkpoints(path / FOLDER / "checkpoints").begun():
         seeds, asked = found["seeds"], prepared.config.seeds_as

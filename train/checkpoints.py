@@ -306,7 +306,7 @@ class Checkpoints:
             FileNotFoundError: there is no such checkpoint.
         """
         self.wait()
-        steps = self.steps()
+        steps = self._all_steps()
         if not steps or step not in (None, *steps):
             which = "" if step is None else f" of step {step}"
             raise FileNotFoundError(f"no checkpoint{which} in {self.directory}; there are {steps}")

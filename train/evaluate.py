@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from train import processes
+from train.data.gaps import share
 from train.data.loader import Loader
 from train.data.source import Source
 from train.progress import compiling
@@ -99,7 +100,7 @@ def evaluate(
                 raise Interrupted
             with compiling("the evaluation", before is None):
                 ahead = measure(variables, loader.data, payload)
-            processes.HERE.came()
+            processes.HERE.gave()
             if before is not None:
                 take(before)
         if ahead is not None:
@@ -133,19 +134,16 @@ def of_all(
     seen: list[np.ndarray], scored: list[Sums], kept: list[list[Any]], loader: Loader
 ) -> tuple[list[np.ndarray], list[Sums], list[list[Any]]]:
     """What all processes have seen, scored and kept, in the order of the source; and gaps found."""
-    found = None if loader.gaps is None else loader.gaps.found
-    every = processes.gathered("what was measured", (seen, scored, kept, found))
+    share(loader.gaps)
+    every = processes.gathered("what was measured", (seen, scored, kept))
     indices = np.concatenate([part for own, *_ in every for part in own])
     places = np.argsort(indices)
-    if loader.gaps is not None:
-        for *_, gaps in every:
-            loader.gaps.add(gaps)
     totals: list[Sums] = [{} for _ in scored]
     keeps: list[list[Any]] = []
     for run in range(len(scored)):
-        for _, sums, *_ in every:
+        for _, sums, _ in every:
             totals[run] = add(totals[run], sums[run]) if sums[run] else totals[run]
-        flat = [keep for *_, each, _ in every for keep in each[run]]
+        flat = [keep for *_, each in every for keep in each[run]]
         keeps.append([flat[place] for place in places] if flat else [])
     return [indices[places]], totals, keeps
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import models
@@ -176,7 +177,9 @@ def begun(state: State, weights: Weights) -> tuple[State, list[str]]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if not fits[layer(name)] or layer(name) in weights.anew:
             return leaf
-        return jax.device_put(jnp.asarray(there[name], leaf.dtype), leaf.sharding)
+        value = np.asarray(there[name]).astype(leaf.dtype)
+        # Of several processes each puts what lies on its own devices.
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
 
     variables = jax.tree_util.tree_map_with_path(taken, state.variables)
     collections = {name: value for name, value in variables.items() if name != "params"}

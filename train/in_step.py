@@ -49,6 +49,7 @@ class InStep:
         mesh: of all processes.
         stop: whether this process was asked to stop.
         watch: told of every step.
+        until: the last step of the run, after which no batch is needed.
     """
 
     def __init__(
@@ -58,8 +59,11 @@ class InStep:
         mesh: Mesh,
         stop: Callable[[], bool],
         watch: Watch | Alone,
+        *,
+        until: int,
     ):
         self._step, self._loader, self._stop, self._watch = step, loader, stop, watch
+        self._until = until
         sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         here = [
             device for device in mesh.devices.flat if device.process_index == jax.process_index()
@@ -70,12 +74,17 @@ class InStep:
             )
             for number in (GO_ON, STOP, FAILED)
         }
+        self._compiled: set[tuple[tuple[int, ...], ...]] = set()
         self._said: deque[jax.Array] = deque()
         self._heard = GO_ON
         self._failure: Exception | None = None
 
     def step(self, state: State, data: Any, payload: Any) -> tuple[State, Sums]:
         """One step of all."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(payload))
+        if shapes not in self._compiled:
+            self._compiled.add(shapes)
+            self._watch.beat(LONG)
         number = FAILED if self._failure is not None else STOP if self._stop() else GO_ON
         state, sums = self._step(state, data, (payload, self._numbers[number]))
         self._said.append(sums.pop(SAID))
@@ -104,22 +113,24 @@ class InStep:
         source = self._loader.payloads(start)
         ready: deque[Any] = deque()
 
+        taken = 0
+
         def fill() -> None:
-            while self._failure is None and len(ready) <= AHEAD:
+            nonlocal taken
+            while self._failure is None and len(ready) <= AHEAD and taken + start < self._until:
                 try:
                     ready.append(next(source))
+                    taken += 1
                 except (LoaderFailed, Refused) as failure:
                     self._failure = failure
 
         try:
-            self._watch.beat(LONG)
             fill()
             # What is missing so early can't be said with a step.
             short = self._failure if len(ready) < AHEAD else None
             processes.gathered("the first batches", error=short)
             if short is not None:
                 raise common(short)
-            self._watch.beat(LONG)  # the step compiles
             while True:
                 fill()
                 if self._heard == FAILED:

@@ -28,10 +28,13 @@ def file_of(folder: pathlib.Path, index: int) -> pathlib.Path:
 def read(folder: pathlib.Path, index: int, token: str) -> dict[str, Any]:
     """What a process has written since this start; {} where it has not, or is just writing."""
     try:
-        told = json.loads(file_of(folder, index).read_text())
+        file = file_of(folder, index)
+        told = json.loads(file.read_text())
+        if not isinstance(told, dict) or told.get("token") != token:
+            return {}
+        return {**told, "touched": file.stat().st_mtime_ns}
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) and told.get("token") == token else {}
 
 
 def listening(
@@ -70,7 +73,8 @@ def main() -> None:
         for other, told in before.items()
         if read(pathlib.Path(folder), other, token) == told
     ]
-    too = f"; silent too, perhaps since before: {', '.join(silent)}" if silent else ""
+    who = ", ".join(silent)
+    too = f"; no sign of life of {who} either, which may have ended first" if silent else ""
     print(
         f"error: process {index} was ended by JAX's runtime or by the system{too}. "
         f"The last checkpoint stays.\nTo go on, start all again, this one with\n  {again}",

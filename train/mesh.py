@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train import processes
@@ -38,12 +39,41 @@ def make_mesh(
     sizes = {"seed": seeds, "data": len(devices) // (seeds * fsdp)} | (
         {FSDP: fsdp} if fsdp > 1 else {}
     )
-    return jax.make_mesh(
-        (*sizes.values(),),
-        (*sizes,),
-        axis_types=(AxisType.Auto,) * len(sizes),
-        devices=devices,
+    return arranged(devices, sizes)
+
+
+def arranged(devices: Sequence[jax.Device], sizes: dict[str, int]) -> Mesh:
+    """A mesh of these axes, over the devices in their order; on one TPU slice as JAX arranges them.
+
+    `jax.make_mesh` takes the machines of GPUs for slices, and refuses several.
+    """
+    types = (AxisType.Auto,) * len(sizes)
+    if devices[0].platform == "tpu" and len({getattr(d, "slice_index", 0) for d in devices}) == 1:
+        return jax.make_mesh((*sizes.values(),), (*sizes,), axis_types=types, devices=devices)
+    table = np.asarray(devices, object).reshape([*sizes.values()])
+    return Mesh(table, (*sizes,), axis_types=types)
+
+
+def connect(mesh: Mesh) -> None:
+    """Have the devices of several processes exchange a number along each axis, and all of them.
+
+    The first time that a group of CPUs does so each waits for the others for 30 s alone, and later
+    some may still compile, or read.
+    """
+    axes = [name for name, size in mesh.shape.items() if size > 1]
+    every = PartitionSpec(mesh.axis_names)
+    ones = jax.make_array_from_callback(
+        (mesh.devices.size,), NamedSharding(mesh, every), lambda index: np.ones(1, np.float32)
     )
+    for group in (*axes, tuple(mesh.axis_names)):
+        total = jax.shard_map(
+            lambda x, group=group: jax.lax.psum(x, group),
+            mesh=mesh,
+            in_specs=every,
+            out_specs=every,
+            check_vma=False,
+        )
+        jax.block_until_ready(jax.jit(total)(ones))
 
 
 def batch_axes(mesh: Mesh | AbstractMesh) -> str | tuple[str, ...]:

@@ -118,7 +118,7 @@ def opened(
                 f"workdir={str(path)!r} holds several runs; open one of them: {', '.join(below)}"
             )
         raise Refused(f"workdir={str(path)!r} holds no run: it has no {workdir.ABOUT}")
-    device = jax.devices()[0] if device is None else device
+    device = jax.local_devices()[0] if device is None else device
     made = chosen(config.backend if backend is None else backend, [device])
     parts = module.build(config, about, conv=made.conv_general_dilated, norm=made.norm)
     with Checkpoints(path / "checkpoints") as checkpoints:

@@ -16,7 +16,7 @@ from models import backends
 from models.backends import Backend
 from train import processes, workdir
 from train.assess import Assess, assess
-from train.data.gaps import Gaps
+from train.data.gaps import Gaps, share
 from train.data.loader import Loader
 from train.data.named import Splits
 from train.data.resident import Resident
@@ -111,9 +111,8 @@ def prepare(module: ModuleType, config: Any) -> Prepared:
         Refused: the request cannot be met.
     """
     if processes.asked(config) is not None and not processes.several():
-        raise Refused(
-            f"processes={config.processes}: {module.__name__.rpartition('.')[2]} is for one process"
-        )
+        name = module.__name__.rpartition(".")[2]
+        raise Refused(f"{name} runs as one process here, and was started as one of several")
     with working(f"reading {config.data}", after=SOON):
         return _prepared(module, config)
 
@@ -135,6 +134,9 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     check_seeds_as(config, data, mesh.devices.size)
     gaps = unreadable(config)
     about = measured(data.train, gaps=gaps["train"])
+    if processes.several() and gaps["train"] is not None:
+        share(gaps["train"])
+        about = measured(data.train, gaps=gaps["train"])  # without what any of them can't read
     backend = chosen(config.backend, mesh.devices.ravel().tolist())
     parts = module.build(config, about, conv=backend.conv_general_dilated, norm=backend.norm)
     data = derived(data, parts)
@@ -261,7 +263,8 @@ def stays(
         for split, source in data._asdict().items()
         if source is not None
     )
-    return fits(needed, mesh.devices.ravel().tolist())
+    fit = fits(needed, mesh.devices.ravel().tolist())
+    return all(processes.gathered("whether the data fit in memory", fit))
 
 
 def unreadable(config: Any) -> dict[str, Gaps | None]:

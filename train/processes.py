@@ -4,12 +4,14 @@ All do the same in the same order. The first prints and writes; what the others 
 goes to it, see `gathered`. Before they begin, `join` brings them together; without it there is one.
 """
 
+import collections
 import contextlib
 import dataclasses
 import os
 import pickle
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -41,7 +43,9 @@ class Joined:
     options: tuple[str, ...] = ()
     """Of the command line that brought them together; none where a cluster did."""
     came: Callable[[], None] = lambda: None
-    """Told where this process has done its part of what the others wait for: see `train.watch`."""
+    """Told where this process has come to where all meet; what follows may take long."""
+    gave: Callable[[], None] = lambda: None
+    """Told where it has given what the others wait for, and goes on at once: see `train.watch`."""
 
 
 HERE = Joined()
@@ -52,6 +56,12 @@ class PeerFailed(Failed):
 
     common = True
     """Every process knows of it."""
+
+
+class OutOfStep(RuntimeError):
+    """A fault of this code: the processes do not do the same."""
+
+    common = True
 
 
 def first() -> bool:
@@ -81,33 +91,49 @@ def join(config: Any) -> None:
         return
     import jax
 
+    where = arguments.get("coordinator_address", AUTO)
+    late = threading.Timer(START_SECONDS, give_up, [where, arguments.get("num_processes")])
+    late.daemon = True
+    late.start()
     try:
         jax.distributed.initialize(
             **arguments,
-            initialization_timeout=START_SECONDS,
+            initialization_timeout=START_SECONDS + HEARTBEAT_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except Exception as error:
-        where = arguments.get("coordinator_address", AUTO)
         why = str(error).strip().partition("\n")[0]
         raise Refused(
             f"coordinator={where!r}: the processes did not come together: {why}"
         ) from None
+    finally:
+        late.cancel()
     HERE.index, HERE.count = jax.process_index(), jax.process_count()
-    if jax.device_count() != HERE.count * jax.local_device_count():
-        raise Refused(
-            f"process {HERE.index} has {jax.local_device_count()} of {jax.device_count()} devices: "
-            f"each of {HERE.count} processes must have the same number"
-        )
+    own = collections.Counter(device.process_index for device in jax.devices())
+    if len({*own.values()}) > 1:
+        counts = ", ".join(f"process {index} has {count}" for index, count in sorted(own.items()))
+        raise Refused(f"each process must have the same number of devices: {counts}")
     if "coordinator_address" in arguments:
         given = (config.coordinator, config.processes, config.process_id)
         HERE.options = tuple(
             f"--{name}={value}"
             for name, value in zip(("coordinator", "processes", "process-id"), given, strict=True)
         )
+    gathered("all have come")  # while all are close together, see `train.mesh.connect`
     if not first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def give_up(where: str, count: int | None) -> None:
+    """End this process, which waits for the others in C++ and would be ended there."""
+    which = "the processes" if count is None else f"the {count} processes"
+    print(
+        f"error: coordinator={where!r}: {which} did not come together within {START_SECONDS} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
 
 
 def asked(config: Any) -> dict[str, Any] | None:
@@ -158,7 +184,7 @@ def gathered(what: str, value: Any = None, *, error: BaseException | None = None
 
     Raises:
         PeerFailed: another process can't, where this one could.
-        RuntimeError: they ask different things.
+        OutOfStep: they ask different things.
     """
     if not several():
         return [value]
@@ -169,7 +195,7 @@ def gathered(what: str, value: Any = None, *, error: BaseException | None = None
     told = {"what": what, "value": value, "error": None if error is None else said(error)}
     own = np.frombuffer(pickle.dumps(told), np.uint8)
     lengths = multihost_utils.process_allgather(np.array([len(own)], np.int32)).ravel()
-    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded = np.zeros(1 << int(lengths.max()).bit_length(), np.uint8)  # few programs
     padded[: len(own)] = own
     every = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
     answers = [
@@ -180,7 +206,7 @@ def gathered(what: str, value: Any = None, *, error: BaseException | None = None
             if answer["error"] is not None:
                 raise PeerFailed(f"process {index}: {answer['error']}")
         if {answer["what"] for answer in answers} != {what}:
-            raise RuntimeError(f"the processes ask different things: {answers}")
+            raise OutOfStep(f"the processes ask different things: {answers}")
     return [answer["value"] for answer in answers]
 
 
@@ -200,7 +226,8 @@ def together(what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        gathered(what, error=error)
+        if not getattr(error, "common", False):  # else all know
+            gathered(what, error=error)
         raise
     gathered(what)
 

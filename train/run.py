@@ -11,6 +11,7 @@ from train import processes, started, study, workdir
 from train.assess import outcome
 from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
+from train.data.gaps import share
 from train.data.loader import Loader
 from train.files import WriteFailed, cause
 from train.finetune import Weights
@@ -25,7 +26,7 @@ from train.session import Session, beginning, session
 from train.state import State
 from train.stop import Interrupted
 from train.tasks.task import Summary
-from train.watch import Alone, Watch
+from train.watch import LONG, Alone, Watch
 from train.weights import fitted
 
 
@@ -48,10 +49,11 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
         Stopped: by a signal.
     """
     path = config.workdir
-    config = config.remembering(
-        None if path is None else workdir.read_config(path, module.__name__, module.Config)
-    )
     processes.join(config)
+    with processes.together("what the run remembers"):
+        config = config.remembering(
+            None if path is None else workdir.read_config(path, module.__name__, module.Config)
+        )
     if config.seeds:
         return study.seeds(module, config, one=partial(complete, note=note))
     began = started.began()
@@ -102,6 +104,7 @@ def train(prepared: Prepared, here: Session) -> State:
 
     def evaluate(step: int, state: State) -> float:
         name, sign = ranking(prepared.parts.rank)
+        share(prepared.loader.gaps)
         scalars = prepared.assess("validation")(state.evaluated, here.evaluating()).scalars
         here.logs.evaluation(step, "validation", scalars)
         return sign * scalars[name]
@@ -110,7 +113,7 @@ def train(prepared: Prepared, here: Session) -> State:
     loader: Loader = prepared.loader
     stopping: Callable[[], bool] = here.stop
     if processes.several():
-        others = InStep(step, loader, prepared.mesh, here.stop, here.watch)
+        others = InStep(step, loader, prepared.mesh, here.stop, here.watch, until=config.steps)
         step, loader, stopping = others.step, others.loader, others
     tracing = profiled(
         step,
@@ -132,6 +135,7 @@ def train(prepared: Prepared, here: Session) -> State:
                 logs=here.logs,
                 stopping=stopping,
             )
+            here.watch.beat(LONG)
     except NonFinite as error:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
         try:
@@ -142,9 +146,7 @@ def train(prepared: Prepared, here: Session) -> State:
             here.logs.say(str(failed))  # not in place of the error that ends the run
         raise
     here.go_on()
-    if prepared.loader.gaps is not None:
-        for found in processes.gathered("what can't be read", prepared.loader.gaps.found):
-            prepared.loader.gaps.add(found)
+    share(prepared.loader.gaps)
     (here.path / study.DIVERGED).unlink(missing_ok=True)
     return state
 

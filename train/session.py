@@ -24,10 +24,11 @@ from train.files import WriteFailed
 from train.finetune import Weights, begun
 from train.lock import locked
 from train.logs import Logs
+from train.mesh import connect
 from train.noted import PROGRAM, Noted, changed
 from train.prepared import UNREADABLE, Prepared, prepare
 from train.progress import compiling, working
-from train.provenance import cpu, provenance, versions
+from train.provenance import cpu, provenance, revision, versions
 from train.refusal import Refused
 from train.report.page import REPORT, write_report
 from train.seal import digest_of
@@ -72,9 +73,10 @@ class Session:
         patience = [STUCK, LONG]  # at the first it compiles
 
         def stopping() -> bool:
+            came = self._signal() is not None
             self.watch.beat(patience[-1])
             del patience[1:]
-            return self._signal() is not None
+            return came
 
         return stopping
 
@@ -88,7 +90,6 @@ class Session:
         Raises:
             Stopped: it came.
         """
-        self.watch.beat(LONG)
         if (signal := self._signal()) is None:
             return
         saved = self.checkpoints.latest()
@@ -361,7 +362,8 @@ def place(module: ModuleType, config: Any) -> Iterator[Callable[[], Path]]:
             return new
 
         def claim() -> Path:
-            return path if there else processes.same("the work directory", made)
+            found = processes.same("the work directory", lambda: path if there else made())
+            return path or found
 
         yield claim
 
@@ -392,9 +394,24 @@ def beginning(
             found = check(prepared)
             prints = {split: source.fingerprint for split, source in given(prepared.data).items()}
         if processes.several():
-            its = dataclasses.replace(prepared.config, **dict.fromkeys(workdir.OF_START))
-            alike = {"configuration": its, "data": prints, **versions()}
-            processes.refuse_others("whether all are alike", alike)
+            about, loader = prepared.about, type(prepared.loader).__name__
+            processes.refuse_others(
+                "whether all are alike",
+                {
+                    **{
+                        field.name: getattr(prepared.config, field.name)
+                        for field in dataclasses.fields(prepared.config)
+                        if field.name not in workdir.OF_START
+                    },
+                    **{f"fingerprint of {split}": mark for split, mark in prints.items()},
+                    "classes": about.classes,
+                    "mean and standard deviation of the data": (about.mean, about.std),
+                    "kind of loader": loader,
+                    "commit": revision(Path(__file__)),
+                    **{f"version of {name}": version for name, version in versions().items()},
+                },
+            )
+            connect(prepared.mesh)
         path = claim()
         watch = held.enter_context(watching(path, again=again(path)))
         yield prepared, path, watch, found

@@ -15,9 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from train import last_words, processes
+from train.files import writing
 from train.last_words import FOLDER, file_of, read
 from train.refusal import Refused
 
@@ -29,6 +31,8 @@ SILENT = 30.0
 """Seconds after which a process whose file does not change has ended or stands still."""
 SILENT_AFTER_ERROR = 8.0
 """The same once a collective has failed here, which says that one has ended."""
+GRACE = 2.0
+"""Seconds from when another has said why it can't go on to when this one ends."""
 STUCK = 45.0
 """Seconds that a process may be behind at one place."""
 SLOWER = 3
@@ -123,8 +127,9 @@ class Watch:
 
     def _why(self, seen: "Seen") -> str | None:
         now = time.monotonic()
-        if seen.told.get("ended"):
-            return f"can't go on: {seen.told['ended']}"
+        if seen.ended is not None:
+            # What ends both is said by each in its own words, a moment later.
+            return f"can't go on: {seen.told['ended']}" if now - seen.ended > GRACE else None
         if now - seen.changed > self.limit:
             return f"has been silent for {now - seen.changed:.0f} s: it was killed or stands still"
         with self._lock:
@@ -138,6 +143,7 @@ class Watch:
         return None
 
     def _fail(self, index: int, seen: "Seen", why: str) -> None:
+        self.ended(f"process {index} {why}")  # else this one is blamed for being silent
         who = seen.told.get("who")
         again = (
             f"\nTo go on, start all again, this one with\n  {self._again}" if self._again else ""
@@ -159,12 +165,15 @@ class Watch:
                 "place": self._place,
                 "patience": self._patience,
             }
-        # A disk that is full for a moment is no reason to end; one that stays so ends the run.
+        # A disk that is full is no reason to end while this process goes on.
         file = file_of(self.folder, processes.HERE.index)
         part = file.with_suffix(".part")
-        with contextlib.suppress(OSError):
+        try:
             part.write_text(json.dumps(told))
             part.replace(file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.utime(file)  # a sign of life, for which no room is needed
 
 
 class Seen:
@@ -173,6 +182,7 @@ class Seen:
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
         self.place = 0
+        self.ended: float | None = None
         self.changed = self.moved = self.behind = time.monotonic()
 
     def look(self, told: dict[str, Any]) -> None:
@@ -181,6 +191,8 @@ class Seen:
         if told and told != self.told:
             if told["place"] != self.place:
                 self.place, self.moved = told["place"], now
+            if told["ended"] and self.ended is None:
+                self.ended = now
             self.told, self.changed = told, now
 
 
@@ -216,17 +228,16 @@ def watching(path: pathlib.Path, *, again: str = "") -> Iterator[Watch | Alone]:
 
     watch = Watch(path, token, again=again, end=end)
     watch.start()
-    processes.HERE.came = watch.beat
+    processes.HERE.came, processes.HERE.gave = partial(watch.beat, LONG), watch.beat
     try:
         yield watch
     except BaseException as error:
         leave(watch, error)
         raise
     else:
-        watch.beat(LONG)
         processes.gathered("the end of the run")
     finally:
-        processes.HERE.came = lambda: None
+        processes.HERE.came = processes.HERE.gave = lambda: None
         watch.stop()
         last_words.quiet(child)
 
@@ -239,12 +250,18 @@ def leave(watch: Watch, error: BaseException) -> None:
     import jax
 
     if getattr(error, "common", False):
-        watch.beat(LONG)
         processes.gathered("the end of the run")
         return
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if any(isinstance(one, jax.errors.JaxRuntimeError) for one in causes(error)):
         watch.blamed()  # which does not return where another process has ended
     watch.ended(processes.said(error))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def shared_token(path: pathlib.Path) -> str:
@@ -257,8 +274,9 @@ def shared_token(path: pathlib.Path) -> str:
 
     def written() -> str:
         token = os.urandom(8).hex()
-        folder.mkdir(exist_ok=True)
-        (folder / TOKEN).write_text(token)
+        with writing(folder / TOKEN):
+            folder.mkdir(exist_ok=True)
+            (folder / TOKEN).write_text(token)
         return token
 
     token = processes.same("the token", written)

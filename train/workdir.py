@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from train import encoding, files
+from train import encoding, files, processes
 from train.refusal import Refused
 
 Kind = TypeVar("Kind")
@@ -80,9 +80,10 @@ def make(path: pathlib.Path) -> None:
     refuse_pattern(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-{os.getpid()}"
+        # In containers several processes may have one number.
+        probe = path / f".write-{processes.HERE.index}-{os.getpid()}"
         probe.write_text("")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise Refused(f"workdir={str(path)!r} can't be written: {error.strerror}") from None
 

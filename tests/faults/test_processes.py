@@ -1,6 +1,7 @@
 """Two processes that train one network: where one is broken the other ends, and says who it was."""
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -24,6 +25,24 @@ def stuck(*arguments):
         time.sleep(1000)
     return step(*arguments)
 InStep.step = stuck
+"""
+GONE = """
+from train.data.decode import Unreadable
+from train.data.folder import Folder
+read = Folder.__getitem__
+def broken(source, i):
+    if i == 3:
+        raise Unreadable("a/3.png", i, "it is gone")
+    return read(source, i)
+Folder.__getitem__ = broken
+"""
+LONG_REPORT = """
+import train.session
+write = train.session.write_report
+def slowly(*arguments, **how):
+    time.sleep(70)
+    return write(*arguments, **how)
+train.session.write_report = slowly
 """
 UNREADABLE = """
 from train.data.decode import Unreadable
@@ -126,18 +145,21 @@ def test_another_command_is_refused_by_both(whole, tmp_path, tried):
     pictures, _ = whole
     for end in both(pair(of_two(pictures, tmp_path / "run"), seconds=["--seed", "1"])):
         assert end.code == 2
-        assert "process 1 has another configuration than process 0" in end.err
+        words = "process 1 has another seed than process 0: 1 in place of 0; all must be started"
+        assert words in end.err
     assert not (tmp_path / "run" / "config.json").exists()
     tried("two processes with different commands")
 
 
 @slow
-def test_a_directory_that_they_do_not_share(whole, tmp_path, tried):
+@pytest.mark.parametrize("there", [True, False])
+def test_a_directory_that_they_do_not_share(whole, tmp_path, tried, there):
     pictures, _ = whole
-    other = tmp_path / "other"
-    other.mkdir()
+    other = tmp_path / "elsewhere" / "other"
+    if there:
+        other.mkdir(parents=True)
     processes = pair(of_two(pictures, tmp_path / "run"), seconds=["--workdir", other])
-    for end in both(processes, 2 * MINUTE):
+    for end in both(processes, 3 * MINUTE):
         assert end.code == 2
         assert "is not one directory for all processes: process 1 (" in end.err
     tried("two processes with two directories")
@@ -183,6 +205,61 @@ def test_a_file_that_one_can_not_read_any_more_is_replaced_for_both(whole, tmp_p
     assert re.search(r"train: Example \d+ can't be read and is left out:\s+a/3.png", first.out)
     assert "a/3.png" in (path / "unreadable_train.json").read_text()
     tried("a file unreadable for one of two processes, skip")
+
+
+@slow
+def test_what_one_can_not_read_from_the_start_is_replaced_for_both(whole, tmp_path, tried):
+    """The set is kept on the devices, which must all have the same."""
+    pictures, _ = whole
+    states = []
+    for name, scripts in (("one", (None, GONE)), ("both", (GONE, GONE))):
+        command = of_two(pictures, tmp_path / name, "--on-corrupt", "skip")
+        for end in both(pair([*command, "--corrupt-limit", "0.1"], scripts=scripts)):
+            whole_end(end)
+        assert "a/3.png" in (tmp_path / name / "unreadable_train.json").read_text()
+        states.append(state(tmp_path / name))
+    assert states[0] == states[1]
+    tried("a file unreadable for one of two processes from the start, skip")
+
+
+@slow
+def test_both_begin_from_weights(whole, tmp_path):
+    pictures, _ = whole
+    source = tmp_path / "source"
+    whole_end(commands.run(classify(pictures, source, "--crop", "none")))
+    command = of_two(pictures, tmp_path / "run", "--init-from", source)
+    for end in both(pair(command)):
+        whole_end(end)
+    assert state(tmp_path / "run")["variables"] != state(source)["variables"]
+
+
+@slow
+def test_a_report_that_takes_long_is_waited_for(whole, tmp_path):
+    pictures, last = whole
+    path = tmp_path / "run"
+    for end in both(pair(of_two(pictures, path), scripts=(LONG_REPORT, None))):
+        whole_end(end)
+    assert state(path) == last
+
+
+@slow
+def test_one_is_killed_at_random_moments(whole, tmp_path, tried):
+    """While they start, compile, train, save, evaluate, write the page."""
+    pictures, last = whole
+    path, rng = tmp_path / "run", random.Random(1)
+    for _ in range(6):
+        processes = pair(of_two(pictures, path))
+        broken, limit = rng.randrange(2), time.monotonic() + rng.uniform(2, 40)
+        while time.monotonic() < limit and processes[broken].poll() is None:
+            time.sleep(0.05)
+        if processes[broken].poll() is None:
+            os.kill(processes[broken].pid, signal.SIGKILL)
+            tried("SIGKILL of one of two processes at a random moment")
+        for process in processes:  # before the watch begins the runtime ends it, after 100 s
+            ended(process, 200)
+    for end in both(pair(of_two(pictures, path))):
+        whole_end(end)
+    assert state(path) == last
 
 
 @slow

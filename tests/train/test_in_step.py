@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from train.data.loader import LoaderFailed
 from train.in_step import AHEAD, SAID, InStep, telling
@@ -40,7 +41,14 @@ def run(loader, *, stop_at=None, steps=12):
     mesh = make_mesh()
     asked = SimpleNamespace(at=0)
     step = jax.jit(telling(counting), out_shardings=replicated(mesh))
-    here = InStep(step, loader, mesh, lambda: stop_at is not None and asked.at >= stop_at, Alone())
+    here = InStep(
+        step,
+        loader,
+        mesh,
+        lambda: stop_at is not None and asked.at >= stop_at,
+        Alone(),
+        until=steps,
+    )
     state = jax.device_put(jnp.int32(0), replicated(mesh))
     payloads = here.loader.payloads(0)
     seen, error = [], None
@@ -78,8 +86,22 @@ def test_what_can_not_be_read_ends_it_where_it_is_due(at):
     assert error.common
 
 
+def test_a_batch_beyond_the_last_step_is_not_asked_for():
+    assert run(Numbers(12), steps=12) == (list(range(12)), None)
+
+
+def test_the_largest_number_of_all_devices_counts():
+    mesh = make_mesh()
+    step = jax.jit(telling(counting), out_shardings=replicated(mesh))
+    place = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    for at in range(4):
+        numbers = jax.device_put(np.eye(4, dtype=np.int32)[at] * 2, place)
+        _, sums = step(jnp.int32(0), None, (np.int32(1), numbers))
+        assert int(sums[SAID]) == 2
+
+
 def test_the_loader_is_the_same_in_all_else():
     mesh = make_mesh()
     loader = Numbers()
-    here = InStep(lambda *_: None, loader, mesh, lambda: False, Alone())
+    here = InStep(lambda *_: None, loader, mesh, lambda: False, Alone(), until=1)
     assert here.loader.batch_size == 3

@@ -10,6 +10,7 @@ from train.mesh import (
     compiled_evaluation,
     compiled_initial,
     compiled_step,
+    connect,
     make_mesh,
     over_seeds,
     per_seed,
@@ -204,3 +205,25 @@ def test_each_seed_shares_its_batch_out_over_its_own_devices():
     batch = jax.jit(sharded)(jnp.array([0.0, 100.0]), jnp.arange(8.0))
     np.testing.assert_array_equal(batch, [np.arange(8.0), 100 + np.arange(8.0)])
     assert {shard.data.shape for shard in batch.addressable_shards} == {(1, 4)}
+
+
+class Gpu:
+    """A device of one of several machines."""
+
+    platform = "gpu"
+
+    def __init__(self, id):
+        self.id, self.slice_index = id, id // 2
+
+
+def test_the_devices_of_several_machines_stay_in_their_order(monkeypatch):
+    monkeypatch.setattr("train.mesh.Mesh", lambda table, names, **how: (table, names))
+    table, names = make_mesh([Gpu(i) for i in range(8)], fsdp=2)
+    assert names == ("seed", "data", "fsdp")
+    assert table.shape == (1, 4, 2)
+    assert [device.id for device in table.ravel()] == [*range(8)]
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_connecting_exchanges_along_each_axis(fsdp):
+    connect(make_mesh(fsdp=fsdp))

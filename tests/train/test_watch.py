@@ -26,6 +26,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(watch, "TOUCH", 0.02)
     monkeypatch.setattr(watch, "SILENT", 0.5)
     monkeypatch.setattr(watch, "SILENT_AFTER_ERROR", 0.2)
+    monkeypatch.setattr(watch, "GRACE", 0.2)
 
 
 class Other:
@@ -183,8 +184,9 @@ def test_the_last_words_name_who_is_silent(tmp_path):
         told = {"token": TOKEN, "who": who}
         last_words.file_of(tmp_path, index).write_text(json.dumps(told))
     assert last(tmp_path, bye=False) == (
-        "error: process 1 was ended by JAX's runtime or by the system; silent too, perhaps since "
-        "before: process 0 (near, 5), process 2 (far, 7). The last checkpoint stays.\n"
+        "error: process 1 was ended by JAX's runtime or by the system; no sign of life of process "
+        "0 (near, 5), process 2 (far, 7) either, which may have ended first. The last checkpoint "
+        "stays.\n"
         "To go on, start all again, this one with\n  python it.py\n"
     )
 

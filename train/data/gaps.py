@@ -9,6 +9,7 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping
 
+from train import processes
 from train.files import write
 from train.refusal import Refused
 
@@ -82,6 +83,13 @@ class Gaps:
         write(self._file, json.dumps(self.found, indent=1) + "\n")
         for index in new:
             self._say(f"Example {index} can't be read and is left out: {self.found[index]}")
+
+
+def share(gaps: Gaps | None) -> None:
+    """Note what any of the processes has found; all must ask."""
+    if gaps is not None:
+        for found in processes.gathered("what can't be read", gaps.found):
+            gaps.add(found)
 
 
 def _kept(file: pathlib.Path) -> dict[int, str]:

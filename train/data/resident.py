@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from train import processes
 from train.data.batch import Batch, Transform
 from train.data.example import Place, Shaper
 from train.data.gaps import Gaps
@@ -86,8 +87,12 @@ class Resident(Pipeline):
         )
         self.payload = (jax.ShapeDtypeStruct(self.lead, np.uint32),) * 2
         arrays = _load(self.examples, self.length)
+        for found in processes.gathered("what can't be read", self.examples.gaps):
+            self.examples.gaps.update(found)
         self.note(self.examples.gaps)
         if self.examples.gaps:
+            for each in arrays.values():  # what one process can read, and another can't
+                each[[*self.examples.gaps]] = 0
             arrays[STAND_IN] = self._stand_ins()
         self.data = jax.make_array_from_process_local_data(replicated(mesh), arrays)
 

@@ -6,9 +6,7 @@ Networks and recipe are those of `ablation_nets.py`: five seeds a row, on a fixe
 that train; the weights of the last step are judged once, on all 10,000 test images. Nothing was
 tuned on these.
 
-Each table is made to end within 100 minutes on two CPU cores. The times below are the steps of all
-runs times the CPU time of one, as measured with oneDNN on two cores that others were using, over
-two, and 10 s a run for compiling, starting and testing.
+Each table is made to end within 100 minutes on two CPU cores; docs/ablations.md has their times.
 """
 
 from train.ablation import Ablation

@@ -211,7 +211,7 @@ def test_what_the_loop_adds_to_a_step_is_measured(monkeypatch):
     config = Config(what="loop", backend="xla", batch_size=4, steps=6, rounds=2)
     monkeypatch.setattr(benchmark, "LOOPED", "lenet5")
     monkeypatch.setattr(benchmark, "saving", lambda command, spec, config, console: {"spec": spec})
-    console = Console(record=True, quiet=False, file=io.StringIO(), width=120)
+    console = Console(record=True, file=io.StringIO(), width=300)
     trained, saved = benchmark.loop(config, console)
     assert "At most 3 % is the aim." in console.export_text()
     assert [fact["side"] for fact in trained["facts"].values()] == ["loop", "bare"]

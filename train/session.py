@@ -38,7 +38,7 @@ from train.stop import Stop, Stopped, again
 from train.tasks.task import Summary
 from train.terminal import Terminal
 from train.trackers import tracking
-from train.watch import LONG, STUCK, Alone, Watch, watching
+from train.watch import LONG, STUCK, Alone, Watch, told, watching
 
 MOVED = 0.01
 """Of a standard deviation, that statistics may move by: another decoder of JPEG moves them less."""
@@ -211,17 +211,18 @@ def session(
                 if gaps is not None:
                     gaps.keep(path / UNREADABLE.format(split=split), partial(of_split, logs, split))
             try:
-                yield Session(
-                    path=path,
-                    state=state,
-                    step=FirstStep(prepared.step, began, logs.say),
-                    checkpoints=checkpoints,
-                    logs=logs,
-                    stop=stop,
-                    watch=watch or Alone(),
-                    noted=noted,
-                    note=note,
-                )
+                with told(watch or Alone()):
+                    yield Session(
+                        path=path,
+                        state=state,
+                        step=FirstStep(prepared.step, began, logs.say),
+                        checkpoints=checkpoints,
+                        logs=logs,
+                        stop=stop,
+                        watch=watch or Alone(),
+                        noted=noted,
+                        note=note,
+                    )
             finally:
                 if noted is not None:
                     noted.end(logs.say)

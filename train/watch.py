@@ -23,6 +23,8 @@ from train.files import writing
 from train.last_words import FOLDER, file_of, read
 from train.refusal import Refused
 
+ALL, HERE, UNKNOWN = "all", "here", "unknown"
+"""Whose an error is: of all; of this process; perhaps another's, as where a collective fails."""
 TOKEN = "token"
 """File that the first process writes, to see that all have the same directory."""
 TOUCH = 1.0
@@ -143,6 +145,10 @@ class Watch:
         return None
 
     def _fail(self, index: int, seen: "Seen", why: str) -> None:
+        if self.own["ended"] is not None:  # this one came first, and waits for the others to end
+            print(f"error: {self.own['ended']}", file=sys.stderr, flush=True)
+            self._end(1)
+            return
         self.ended(f"process {index} {why}")  # else this one is blamed for being silent
         who = seen.told.get("who")
         again = (
@@ -242,17 +248,37 @@ def watching(path: pathlib.Path, *, again: str = "") -> Iterator[Watch | Alone]:
         last_words.quiet(child)
 
 
+@contextlib.contextmanager
+def told(watch: Watch | Alone) -> Iterator[None]:
+    """What is raised within is told the others at once: to close files may wait for them."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(watch, Watch) and blame(error) == HERE:
+            watch.ended(processes.said(error))
+        raise
+
+
+def blame(error: BaseException) -> str:
+    """Whose an error is."""
+    import jax
+
+    if getattr(error, "common", False):
+        return ALL
+    runtime = any(isinstance(one, jax.errors.JaxRuntimeError) for one in causes(error))
+    return UNKNOWN if runtime else HERE
+
+
 def leave(watch: Watch, error: BaseException) -> None:
     """End with an error: with the others, where it is theirs too, or in front of them.
 
     In the last case this returns once they can know.
     """
-    import jax
-
-    if getattr(error, "common", False):
+    whose = blame(error)
+    if whose == ALL:
         processes.gathered("the end of the run")
         return
-    if any(isinstance(one, jax.errors.JaxRuntimeError) for one in causes(error)):
+    if whose == UNKNOWN:
         watch.blamed()  # which does not return where another process has ended
     watch.ended(processes.said(error))
 

@@ -24,7 +24,7 @@ def port():
         return free.getsockname()[1]
 
 
-def pair(command, *, firsts=(), seconds=(), limits=(None, None), scripts=(None, None)):
+def pair(command, *, firsts=(), seconds=(), limits=(None, None), scripts=(None, None), **env):
     """Both processes of a command, with two devices each."""
     found, at = [], port()
     for index, (more, limit, script) in enumerate(
@@ -34,7 +34,7 @@ def pair(command, *, firsts=(), seconds=(), limits=(None, None), scripts=(None, 
         own += ["--process-id", index, *more]
         if script is not None:
             own = ["-c", DRIVER.format(patch=script), *own[1:]]
-        found.append(start(own, limit=limit, JAX_NUM_CPU_DEVICES="2", PYTHONPATH=ROOT))
+        found.append(start(own, limit=limit, JAX_NUM_CPU_DEVICES="2", PYTHONPATH=ROOT, **env))
     return found
 
 

@@ -39,7 +39,8 @@ OTHERS = "Of this experiment"
 RARE = frozenset(
     {
         *("accumulation", "backend", "clip_norm", "corrupt_limit", "dtype", "fsdp", "gentle_start"),
-        *("loader", "log_every", "max_pixels", "on_corrupt", "profile", "save_every", "tracker"),
+        *("coordinator", "loader", "log_every", "max_pixels", "on_corrupt", "process_id"),
+        *("processes", "profile", "save_every", "tracker"),
     }
 )
 """Options that `--help` names alone; `--help-all` describes them."""

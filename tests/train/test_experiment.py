@@ -126,7 +126,8 @@ def test_a_changed_recipe_is_checked_again():
 
 def test_what_a_resumed_run_may_change_are_the_fields_of_runtime_and_no_other():
     where = {"workdir", "seeds", "seeds_as", "devices", "loader", "backend", "workers"}
-    assert where | {"log_every", "save_every", "tracker", "profile"} == RUNTIME
+    several = {"fsdp", "coordinator", "processes", "process_id"}
+    assert where | several | {"log_every", "save_every", "tracker", "profile"} == RUNTIME
     Runtime()  # each has a default
     computed = {field.name for field in dataclasses.fields(Recipe)} - RUNTIME
     assert {"seed", "steps", "batch_size", "accumulation", "weights", "on_corrupt"} <= computed

@@ -1,5 +1,6 @@
 """Parameters and optimiser state divided over devices: where they lie, and that nothing changes."""
 
+import gc
 import os
 import shutil
 import signal
@@ -82,6 +83,7 @@ def test_the_state_of_a_resnet_on_each_device_falls_with_their_number(fsdp):
     def start(seed):
         return initial(init, optimizer, {"learning_rate": 0.1}, seed, averaged=True)
 
+    gc.collect()
     before = held()
     state = compiled_initial(start, make_mesh(fsdp=fsdp))(jnp.uint32(0))
     jax.block_until_ready(state)
@@ -90,7 +92,9 @@ def test_the_state_of_a_resnet_on_each_device_falls_with_their_number(fsdp):
     assert whole > 3 * 4 * 11e6  # parameters, momentum, average
     assert max(each) <= 1.1 / fsdp * whole
     shards = [leaf.addressable_shards for leaf in jax.tree.leaves(state)]
-    assert each == [sum(of[place].data.nbytes for of in shards) for place in range(4)]
+    # Threads of tests before this one may still make or drop a small array.
+    own = [sum(of[place].data.nbytes for of in shards) for place in range(4)]
+    assert each == pytest.approx(own, rel=0.01)
     where = jax.tree.map(lambda leaf: leaf.sharding.spec, state)
     assert where.params == where.ema["params"]
     assert {*jax.tree.leaves(where.params)} <= {*jax.tree.leaves(where.opt_state)}

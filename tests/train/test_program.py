@@ -35,7 +35,7 @@ def test_several_learning_rates_in_one_program_are_as_many_runs(devices):
     together = program(prepared, (3, 3, 3))
     state = together.initial({"learning_rate": rates, "weight_decay": decays})
     state = together.fit(together.fit(state, 5), 3)
-    assert together.step._cache_size() == 1
+    assert together.step._cache_size() <= 1  # 0 where JAX has forgotten it among many others
     summaries = [*map(prepared.assess("test"), together.each(state.evaluated))]
     for place, its in enumerate(together.each(state)):
         alone = replace(CONFIG, batch_size=15, seed=3, learning_rate=rates[place])

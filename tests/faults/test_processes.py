@@ -122,7 +122,7 @@ def test_one_is_killed_or_stopped(whole, tmp_path, tried, number, broken):
     processes = pair(of_two(pictures, path))
     wait_for(lambda: steps(path) > 120, processes[0])
     os.kill(processes[broken].pid, number)
-    lost = left_alone(processes, broken, path, "silent")
+    lost = left_alone(processes, broken, path, "silent|no sign of life")
     gone_on(path, last)
     tried(f"{number.name} of one of two processes", lost)
 

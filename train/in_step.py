@@ -70,7 +70,7 @@ class InStep:
         ]
         self._numbers = {
             number: jax.make_array_from_process_local_data(
-                sharding, np.full(len(here), number, np.int32).reshape(-1), (mesh.devices.size,)
+                sharding, np.full(len(here), number, np.int32), (mesh.devices.size,)
             )
             for number in (GO_ON, STOP, FAILED)
         }
@@ -112,7 +112,6 @@ class InStep:
         """
         source = self._loader.payloads(start)
         ready: deque[Any] = deque()
-
         taken = 0
 
         def fill() -> None:

@@ -300,11 +300,11 @@ def inscribe(
     """
     data = prepared.data
     with working("digesting the data"):
-        fingerprints = {split: source.fingerprint for split, source in given(data).items()}
+        prints = fingerprints(data)
     record = provenance(
         seed=prepared.config.seed,
         convolution=prepared.backend.name,
-        fingerprints=fingerprints,
+        fingerprints=prints,
         devices=prepared.mesh.devices.ravel().tolist(),
         weights=None if weights is None else digest_of(weights.variables),
         origin=None if weights is None else weights.origin,
@@ -393,7 +393,7 @@ def beginning(
             claim = held.enter_context(place(module, config))
             prepared = prepare(module, config)
             found = check(prepared)
-            prints = {split: source.fingerprint for split, source in given(prepared.data).items()}
+            prints = fingerprints(prepared.data) if processes.several() else {}
         if processes.several():
             about, loader = prepared.about, type(prepared.loader).__name__
             processes.refuse_others(
@@ -423,6 +423,11 @@ def given(data: Splits) -> dict[str, Source]:
     return {split: source for split, source in data._asdict().items() if source is not None}
 
 
+def fingerprints(data: Splits) -> dict[str, str]:
+    """Split -> the fingerprint of its source."""
+    return {split: source.fingerprint for split, source in given(data).items()}
+
+
 def earlier_prints(data: Splits) -> dict[str, str]:
     """Split -> fingerprint as earlier versions recorded it."""
     return {split: earlier_fingerprint(source) for split, source in given(data).items()}
@@ -434,7 +439,7 @@ def refuse_other_data(path: Path, data: Splits) -> None:
     Raises:
         Refused: it did not.
     """
-    now = {split: source.fingerprint for split, source in given(data).items()}
+    now = fingerprints(data)
     workdir.refuse_other_data(path, now, partial(earlier_prints, data))
 
 

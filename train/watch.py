@@ -23,7 +23,7 @@ from train.files import writing
 from train.last_words import FOLDER, file_of, read
 from train.refusal import Refused
 
-ALL, HERE, UNKNOWN = "all", "here", "unknown"
+ALL, OWN, UNKNOWN = "all", "own", "unknown"
 """Whose an error is: of all; of this process; perhaps another's, as where a collective fails."""
 TOKEN = "token"
 """File that the first process writes, to see that all have the same directory."""
@@ -254,7 +254,7 @@ def told(watch: Watch | Alone) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(watch, Watch) and blame(error) == HERE:
+        if isinstance(watch, Watch) and blame(error) == OWN:
             watch.ended(processes.said(error))
         raise
 
@@ -266,7 +266,7 @@ def blame(error: BaseException) -> str:
     if getattr(error, "common", False):
         return ALL
     runtime = any(isinstance(one, jax.errors.JaxRuntimeError) for one in causes(error))
-    return UNKNOWN if runtime else HERE
+    return UNKNOWN if runtime else OWN
 
 
 def leave(watch: Watch, error: BaseException) -> None:

@@ -6,6 +6,8 @@ It is the smallest task whose examples have boxes: images of 16x16 with 0 to 3 b
 in a cell of a 4x4 grid. The tests start it from the command line and in one process.
 """
 
+import os
+import signal
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -188,3 +190,16 @@ def main(config: Config) -> Summary:
 
 if __name__ == "__main__":
     sys.exit(cli.command_line(NAME))
+
+
+def signalling(step, at):
+    """`step`, and a SIGTERM to this process once that many were made."""
+    made = []
+
+    def signalled(*arguments):
+        made.append(None)
+        if len(made) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments)
+
+    return signalled

@@ -1,9 +1,7 @@
 """Parameters and optimiser state divided over devices: where they lie, and that nothing changes."""
 
 import gc
-import os
 import shutil
-import signal
 from dataclasses import replace
 from functools import partial
 
@@ -115,23 +113,10 @@ def whole(path, config, *, stop_at=None):
     """Prepare, train, judge; or a run that a signal stops: state and summary."""
     prepared = prepare(toy_detector, config)
     if stop_at is not None:
-        prepared = replace(prepared, step=signalling(prepared.step, stop_at))
+        prepared = replace(prepared, step=toy_detector.signalling(prepared.step, stop_at))
     with session(prepared, path) as here:
         state = train(prepared, here)
         return state, judge(prepared, here, state)
-
-
-def signalling(step, at):
-    """`step`, and a SIGTERM to this process once that many were made."""
-    made = []
-
-    def signalled(*arguments):
-        made.append(None)
-        if len(made) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)
-
-    return signalled
 
 
 def differ(a, b):

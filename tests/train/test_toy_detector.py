@@ -3,8 +3,6 @@
 The experiment itself is `tests/making/toy_detector.py`.
 """
 
-import os
-import signal
 from dataclasses import replace
 from functools import partial
 
@@ -39,23 +37,10 @@ def whole(path, config=ONE, *, stop_at=None):
     """Prepare, train, judge; or a run that a signal stops."""
     prepared = prepare(toy_detector, config)
     if stop_at is not None:
-        prepared = replace(prepared, step=signalling(prepared.step, stop_at))
+        prepared = replace(prepared, step=toy_detector.signalling(prepared.step, stop_at))
     with session(prepared, path) as here:
         state = train(prepared, here)
         return prepared, jax.device_get(state), judge(prepared, here, state)
-
-
-def signalling(step, at):
-    """`step`, and a SIGTERM to this process once that many were made."""
-    made = []
-
-    def signalled(*arguments):
-        made.append(None)
-        if len(made) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)
-
-    return signalled
 
 
 def cut_in_two(path, first, second):

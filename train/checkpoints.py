@@ -6,9 +6,9 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,24 +17,15 @@ from train import processes
 from train.files import NOT_GIVEN, brief, cause, stated
 from train.quiet import abandoned_unheard, nothing_more, quieten
 from train.refusal import Failed
-from train.seal import Differs, compare, describe, flat, intact, seal, sealed, shortened
+from train.seal import Differs, compare, describe, flat, intact, seal, shortened
 from train.workdir import write
-
-if TYPE_CHECKING:  # half a second of imports, which `--help` does not need
-    import orbax.checkpoint as ocp
+from train.writer import SaveFailed as SaveFailed
+from train.writer import Writer
 
 ASIDE = "damaged"
 """Where damaged steps go: inside the directory, so that a rename never crosses file systems."""
 RANK = "rank.json"
 """Of a step, what an evaluation found of it after it was saved."""
-
-
-class SaveFailed(Failed):
-    """A checkpoint could not be written. `step` says which."""
-
-    def __init__(self, step: int, error: BaseException):
-        super().__init__(f"the checkpoint of step {step} could not be written: {cause(error)}")
-        self.step = step
 
 
 class Damaged(Failed):
@@ -94,8 +85,7 @@ class Checkpoints:
             raise ValueError(f"keep={keep} must be above 0")
         self.directory = Path(directory).absolute()
         self.keep, self.say = keep, say
-        self._manager: ocp.CheckpointManager | None = None
-        self._saving = -1
+        self._writer = Writer(self.directory, keep=keep, best=self._best)
         quieten()
 
     def __enter__(self) -> "Checkpoints":
@@ -124,32 +114,17 @@ class Checkpoints:
             SaveFailed: this save, or the one before.
             ValueError: a later step exists.
         """
-        import orbax.checkpoint as ocp
-
         self.wait()
         steps = self._all_steps()
         if step in steps:
             return
         if step < (newest := max(steps, default=-1)):
             raise ValueError(f"step {step} can't be saved after step {newest}")
-        items = {"variables": flat(variables), "state": flat(state)}
-        shared = shared_leaves(items["state"], items["variables"])
-        own = {path: leaf for path, leaf in items["state"].items() if path not in shared}
-        args = {
-            "variables": ocp.args.StandardSave(items["variables"]),
-            "state": ocp.args.StandardSave(own),
-            "record": ocp.args.JsonSave(sealed(step, items, shared)),
-        }
         above = self.directory.parent
         if not above.is_dir():
             # Orbax would make it anew, for a run whose other files are gone with it.
             raise SaveFailed(step, FileNotFoundError(errno.ENOENT, "No such directory", str(above)))
-        self._saving = step
-        try:
-            # Forced, it raises where it would do nothing.
-            self._open().save(step, args=ocp.args.Composite(**args), force=True)
-        except Exception as error:
-            self._fail(error)
+        self._writer.begin(step, state, variables)
 
     def rank(self, step: int, metric: float | None) -> None:
         """Say what an evaluation found of a step that is saved.
@@ -169,8 +144,7 @@ class Checkpoints:
         best = processes.same("which checkpoint is best", self._best)
         for old in self._all_steps()[: -self.keep]:
             if best is not None and old != best:
-                with contextlib.suppress(OSError):  # it goes with the next save
-                    self._open().delete(old)
+                self._writer.delete(old)
 
     def finish(self) -> None:
         """Of a run that is at its end, keep two steps: the newest, and the best or the one before.
@@ -186,8 +160,7 @@ class Checkpoints:
         kept = {*steps[-1:], best} if best in steps[:-1] else {*steps[-2:]}
         for old in steps:
             if old not in kept:
-                with contextlib.suppress(OSError):  # room is all that is lost
-                    self._open().delete(old)
+                self._writer.delete(old)
 
     def ranked(self, step: int) -> bool:
         """Whether an evaluation of a step has ended."""
@@ -207,12 +180,7 @@ class Checkpoints:
         Raises:
             SaveFailed: it failed; said once.
         """
-        if self._manager is None:
-            return
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            self._fail(error)
+        self._writer.wait()
 
     def close(self) -> None:
         """Wait, and end Orbax's threads; a later save opens it anew.
@@ -221,9 +189,7 @@ class Checkpoints:
             SaveFailed: the background save failed.
         """
         self.wait()
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        self._writer.close()
 
     def latest(self) -> int | None:
         """The newest step, once the background save has ended; None where there is none."""
@@ -448,34 +414,6 @@ class Checkpoints:
             path, number = path.with_name(f"{step}-{number}"), number + 1
         (self.directory / str(step)).rename(path)
 
-    def _open(self) -> "ocp.CheckpointManager":
-        import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as policies
-
-        if self._manager is None:
-            quieten()
-            kept = [policies.LatestN(self.keep), Best(self._best)]
-            self._manager = ocp.CheckpointManager(
-                self.directory,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policies.AnyPreservationPolicy(kept),
-                    cleanup_tmp_directories=True,  # what a killed process left half written
-                    # Where directories are made in the background and that fails, the threads
-                    # that wait for them keep the process from ending for five minutes.
-                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-                ),
-            )
-        return self._manager
-
-    def _fail(self, error: Exception) -> NoReturn:
-        """Give up the manager, which believes deleted what only a success deletes."""
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            with contextlib.suppress(Exception):  # it may raise the same again
-                manager.close()
-        nothing_more()
-        raise SaveFailed(self._saving, error) from error
-
 
 @contextlib.contextmanager
 def sound_for_all(step: int) -> Iterator[None]:
@@ -492,25 +430,6 @@ def sound_for_all(step: int) -> Iterator[None]:
     for index, why in enumerate(processes.gathered("what is sound", failure and str(failure))):
         if why is not None:
             raise failure or Damaged(step, f"process {index}: {why}")
-
-
-class Best:
-    """Orbax's form of a policy: keeps the step that is ranked first."""
-
-    def __init__(self, best: Callable[[], int | None]):
-        self._best = best
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        best = self._best()
-        return [info.step == best for info in checkpoints]
-
-
-def shared_leaves(state: dict[str, Any], variables: dict[str, Any]) -> dict[str, str]:
-    """Path in the state -> that of the same array in the variables, if all of these are in it."""
-    there = {id(leaf): path for path, leaf in variables.items()}
-    found = {path: there[id(leaf)] for path, leaf in state.items() if id(leaf) in there}
-    whole = len(found) < len(state) and set(found.values()) == set(variables)
-    return found if whole else {}
 
 
 def is_step(path: Path) -> bool:

@@ -39,7 +39,6 @@ from train.logs import Logs
 from train.loop import Rhythm, fit
 from train.memory import keep_pages
 from train.prepared import Prepared, prepare
-from train.seal import describe, flat
 
 EXAMPLES = 2048
 LOG_EVERY = 20
@@ -202,13 +201,11 @@ def save(spec: dict[str, Any]) -> None:
     facts = {"arrays": len(leaves), "megabytes": sum(leaf.nbytes for leaf in leaves) / 1e6}
     with Checkpoints(pathlib.Path(spec["folder"]) / "checkpoints", say=print) as checkpoints:
         copy = parts.timed("copy", copied)
-        digest = parts.timed("digests", lambda state: describe(flat(state)))
         blocked = parts.timed("save", checkpoints.save)
         for step in itertools.count():
             # Other arrays each time: what was copied to the host once is kept there.
             fresh = jax.block_until_ready(jax.tree.map(jnp.copy, state))
             copy(fresh)
-            digest(fresh)
             fresh = jax.block_until_ready(jax.tree.map(jnp.copy, state))
             blocked(step, fresh, fresh.evaluated)
             checkpoints.wait()

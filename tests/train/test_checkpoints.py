@@ -29,6 +29,7 @@ from train.checkpoints import (
     ReadFailed,
     SaveFailed,
 )
+from train.digest import digests
 from train.mesh import make_mesh, replicated
 from train.quiet import abandoned_unheard, worth_hearing
 from train.refusal import Failed
@@ -84,8 +85,9 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def spoil(directory: pathlib.Path, step: int, item: str = "state") -> None:
-    """Flip a byte in the middle of the largest file of an item."""
-    largest = max(files(directory / str(step) / item), key=lambda path: path.stat().st_size)
+    """Flip a byte in the middle of the largest file of an item's arrays."""
+    arrays = [path for path in files(directory / str(step) / item) if path.parent.name == "d"]
+    largest = max(arrays, key=lambda path: path.stat().st_size)
     flip(largest, largest.stat().st_size // 2)
 
 
@@ -532,6 +534,23 @@ def test_on_another_number_of_devices(tmp_path):
         checkpoints.close()
 
 
+def test_a_save_waits_for_a_copy_alone(checkpoints, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def later(leaves):
+        begun.set()
+        assert go_on.wait(60)
+        return digests(leaves)
+
+    monkeypatch.setattr("train.seal.digests", later)
+    state = make_state(10, ema=True)
+    checkpoints.save(10, state, state.evaluated)
+    assert begun.wait(60)
+    assert not checkpoints.directory.exists()
+    go_on.set()
+    assert same(checkpoints.restore(state).state, state)
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_donation_after_save(checkpoints, devices):
     # On a CPU, what Orbax writes in the background is the buffer itself.
@@ -610,8 +629,9 @@ def test_a_directory_that_vanished(checkpoints):
     checkpoints.wait()
     shutil.rmtree(checkpoints.directory)
     checkpoints.directory.write_text("a file")
+    save(checkpoints, 20)
     with pytest.raises(SaveFailed, match="step 20 could not be written: NotADirectoryError"):
-        save(checkpoints, 20)
+        checkpoints.wait()
     settle()
 
 
@@ -636,8 +656,9 @@ def test_a_run_whose_directory_is_gone_is_not_made_anew(tmp_path):
 @abandoned
 def test_what_orbax_refuses(checkpoints):
     save(checkpoints, 10)
+    checkpoints.save(20, {"x": jnp.zeros((0, 3))}, {"x": jnp.zeros(1)})
     with pytest.raises(SaveFailed, match=r"step 20 could not be written: .* zero size"):
-        checkpoints.save(20, {"x": jnp.zeros((0, 3))}, {"x": jnp.zeros(1)})
+        checkpoints.wait()
     settle()
     save(checkpoints, 20)
     assert checkpoints.latest() == 20
@@ -701,7 +722,7 @@ def test_an_empty_folder_in_place_of_a_checkpoint(checkpoints, said):
 
 
 KILLED = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, sys, time
 import jax, numpy as np
 from train.checkpoints import Checkpoints
 checkpoints = Checkpoints(pathlib.Path(sys.argv[1]))
@@ -709,6 +730,8 @@ x = {"x": jax.numpy.asarray(np.random.default_rng(0).normal(size=(4_000_000,)), 
 checkpoints.save(1, x, {"y": x["x"][:3]})
 checkpoints.wait()
 checkpoints.save(2, x, {"y": x["x"][:3]})
+while not any(path.name.startswith("2.") for path in checkpoints.directory.iterdir()):
+    time.sleep(0.001)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -36,13 +36,22 @@ def example(dtype: str, shape=(4, 3)) -> np.ndarray:
 @pytest.mark.parametrize("dtype", TYPES)
 def test_known_answer(dtype, strict_dtypes):
     x = example(dtype)
-    assert digests([jnp.asarray(x), jnp.asarray(x[0, 0])]) == [reference(x), reference(x[0, 0])]
+    expected = [reference(x), reference(x[0, 0])]
+    assert digests([jnp.asarray(x), jnp.asarray(x[0, 0])]) == expected
+    assert digests([x, np.asarray(x[0, 0])]) == expected  # on the host
 
 
 @pytest.mark.parametrize("dtype", WIDE)
 def test_known_answer_of_two_words(dtype, strict_dtypes, x64):
     x = example(dtype)
-    assert digests([jnp.asarray(x)]) == [reference(x)]
+    assert digests([jnp.asarray(x)]) == digests([x]) == [reference(x)]
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1, "uint8"), (2**17, "int16"), (70_001, "float64")])
+def test_an_array_on_the_host_is_taken_in_parts(size, dtype, strict_dtypes, x64):
+    x = np.random.default_rng(0).integers(0, 200, (size, 1)).astype(dtype)[::-1]
+    assert digests([x]) == digests([jnp.asarray(x)])
+    assert digests([np.zeros((0, 3), np.float32)]) == [0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])

@@ -47,7 +47,7 @@ from train.foreseen import check_all
 from train.lock import locked
 from train.refusal import Refused, choose
 from train.report.ablation import Line
-from train.stop import Stopped, again
+from train.stop import part_of
 from train.sweep import ABLATION
 from train.terminal import Terminal
 
@@ -213,14 +213,11 @@ def main(asked: Asked) -> list[Line]:
             refuse_begun(path)
         sweep = Sweep(module, with_data(ablation, todo), todo, path, terminal)
         workdir.write(path / ABLATION, sweep.ablation)
-        try:
+        with part_of("the ablation", path, terminal.say):
             if away:
                 sweep.away(checks, launch.executor(path.absolute() / launch.LOGS, asked.slurm))
             else:
                 sweep.here(checks)
-        except (Stopped, KeyboardInterrupt):
-            terminal.say(f"To go on with the ablation:\n  {again(path)}")
-            raise
         return sweep.end()
 
 

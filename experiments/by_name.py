@@ -34,7 +34,7 @@ def named(experiment: str) -> ModuleType:
 
 
 def refuse_several(module: ModuleType, config: Any) -> None:
-    """Refuse a recipe that comes to several trainings, where one is wanted.
+    """Refuse a recipe that is several trainings, or goes on from another, where one is wanted.
 
     Raises:
         Refused: names the experiment, and what is one.
@@ -45,7 +45,7 @@ def refuse_several(module: ModuleType, config: Any) -> None:
         named = f"{', '.join(some)} or {last}" if some else last
         others = ", ".join(each for each in single() if each != name)
         raise Refused(
-            f"{name} with {field}={value!r} is several trainings, where one is wanted: "
+            f"{name} with {field}={value!r} is not one training by itself, as is wanted here: "
             f"--{field} {named}, or another experiment: {others}"
         )
 

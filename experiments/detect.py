@@ -185,9 +185,9 @@ class Config(FineTuned):
             raise Refused(f"sizes={self.sizes} must be above 0, each one once")
 
     def trainings(self) -> dict[str, Sequence[str]]:
-        """R-CNN's stages, unless one is named."""
-        several = models.variant(self.model).svm and self.stage == stages.ALL
-        return {"stage": ["softmax"]} if several else {}
+        """R-CNN's stages; those behind the first go on from the one before."""
+        one = not models.variant(self.model).svm or self.stage == "softmax"
+        return {} if one else {"stage": ["softmax"]}
 
     def known(self) -> dict[str, Sequence[str]]:
         """All models."""

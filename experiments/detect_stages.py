@@ -14,11 +14,11 @@ from experiments.detect_stages_findings import compared, timed
 from experiments.detect_stages_fitting import BEFORE, fitted, source_of
 from train import workdir as directory
 from train.opened import opened
+from train.place import place
 from train.prepared import prepare
 from train.progress import working
 from train.refusal import Refused
 from train.run import complete, run
-from train.session import place
 from train.study import DIVERGED, Diverged, refuse_at_once, scalars_of, study, together
 from train.tasks.task import Summary
 

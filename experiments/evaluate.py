@@ -202,13 +202,12 @@ def main(config: Config) -> Summary:
         "data": recipe.data,
         "split": config.split,
         "model": recipe.model,
-        "evaluated_step": run.step,
-        **({"tta": True} if config.tta else {}),
         **(
             {"runs": [f"{one.config.workdir}, step {one.step}" for one in runs]}
             if len(runs) > 1
-            else {}
+            else {"evaluated_step": run.step}
         ),
+        **({"tta": True} if config.tta else {}),
         **{f"{config.split}/{name}": finite(one) for name, one in summary.scalars.items()},
     }
     workdir.write(out / workdir.SUMMARY, found)

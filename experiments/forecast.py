@@ -42,11 +42,11 @@ from train.data.windows import windows
 from train.experiment import Parts, choice, decided, fraction, nonnegative, positive
 from train.metrics.regression import seasonal_error
 from train.network import network_of, refuse_other_network
+from train.place import place
 from train.prepared import prepare
 from train.refusal import Refused, choose
 from train.report.regression import regression_part
 from train.run import complete
-from train.session import place
 from train.study import within
 from train.tasks.inputs import first_variables
 from train.tasks.regression import regression

@@ -43,13 +43,13 @@ from train.data.named import Splits
 from train.data.source import About
 from train.experiment import Parts, choice, decided, fraction, nonnegative
 from train.files import WriteFailed, cause, write
+from train.place import place
 from train.prepared import prepare
 from train.recipes import of_set, resolved
 from train.refusal import Refused
 from train.report.classification import classification_part
 from train.report.figures import png
 from train.run import complete, run
-from train.session import place
 from train.study import DIVERGED, Diverged, refuse_at_once, study, together
 from train.tasks import adapt
 from train.tasks.task import Summary

@@ -34,10 +34,10 @@ from train import workdir as directory
 from train.files import write
 from train.lock import locked
 from train.metrics.spread import Spread, spread
+from train.place import place
 from train.prepared import prepare
 from train.refusal import Refused, choose
 from train.run import complete, run
-from train.session import place
 from train.study import counted, study, within
 from train.tasks.task import Summary
 from train.trained import splits

@@ -11,22 +11,22 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
-
 from train import processes, started, workdir
 from train.checkpoints import Checkpoints
 from train.disk import taken
+from train.exhausted import enough_memory
 from train.fastest import chosen
 from train.finetune import Weights, begun
 from train.lock import locked
 from train.loop import NonFinite, Rhythm, Step, fit, host_step
 from train.mesh import places
 from train.noted import Noted, changed
+from train.place import refuse_other
 from train.prepared import Prepared
 from train.profiling import profiled
 from train.program import Program, program
-from train.refusal import Failed, Refused
-from train.session import inscribe, opening, refuse_other, report
+from train.refusal import Refused
+from train.session import inscribe, opening, report
 from train.several import Several
 from train.state import State
 from train.stop import Stop, Stopped
@@ -35,8 +35,6 @@ from train.trackers import tracking
 from train.weights import fitted
 
 FOLDER, RECORD = "at_once", "seeds.json"
-EXHAUSTED = "RESOURCE_EXHAUSTED"
-"""How XLA's words begin, of a CPU and a GPU alike, where memory is short."""
 
 
 def groups(
@@ -128,7 +126,7 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
     with contextlib.ExitStack() as held:
         weights, noted, changes = beginning(made, path, terminal, held)
         held.callback(noted.end, terminal.say)
-        held.enter_context(enough_memory(made, folder))
+        held.enter_context(too_much(made, folder))
         stop = held.enter_context(Stop())
         checkpoints = held.enter_context(Checkpoints(folder / "checkpoints", say=terminal.say))
         state, at = at_first(made, weights, terminal.say), None
@@ -223,31 +221,21 @@ def beginning(
     return weights, Noted(made.prepared, note), changes
 
 
-@contextlib.contextmanager
-def enough_memory(made: Program, folder: Path) -> Iterator[None]:
-    """Inside, too little memory, of the device or the host, is said in one line.
+def too_much(made: Program, folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Inside, too little memory is said in one line, with what takes less of it.
 
     Args:
         made: the program.
         folder: of its checkpoints.
-
-    Raises:
-        Failed: it was too little.
     """
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and EXHAUSTED not in str(error):
-            raise
-        count, how = len(made.seeds), "vmap" if made.mesh.devices.size == 1 else "devices"
-        why = str(error).strip().partition("\n")[0] or "MemoryError"
-        other = "--seeds-as loop trains one after the other; or name fewer seeds at first"
+    count, how = len(made.seeds), "vmap" if made.mesh.devices.size == 1 else "devices"
+
+    def instead() -> str:
         if Checkpoints(folder / "checkpoints").begun():
-            other = f"they have begun so; without {folder} they begin anew, as --seeds-as says"
-        raise Failed(
-            f"{count} seeds as one program (seeds_as={how!r}) need more memory than there is: "
-            f"{why} {other}"
-        ) from None
+            return f"they have begun so; without {folder} they begin anew, as --seeds-as says"
+        return "--seeds-as loop trains one after the other; or name fewer seeds at first"
+
+    return enough_memory(f"{count} seeds as one program (seeds_as={how!r}) need", instead)
 
 
 def shared_out(made: Program) -> str:

@@ -1,5 +1,6 @@
 """A run: prepare, train, judge; from a recipe and its data to a report in a directory."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,16 +14,18 @@ from train.at_once import refuse_one
 from train.checkpoints import Checkpoints, Damaged
 from train.data.gaps import share
 from train.data.loader import Loader
+from train.exhausted import enough_memory
 from train.files import WriteFailed, cause
 from train.finetune import Weights
 from train.in_step import InStep
 from train.logs import read_metrics
 from train.loop import NonFinite, Rhythm, Step, fit, host_step
 from train.metrics.quantities import ranking, readable, show
+from train.place import beginning
 from train.prepared import Prepared
 from train.profiling import profiled
 from train.report.predictions import PREDICTIONS, write_predictions
-from train.session import Session, beginning, session
+from train.session import Session, session
 from train.state import State
 from train.stop import Interrupted
 from train.tasks.task import Summary
@@ -44,8 +47,8 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
 
     Raises:
         Refused: the request cannot be met.
-        Failed: the run cannot go on: it diverged, or its files can't be written or read; the last
-            good checkpoint stays.
+        Failed: the run cannot go on: it diverged, its files can't be written or read, or it needs
+            more memory than there is; the last good checkpoint stays.
         Stopped: by a signal.
     """
     path = config.workdir
@@ -63,6 +66,7 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
     with (
         beginning(module, config, check) as (prepared, path, watch, weights),
         session(prepared, path, weights=weights, note=note, began=began, watch=watch) as here,
+        too_much(prepared),
     ):
         return judge(prepared, here, train(prepared, here))
 
@@ -75,13 +79,24 @@ def complete(
     weights = starting_weights(prepared, path)
     with session(prepared, path, weights=weights, note=note, began=began, watch=watch) as here:
         try:
-            summary = judge(prepared, here, train(prepared, here))
+            with too_much(prepared):
+                summary = judge(prepared, here, train(prepared, here))
         except NonFinite:
             here.end_if_stopped()
             raise
         # One that came while the last files were written is for the runs that would follow.
         here.end_if_stopped()
         return summary
+
+
+def too_much(prepared: Prepared) -> contextlib.AbstractContextManager[None]:
+    """Inside, too little memory is said in one line, with what takes less of it."""
+    remat = ["--remat True"] if hasattr(prepared.config, "remat") else []
+    less = " or ".join(["a smaller --batch-size", "--accumulation 2 or more", *remat])
+    return enough_memory(
+        f"{prepared.config.model} with batch_size={prepared.config.batch_size} needs",
+        lambda: f"{less} takes less",
+    )
 
 
 def train(prepared: Prepared, here: Session) -> State:

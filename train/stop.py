@@ -6,6 +6,7 @@ import pathlib
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 from train import processes
@@ -48,9 +49,34 @@ def end_quietly() -> None:
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
 
+AROUND: list[pathlib.Path] = []
+"""Directories of what runs as part of the one before: an ablation, a study in it, a run of that."""
+
+
+@contextlib.contextmanager
+def part_of(what: str, path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, what is stopped is part of a whole, which goes on by one command; it is said once.
+
+    Args:
+        what: the whole, in words.
+        path: its directory.
+        say: takes a line for the user.
+    """
+    AROUND.append(path)
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt):
+        if len(AROUND) == 1:
+            say(f"To go on with {what}:\n  {again(path)}")
+        raise
+    finally:
+        AROUND.pop()
+
+
 def again(path: pathlib.Path) -> str:
-    """The command that goes on with a run, called as this one was."""
-    words = [sys.orig_argv[0], sys.argv[0], "--workdir", str(path), *processes.HERE.options]
+    """The command that goes on with a run, or with all that it is part of, called as this was."""
+    whole = AROUND[0] if AROUND else path
+    words = [sys.orig_argv[0], sys.argv[0], "--workdir", str(whole), *processes.HERE.options]
     return shlex.join(words)
 
 

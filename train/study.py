@@ -17,12 +17,12 @@ from train.lock import locked
 from train.loop import NonFinite
 from train.metrics.quantities import COUNT, ordered, quantity, readable, show
 from train.metrics.spread import spread
+from train.place import beginning, refuse_other, refuse_other_data, refuse_other_statistics
 from train.prepared import Prepared
 from train.refusal import Failed, Refused
 from train.report.page import REPORT
 from train.report.study import write_study
-from train.session import beginning, refuse_other, refuse_other_data, refuse_other_statistics
-from train.stop import Stopped, again
+from train.stop import part_of
 from train.tasks.task import Summary
 from train.terminal import Terminal
 from train.workdir import DIVERGED
@@ -103,11 +103,8 @@ def study(module: ModuleType, config: Any, path: Path) -> Iterator[Study]:
     workdir.write_config(path, module.__name__, config)
     terminal = Terminal(Console(markup=False, emoji=False), 0)  # a path is a path
     runs = Study(module, path, terminal)
-    try:
+    with part_of("all runs", path, terminal.say):
         yield runs
-    except (Stopped, KeyboardInterrupt):  # the second between two runs
-        runs.terminal.say(f"To go on with all runs:\n  {again(path)}")
-        raise
 
 
 def seeds(module: ModuleType, config: Any, *, one: Callable[..., Summary]) -> Summary:
@@ -128,7 +125,7 @@ def seeds(module: ModuleType, config: Any, *, one: Callable[..., Summary]) -> Su
         diverged.
 
     Raises:
-        Refused: as `prepare` and `train.session.place`.
+        Refused: as `prepare` and `train.place.place`.
         Diverged: every seed did.
     """
     with beginning(module, config) as (prepared, path, watch, _):

@@ -93,7 +93,7 @@ def test_a_sweep_goes_on_where_it_was(tmp_path, trained, capsys):
     assert [row["state"] for row in rows.values()] == ["finished", "finished"]
     trained.ends.clear()
     trained.configs.clear()
-    run("--workdir", path / "trials" / "learning_rate-0.3")  # as that trial says of itself
+    run("--workdir", path / "trials" / "learning_rate-0.3")  # a trial alone
     assert [config.learning_rate for config in trained.configs] == [0.3]
     assert len(table(path)) == 3
     before = (path / "ablation.csv").read_text()
@@ -314,7 +314,8 @@ def test_what_cannot_be_asked_is_refused(words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("mlp_vs_cnn",), "mlp_vs_cnn with model='all' is several trainings, where one is wanted: "
+        (("mlp_vs_cnn",), "mlp_vs_cnn with model='all' is not one training by itself, as is "
+         "wanted here: "
          "--model mlp, cnn, flatten, mlp_permuted or cnn_permuted, or another experiment: abl"),
         (("mnist1d_table",), "--model linear1d, mlp1d or cnn1d, or another experiment"),
         (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is several trainings, "

@@ -43,7 +43,10 @@ def test_the_rate_is_at_its_peak_from_the_first_update_on():
         (("sequence", "--updates", "3"), "updates=3 must be at least 10"),
         (("sequence", "--data", "mnist1d", "--seeds", "0", "1"), "workdir and seeds"),
         (("sequence", "--data", "mnist1d", "--stepz", "3"), "there is no option --stepz"),
-        (("mlp_vs_cnn",), "mlp_vs_cnn with model='all' is several trainings, where one is wanted"),
+        (
+            ("mlp_vs_cnn",),
+            "mlp_vs_cnn with model='all' is not one training by itself, as is wanted here",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(words, said, tmp_path):

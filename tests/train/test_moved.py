@@ -9,9 +9,9 @@ from image_files import save
 from experiments import classify
 from train import workdir
 from train.data.named import named
+from train.place import earlier_prints
 from train.refusal import Refused
 from train.run import run
-from train.session import earlier_prints
 
 
 def write_set(root):

@@ -26,11 +26,12 @@ from train.data.limited import Limited
 from train.finetune import Weights
 from train.logs import read_metrics
 from train.opened import opened
+from train.place import place
 from train.prepared import prepare
-from train.refusal import Refused
+from train.refusal import Failed, Refused
 from train.run import judge, run, train
 from train.seal import digest_of
-from train.session import place, session
+from train.session import session
 from train.stop import Stopped
 from train.tasks.task import Summary
 
@@ -455,3 +456,17 @@ def test_a_profile_is_written_beside_the_run_and_the_first_step_is_told(tmp_path
     assert {int(number) for number in steps} == {4, 5}
     with pytest.raises(Refused, match="profile=-1"):
         replace(ONE, profile=-1)
+
+
+def test_too_little_memory_is_one_line_that_says_what_takes_less(tmp_path, monkeypatch):
+    def fit(state, **how):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory.\n  at 0x0")
+
+    monkeypatch.setattr("train.run.fit", fit)
+    with pytest.raises(Failed) as failed:
+        run(toy_detector, replace(ONE, workdir=tmp_path))
+    assert str(failed.value) == (
+        f"{ONE.model} with batch_size={ONE.batch_size} needs more memory than there is: "
+        "RESOURCE_EXHAUSTED: Out of memory; a smaller --batch-size or --accumulation 2 or more "
+        "takes less"
+    )

@@ -16,8 +16,8 @@ from train.data.decode import Unreadable
 from train.data.inside import refuse_outside
 from train.data.named import named
 from train.data.voc import voc as open_voc
+from train.place import refuse_other
 from train.refusal import Refused
-from train.session import refuse_other
 
 INSIDE = ("a.jpg", "sub/a.jpg", "sub/../a.jpg", "..a.jpg", "a..jpg", "../other/a.jpg", "a/./b", "")
 OUTSIDE = (

@@ -257,7 +257,7 @@ class Recipe(Runtime):
         return self
 
     def trainings(self) -> dict[str, Sequence[str]]:
-        """Where a run is not one training by itself: the field that says so, and its values for one."""
+        """Where a run is no training by itself: the field that says so, and its values for one."""
         return {}
 
     def known(self) -> dict[str, Sequence[str]]:

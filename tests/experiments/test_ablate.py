@@ -318,9 +318,9 @@ def test_what_cannot_be_asked_is_refused(words, said):
          "wanted here: "
          "--model mlp, cnn, flatten, mlp_permuted or cnn_permuted, or another experiment: abl"),
         (("mnist1d_table",), "--model linear1d, mlp1d or cnn1d, or another experiment"),
-        (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is not one training by itself, as "
-         "is wanted here: --stage softmax, or another experiment: ablation_nets, classify, f"),
-        (("detect", "--model", "rcnn_alexnet", "--stage", "svm"), "stage='svm' is not one training"),
+        (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is not one training by "
+         "itself, as is wanted here: --stage softmax, or another experiment: ablation_nets, classify, f"),
+        (("detect", "--model", "rcnn_alexnet", "--stage", "svm"), "stage='svm' is not one train"),
     ],
 )  # fmt: skip
 def test_an_experiment_of_several_trainings_is_refused(tmp_path, words, said):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from train.stop import Stop, again
+from train.stop import Stop, Stopped, again, part_of
 
 NUMBERS = pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2]
@@ -129,6 +129,19 @@ def test_how_to_go_on_is_a_command_that_a_shell_reads(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["experiments/toy.py", "--steps", "3"])
     command = again(pathlib.Path("runs") / "a run")
     assert command == "python3 experiments/toy.py --workdir 'runs/a run'"
+
+
+def test_of_parts_the_whole_is_said_once(tmp_path):
+    said = []
+    with (
+        pytest.raises(Stopped),
+        part_of("the ablation", tmp_path, said.append),
+        part_of("all runs", tmp_path / "trial", said.append),
+    ):
+        assert again(tmp_path / "trial" / "seed_0").endswith(f"--workdir {tmp_path}")
+        raise Stopped(signal.SIGTERM)
+    assert said == [f"To go on with the ablation:\n  {again(tmp_path)}"]
+    assert again(tmp_path / "other").endswith("/other")
 
 
 def test_where_a_cluster_announces_it_sigterm_is_left_to_its_client():

@@ -319,7 +319,7 @@ def test_what_cannot_be_asked_is_refused(words, said):
          "--model mlp, cnn, flatten, mlp_permuted or cnn_permuted, or another experiment: abl"),
         (("mnist1d_table",), "--model linear1d, mlp1d or cnn1d, or another experiment"),
         (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is not one training by "
-         "itself, as is wanted here: --stage softmax, or another experiment: ablation_nets, classify, f"),
+         "itself, as is wanted here: --stage softmax, or another experiment: ablation_nets, cla"),
         (("detect", "--model", "rcnn_alexnet", "--stage", "svm"), "stage='svm' is not one train"),
     ],
 )  # fmt: skip

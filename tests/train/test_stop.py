@@ -133,13 +133,17 @@ def test_how_to_go_on_is_a_command_that_a_shell_reads(monkeypatch):
 
 def test_of_parts_the_whole_is_said_once(tmp_path):
     said = []
-    with (
-        pytest.raises(Stopped),
-        part_of("the ablation", tmp_path, said.append),
-        part_of("all runs", tmp_path / "trial", said.append),
-    ):
-        assert again(tmp_path / "trial" / "seed_0").endswith(f"--workdir {tmp_path}")
-        raise Stopped(signal.SIGTERM)
+
+    def stopped():
+        with (
+            part_of("the ablation", tmp_path, said.append),
+            part_of("all runs", tmp_path / "trial", said.append),
+        ):
+            assert again(tmp_path / "trial" / "seed_0").endswith(f"--workdir {tmp_path}")
+            raise Stopped(signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        stopped()
     assert said == [f"To go on with the ablation:\n  {again(tmp_path)}"]
     assert again(tmp_path / "other").endswith("/other")
 

@@ -64,6 +64,8 @@ def scaling(
         found = run(specs, rounds, tunables, console)
         title = f"{name}: {batch} examples of {size}x{size} a device, {dtype}"
         console.print(table(found, title))
+        if any(row["facts"]["exchanged"] for row in found):
+            console.print(exchanges(found))
         measured += found
     console.print(COUNTED)
     if any(row["facts"]["platform"] == "cpu" for row in measured):
@@ -114,7 +116,6 @@ def table(found: Sequence[dict[str, Any]], title: str) -> Table:
     shown = Table(title=title)
     for head in ("devices", "divided", "images/s", "steps/s", "efficiency", "state, MB"):
         shown.add_column(head, justify="right" if head != "divided" else "left")
-    shown.add_column("exchanged in a step, MB (messages)")
     alone = next((row for row in found if row["devices"] == 1), None)
     for row in found:
         steps = statistics.median(row["rates"]) / row["batch_size"]
@@ -125,8 +126,19 @@ def table(found: Sequence[dict[str, Any]], title: str) -> Table:
             f"{steps:.3g}",
             "" if alone is None else middle(efficiency(row, alone), 2),
             f"{row['facts']['held'] / 1e6:.2f}",
-            exchanged(row["facts"]),
         )
+    return shown
+
+
+def exchanges(found: Sequence[dict[str, Any]]) -> Table:
+    """A row for each that exchanges something."""
+    shown = Table(title="exchanged in a step, MB (messages)")
+    shown.add_column("devices", justify="right")
+    shown.add_column("divided")
+    shown.add_column("exchanged")
+    for row in found:
+        if row["facts"]["exchanged"]:
+            shown.add_row(str(row["devices"]), layout(row), exchanged(row["facts"]))
     return shown
 
 

@@ -18,7 +18,7 @@ import toy_detector
 from rich.console import Console
 from toy_detector import Config
 
-from train import session, study
+from train import place, study
 from train.checkpoints import Checkpoints
 from train.files import WriteFailed
 from train.logs import read_metrics
@@ -55,7 +55,7 @@ def counted(monkeypatch):
         read.append(config)
         return original(config)
 
-    monkeypatch.setattr(session, "prepare", preparing)
+    monkeypatch.setattr(place, "prepare", preparing)
     monkeypatch.setattr(toy_detector, "splits", splits)
     return made, read
 
@@ -129,7 +129,7 @@ def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypa
 
 def losing(monkeypatch, *seeds):
     """Runs of these seeds diverge at once."""
-    original = session.prepare
+    original = place.prepare
 
     def preparing(*arguments):
         prepared = original(*arguments)
@@ -142,7 +142,7 @@ def losing(monkeypatch, *seeds):
 
         return replace(prepared, start=start)
 
-    monkeypatch.setattr(session, "prepare", preparing)
+    monkeypatch.setattr(place, "prepare", preparing)
 
 
 def test_where_every_seed_diverges_the_study_has_failed(tmp_path, monkeypatch):

@@ -51,8 +51,8 @@ class Config(classify.Config):
     A part that the network does not have is refused.
 
     Attributes:
-        examples: of those that train, so many, of each class its share, the same for every seed; 0
-            takes all.
+        examples: train on so many alone: of each class its share, the same for every seed; 0 takes
+            all.
         shortcut: of a ResNet's blocks (He et al. 2015, section 4.1): "A" appends zeros, "B"
             projects where the shape changes, "C" everywhere; "none" makes it a plain network.
         norm: "none" puts a bias in the place of every BatchNorm.

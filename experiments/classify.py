@@ -82,12 +82,12 @@ class Config(FineTuned):
     """The recipe.
 
     Attributes:
-        data: "folder:PATH" with a folder per class, a TFDS set, or "digits"; "auto" takes
+        data: "folder:PATH", a folder a class; a TFDS set; or "digits"; "auto" takes
             Fashion-MNIST where it is prepared and the embedded digits elsewhere.
         model: any classifier of `models.names()`.
         size: height and width in pixels that images are brought to; 0 leaves them as they are, or
             takes the smallest size that the network can; images of many shapes come to 224.
-        by: "resize" brings images there bilinearly, "pad" by black around them: larger ones are
+        by: "resize" brings images there bilinearly; "pad" by black around them: larger ones are
             then not cropped, but shrunk until all of them fits.
         crop: of training images: "pad" at random after `pad` pixels of padding; "resized" a random
             part of them, resized on the host, and to be tested the middle, their shorter side
@@ -101,14 +101,14 @@ class Config(FineTuned):
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
         label_smoothing: share of the label that is spread over all classes, 0..1.
-        pad: pixels of padding around the random crop, where images are not resized.
+        pad: pixels of padding around the random crop; where images are not resized.
         augment: "basic" crops and mirrors; "randaugment" and "trivialaugment" follow on that;
             "none" shows images as they are tested. "auto" is "trivialaugment" with fewer
             than 10,000 training images, unless mirror images are other classes; else "basic".
-        mixup: blends each image and its label with another's, by a share of Beta(mixup, mixup); 0
+        mixup: blends each image and its label with another's: by a share of Beta(mixup, mixup); 0
             does not.
         cutmix: the same with a rectangle of another; with both, each image draws one of them.
-        erasing: probability that a rectangle is hidden behind the mean colour, 0..1.
+        erasing: probability that a rectangle is hidden: behind the mean colour, 0..1.
         init_from: trained weights to start from: a file of torchvision's weights for this model,
             .safetensors or .pth, or the directory of a run of any model with the same backbone.
             Images are then normalised by ImageNet's statistics, or that run's, and grey ones made
@@ -116,7 +116,7 @@ class Config(FineTuned):
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
             "all" keeps everything.
             Statistics of BatchNorms there still move, unless `frozen_norm` is True.
-        frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
+        frozen_norm: whether all BatchNorms are frozen: their statistics, scale and bias.
         backbone_rate: factor of the learning rate within the backbone.
     """
 

@@ -73,20 +73,20 @@ class Config(FineTuned):
     Attributes:
         data: a set with boxes: "digit_scenes"; "coco:PATH"; "voc:PATH"; one of TFDS, such as "voc".
         classes: of "voc:PATH", with commas, where they are not VOC's own.
-        outside: whether names in the files of "coco:PATH" and "voc:PATH" may lead out of PATH.
+        outside: whether names in files may lead out of PATH: in those of "coco:PATH", "voc:PATH".
         model: a detector of `models.names()`.
         channels: of each stage of a small backbone; none takes the model's own.
-        size: height and width in pixels to which images are brought, as large as fits, a border
+        size: height and width that images are brought to: in pixels, as large as fits, a border
             around them; 0 leaves those of one shape that the model takes as they are, and brings
             others of one shape to the next size that it takes, and those of many to 416.
         sizes: several such sizes, of which training takes one for ten steps at a time (multi-scale
             training, Redmon and Farhadi 2016); each compiles once.
         capacity: most boxes that an image may have in training.
         examples: train on the first so many alone; 0 takes all.
-        regions: of an image, that the box head of Fast or Faster R-CNN learns from, or of a batch,
+        regions: of an image that the box head learns from: of Fast or Faster R-CNN; or of a batch,
             that R-CNN does; 0 takes torchvision's 512, or the papers': 64 of Fast R-CNN, 128 of
             R-CNN and of Faster R-CNN on VGG-16.
-        proposals: of R-CNN and Fast R-CNN, which propose no regions themselves: "fast" or
+        proposals: for R-CNN and Fast R-CNN: they propose no regions themselves; "fast" or
             "quality", selective search by OpenCV (the extra `proposals`); "grid", sliding windows.
             "auto" is "fast" where OpenCV is there.
         most_proposals: of an image.
@@ -103,15 +103,15 @@ class Config(FineTuned):
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
         move: share of the image's size to either side.
         colour: brightness and contrast change by up to this share.
-        dark_ground: whether images that are brighter than half on average are seen as their
-            negatives, in training and prediction alike.
+        dark_ground: whether bright images are seen as their negatives: those above half on average,
+            in training and prediction alike.
         init_from: trained weights to start from: a file of torchvision's weights, .safetensors or
             .pth, for this model or for the classifier of its backbone; one of Darknet's, .weights,
             for YOLOv3; or the directory of a run. Images are then normalised by ImageNet's
             statistics, by Darknet's (pixels / 255), or by that run's.
         freeze: with commas, what keeps its weights: paths such as "backbone/stem", or "backbone";
             "all" keeps everything.
-        frozen_norm: whether all BatchNorms keep their statistics, scale and bias.
+        frozen_norm: whether all BatchNorms are frozen: their statistics, scale and bias.
         norm_epsilon: added to the variance in all BatchNorms; None takes the network's own.
             torchvision's published COCO_V1 of two models want 0, which `init_from` sets for them.
         backbone_rate: factor of the learning rate within the backbone.

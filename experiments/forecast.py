@@ -69,8 +69,8 @@ class Config(Trained):
         past: steps that are seen.
         ahead: steps after them that are forecast, all at once.
         season: steps of a season: of the baseline, and of the error that MASE counts in.
-        relative: whether the network sees and forecasts how far the series is from the last step
-            that it sees; else how far from its mean.
+        relative: whether values count from the last one seen: the network sees and forecasts how
+            far the series is from there; else how far from its mean.
         loss: of standardised residuals: "squared", "absolute" or "huber", from 1 on linear.
         learning_rate: at its peak; from there half a cosine takes it to 0.
         weight_decay: of kernels, times the rate (AdamW).

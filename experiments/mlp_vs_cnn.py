@@ -64,7 +64,7 @@ class Config(Trained):
     """The recipe of every training, and what is then measured.
 
     Attributes:
-        data: "digits", or any TFDS set of one-label images of one square size; "auto" takes
+        data: "digits", or a TFDS set: of one-label images of one square size; "auto" takes
             Fashion-MNIST where it is prepared and the embedded digits elsewhere.
         model: "all", or one training of the study: mlp, cnn, flatten, mlp_permuted, cnn_permuted.
         channels: of the CNN's 3x3 convolutions; after each BatchNorm, and pooling in between.

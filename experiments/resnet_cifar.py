@@ -52,7 +52,7 @@ class Config(Trained):
     Attributes:
         data: "cifar10", "digits", or any TFDS set of one-label images; "auto" takes CIFAR-10 where
             it is prepared and the embedded digits elsewhere.
-        model: resnet20 (32, 44, 56, 110), resnet18_cifar, or a classifier of `models.names()`.
+        model: resnet20 (32, 44, 56, 110) or resnet18_cifar; or a classifier of `models.names()`.
         schedule: "steps" divides it by 10 at 1/2 and 3/4 of the steps; "cosine" takes it to 0.
         gentle_start: factor of the rate until the training error is under 80 % (ResNet-110: 0.1).
         momentum: of SGD, 0..1.

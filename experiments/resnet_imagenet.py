@@ -67,7 +67,7 @@ class Config(classify.Config):
             size that the network can, and no more than images of one shape have.
         learning_rate: at its peak; None takes 0.1 for each 256 images of a batch, from trained
             weights 0.01 (Goyal et al. 2017, section 2.1: the linear scaling rule).
-        remat: whether activations are computed again in the backward pass: less memory for more
+        remat: whether activations are computed again: in the backward pass, less memory for more
             time. A network that can't is refused.
         zero_init_residual: whether a ResNet's blocks begin as their shortcuts.
     """

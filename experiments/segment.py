@@ -62,16 +62,16 @@ class Config(FineTuned):
     Attributes:
         data: a set with masks: "digit_scenes"; one of TFDS, such as "oxford_iiit_pet";
             "folder:PATH", with images/ and masks/; "voc:PATH".
-        classes: of the masks of "folder:PATH" or "voc:PATH", with commas, in the order of the
+        classes: of the masks, with commas: of "folder:PATH" or "voc:PATH", in the order of the
             values from 0: background,road,car. NAME=255 has another value, NAME=#804080 a colour.
             By default those that a classes.txt or labelmap.txt in the folder lists.
-        outside: whether names in the files of "voc:PATH" may lead out of PATH.
+        outside: whether names in files may lead out of PATH: in those of "voc:PATH".
         model: a segmenter of `models.names()`.
         channels: of each level of a U-Net, or of each stage of the backbone of an FCN on VGG-16 or
             of DeepLabV3 on ResNet-18, from the image's size down; none takes the paper's.
-        dropout: rate in the two lowest levels of a U-Net, or behind the hidden layers of an FCN on
-            VGG-16; 0 for the one that the model has anyway. Other models have their own.
-        size: height and width in pixels to which images are brought, as large as fits, a border
+        dropout: rate of dropout: in the two lowest levels of a U-Net, behind the hidden layers of
+            an FCN on VGG-16; 0 for the one that the model has anyway. Other models have their own.
+        size: height and width that images are brought to: in pixels, as large as fits, a border
             around them that does not count; 0 leaves them as they are, and those of many shapes
             come to 224.
         optimizer: "adamw" or "muon", see `train.optim`.
@@ -82,10 +82,10 @@ class Config(FineTuned):
         zoom: images are drawn up to so many times larger or smaller; 1 leaves them.
         move: share of the image's size to either side.
         colour: brightness and contrast change by up to this share.
-        dark_ground: whether images that are brighter than half on average are seen as their
-            negatives, in training and prediction alike.
-        least_classes: training images whose masks hold fewer, the background counted, are left out;
-            with 0 none are.
+        dark_ground: whether bright images are seen as their negatives: those above half on average,
+            in training and prediction alike.
+        least_classes: training images whose masks hold fewer are left out: the background is
+            counted; with 0 none are.
         init_from: trained weights to start from: a file of torchvision's weights, .safetensors or
             .pth, for this model or for the classifier of its backbone (U-Net has none; an FCN takes
             VGG-16's dense layers as convolutions; `channels` must be left empty), or the directory

@@ -91,14 +91,14 @@ class Config(Trained):
         momentum: of SGD, Nesterov's, 0..1.
         weight_decay: of kernels; in the gradient of SGD, times the rate with the others.
         label_smoothing: share of the label that is spread over all classes, 0..1.
-        shift: largest share of a training signal's length by which it is moved, either way; 0
+        shift: a signal is moved by up to this share: of its length, in training, either way; 0
             leaves it where it is, 1 moves it anywhere.
         ends: what comes in at the one end: what went out at the other ("around"), or "zeros".
         gain: a training signal is multiplied by 1 - gain .. 1 + gain.
-        noise: largest standard deviation of normal noise on a training signal, as a share of the
+        noise: largest standard deviation of added noise: normal, in training, as a share of the
             channels' own.
-        mask: largest share of a training signal that is covered by its mean.
-        mixup: blends each signal and its label with another's, by a share of Beta(mixup, mixup); 0
+        mask: largest share of a signal that is covered: by its mean, in training.
+        mixup: blends each signal and its label with another's: by a share of Beta(mixup, mixup); 0
             does not.
         cutmix: the same with a span of another; with both, each signal draws one of them.
         permutation: where each step is taken from, the same in training and in test: time in

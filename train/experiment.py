@@ -160,7 +160,7 @@ class Recipe(Runtime):
         model: name of the network.
         seed: of initialisation, order and augmentation, 0 .. 2^32 - 1.
         steps: optimiser updates; None takes as many as `epochs` come to.
-        epochs: passes over the training examples, 0.5 too, in place of `steps`; the last may end
+        epochs: passes over the training examples; in place of `steps`, 0.5 too; the last may end
             with the batch that completes it.
         batch_size: examples an update; None takes at most a quarter of those that train.
         accumulation: slices of a batch, one after the other, for memory.

@@ -44,7 +44,7 @@ class Trained(Recipe):
         clip_norm: largest global norm of a gradient; 0 leaves it as it is.
         ema: decay of the averaged weights that are evaluated, 0..1; 0 averages nothing.
         dtype: of the network's arithmetic; parameters and logits are float32.
-        validation: share of the training split that ranks checkpoints, where the set has no
+        validation: share of the training split that ranks checkpoints; where the set has no
             validation split; 0 trains on all of it and takes the last weights.
     """
 
@@ -119,7 +119,7 @@ class FineTuned(Trained):
     Attributes:
         auxiliary_weight: of auxiliary heads in the loss, where the network has any; with 0 it is
             built without.
-        mirror: whether images are also mirrored, left to right, in training. "auto" mirrors, except
+        mirror: whether images are also mirrored: left to right, in training. "auto" mirrors, except
             in sets that are known to change their class by it, such as digits.
         init_from: a file of torchvision's weights, .safetensors or .pth, or the directory of a run,
             to start from; "" starts from random ones. Images are then normalised by ImageNet's

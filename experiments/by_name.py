@@ -45,8 +45,8 @@ def refuse_several(module: ModuleType, config: Any) -> None:
         named = f"{', '.join(some)} or {last}" if some else last
         others = ", ".join(each for each in single() if each != name)
         raise Refused(
-            f"{name} with {field}={value!r} is not one training by itself, as is wanted here: "
-            f"--{field} {named}, or another experiment: {others}"
+            f"{name} with {field}={value!r} is more than one training, or goes on from another; "
+            f"one is wanted here: --{field} {named}, or another experiment: {others}"
         )
 
 

@@ -126,7 +126,7 @@ def train_at_once(made: Program, path: Path, terminal: Terminal) -> None:
     with contextlib.ExitStack() as held:
         weights, noted, changes = beginning(made, path, terminal, held)
         held.callback(noted.end, terminal.say)
-        held.enter_context(too_much(made, folder))
+        held.enter_context(enough_for(made, folder))
         stop = held.enter_context(Stop())
         checkpoints = held.enter_context(Checkpoints(folder / "checkpoints", say=terminal.say))
         state, at = at_first(made, weights, terminal.say), None
@@ -221,7 +221,7 @@ def beginning(
     return weights, Noted(made.prepared, note), changes
 
 
-def too_much(made: Program, folder: Path) -> contextlib.AbstractContextManager[None]:
+def enough_for(made: Program, folder: Path) -> contextlib.AbstractContextManager[None]:
     """Inside, too little memory is said in one line, with what takes less of it.
 
     Args:

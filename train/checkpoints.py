@@ -1,7 +1,6 @@
 """Checkpoints: the states of a run on the disk, what is sound among them, and which is best."""
 
 import contextlib
-import errno
 import gc
 import json
 import math
@@ -68,6 +67,8 @@ class Checkpoints:
     or a tuple is a matter of the target that it is restored into. The newest `keep` steps and the
     best are kept; of a run that is finished, as `finish` says.
 
+    Close it: what is still being written when a process ends is lost.
+
     One run writes to a directory at a time: `save`, `rank`, `finish` and `restore` are for the one
     that owns it. `restore_variables`, `written`, `best` and `latest` change nothing on the disk.
 
@@ -111,7 +112,9 @@ class Checkpoints:
             variables: pytree of arrays, those that are evaluated.
 
         Raises:
-            SaveFailed: this save, or the one before.
+            SaveFailed: the save before, or this one where its directory is gone; of several
+                processes, whatever fails before it goes on in the background. All else is raised
+                by what waits for it: the next save, `wait`, `rank`, `latest`, `restore`, `close`.
             ValueError: a later step exists.
         """
         self.wait()
@@ -120,10 +123,6 @@ class Checkpoints:
             return
         if step < (newest := max(steps, default=-1)):
             raise ValueError(f"step {step} can't be saved after step {newest}")
-        above = self.directory.parent
-        if not above.is_dir():
-            # Orbax would make it anew, for a run whose other files are gone with it.
-            raise SaveFailed(step, FileNotFoundError(errno.ENOENT, "No such directory", str(above)))
         self._writer.begin(step, state, variables)
 
     def rank(self, step: int, metric: float | None) -> None:
@@ -188,8 +187,10 @@ class Checkpoints:
         Raises:
             SaveFailed: the background save failed.
         """
-        self.wait()
-        self._writer.close()
+        try:
+            self.wait()
+        finally:
+            self._writer.close()
 
     def latest(self) -> int | None:
         """The newest step, once the background save has ended; None where there is none."""

@@ -22,6 +22,7 @@ import tyro
 from train import neighbours, processes, recipes, started, workdir
 from train.bars import shown
 from train.compiled import keep_programs
+from train.exhausted import exhausted
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -78,8 +79,8 @@ def command_line(experiment: str, argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 2 for a request that can't be met; 1 for a run that can't go on, since it
-        diverged or its files can't be written or read; 128 and the signal's number for one that a
-        signal stopped.
+        diverged, its files can't be written or read, or there is too little memory; 128 and the
+        signal's number for one that a signal stopped.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
 
@@ -105,6 +106,11 @@ def exit_code(work: Callable[[], object]) -> int:
         return 1
     except Stopped as stopped:
         return 128 + stopped.signal
+    except Exception as error:
+        if not (why := exhausted(error)):
+            raise
+        print(f"error: more memory is needed than there is: {why}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 from train import encoding, workdir
 from train.files import brief
 from train.refusal import Refused
-from train.stop import Stopped
+from train.stop import Stopped, part_of
 from train.sweep import TRIAL, Checked, Outcome, outcome_of, perform, reopen
 
 JOBS, LOGS = "jobs.json", "jobs"
@@ -64,7 +64,8 @@ class Job:
         """Run the trial, or go on with it."""
         module = importlib.import_module(self.experiment)
         try:
-            return perform(module, self.config, self.path, self.checked)
+            with part_of("", self.path, lambda line: None):  # it is queued again, not typed
+                return perform(module, self.config, self.path, self.checked)
         except Stopped as stopped:
             # The run has heard of it first, between two steps, and is saved. By now the signal is
             # submitit's again: it asks `checkpoint` what to requeue, and ends the process.

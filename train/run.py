@@ -1,6 +1,5 @@
 """A run: prepare, train, judge; from a recipe and its data to a report in a directory."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 from train import processes, started, study, workdir
 from train.assess import outcome
 from train.at_once import refuse_one
-from train.checkpoints import Checkpoints, Damaged
+from train.checkpoints import Checkpoints, Damaged, SaveFailed
 from train.data.gaps import share
 from train.data.loader import Loader
 from train.exhausted import enough_memory
@@ -47,8 +46,8 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
 
     Raises:
         Refused: the request cannot be met.
-        Failed: the run cannot go on: it diverged, its files can't be written or read, or it needs
-            more memory than there is; the last good checkpoint stays.
+        Failed: the run cannot go on: it diverged, its files can't be written or read, or a step
+            needs more memory than there is; the last good checkpoint stays.
         Stopped: by a signal.
     """
     path = config.workdir
@@ -66,7 +65,6 @@ def run(module: ModuleType, config: Any, *, note: str = "") -> Summary:
     with (
         beginning(module, config, check) as (prepared, path, watch, weights),
         session(prepared, path, weights=weights, note=note, began=began, watch=watch) as here,
-        too_much(prepared),
     ):
         return judge(prepared, here, train(prepared, here))
 
@@ -79,8 +77,7 @@ def complete(
     weights = starting_weights(prepared, path)
     with session(prepared, path, weights=weights, note=note, began=began, watch=watch) as here:
         try:
-            with too_much(prepared):
-                summary = judge(prepared, here, train(prepared, here))
+            summary = judge(prepared, here, train(prepared, here))
         except NonFinite:
             here.end_if_stopped()
             raise
@@ -89,14 +86,13 @@ def complete(
         return summary
 
 
-def too_much(prepared: Prepared) -> contextlib.AbstractContextManager[None]:
-    """Inside, too little memory is said in one line, with what takes less of it."""
-    remat = ["--remat True"] if hasattr(prepared.config, "remat") else []
-    less = " or ".join(["a smaller --batch-size", "--accumulation 2 or more", *remat])
-    return enough_memory(
-        f"{prepared.config.model} with batch_size={prepared.config.batch_size} needs",
-        lambda: f"{less} takes less",
-    )
+def with_less(config: Any) -> str:
+    """What of a recipe makes a step that needs less memory, in words."""
+    less = ["a smaller --batch-size", f"--accumulation {2 * config.accumulation}"]
+    if not getattr(config, "remat", True):
+        less.append("--remat True")
+    *some, last = less
+    return f"{', '.join(some)} or {last} needs less, as a new run"
 
 
 def train(prepared: Prepared, here: Session) -> State:
@@ -139,7 +135,8 @@ def train(prepared: Prepared, here: Session) -> State:
         say=here.logs.say,
     )
     try:
-        with tracing as step:
+        who = f"a step of {config.model} with batch_size={config.batch_size} needs"
+        with tracing as step, enough_memory(who, partial(with_less, config)):
             state = fit(
                 here.state,
                 step=step,
@@ -153,6 +150,10 @@ def train(prepared: Prepared, here: Session) -> State:
             here.watch.beat(LONG)
     except NonFinite as error:
         workdir.write(here.path / study.DIVERGED, {"step": error.step, "error": str(error)})
+        try:
+            here.checkpoints.wait()  # a first one may still be on its way
+        except SaveFailed as failed:
+            here.logs.say(str(failed))
         try:
             where = here.report(prepared, None, f"{here.note} Stopped: {error}.".strip())
             stays = "The last good checkpoint stays. " if here.checkpoints.begun() else ""

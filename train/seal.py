@@ -16,16 +16,19 @@ class Differs(Failed):
 
 
 def sealed(
-    step: int, items: dict[str, dict[str, Any]], shared: dict[str, str] | None = None
+    step: int, variables: dict[str, Any], rest: dict[str, Any], shared: dict[str, str]
 ) -> dict[str, Any]:
     """As JSON: for every array, what it is and its digest, under a seal.
 
     Args:
         step: that is written.
-        items: name -> path -> array.
+        variables: path -> array, of what is evaluated.
+        rest: of the state, what lies there alone.
         shared: path of an array in the state -> that in the variables, where alone it lies.
     """
-    content = {"step": step, "items": {name: describe(each) for name, each in items.items()}}
+    described = describe(variables)
+    state = describe(rest) | {path: described[there] for path, there in shared.items()}
+    content = {"step": step, "items": {"variables": described, "state": state}}
     return seal({**content, "shared": shared} if shared else content)
 
 

@@ -1,6 +1,7 @@
 """Writer: steps of a run go to the disk in the background, by Orbax; old ones go from it."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -53,39 +54,51 @@ class Writer:
         Raises:
             SaveFailed: of several processes; of one, `wait` raises it.
         """
-        items = {"variables": flat(variables), "state": flat(state)}
-        shared = shared_leaves(items["state"], items["variables"])
-        own = {path: leaf for path, leaf in items["state"].items() if path not in shared}
+        evaluated, whole = flat(variables), flat(state)
+        shared = shared_leaves(whole, evaluated)
+        rest = {path: leaf for path, leaf in whole.items() if path not in shared}
         self._step = step
-        if processes.several():
-            try:
-                self._write(step, items["variables"], own, shared)
-            except Exception as error:
-                self._fail(error)
-        else:
-            variables, own = on_host((items["variables"], own))
+        try:
+            self._refuse_gone()
+            if processes.several():
+                self._write(step, evaluated, rest, shared)
+        except Exception as error:
+            self._fail(error)
+        if not processes.several():
             if self._thread is None:
                 self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-            self._begun = self._thread.submit(self._write, step, variables, own, shared)
+            copies = on_host(evaluated), on_host(rest)
+            self._begun = self._thread.submit(self._write, step, *copies, shared=shared)
 
     def _write(
         self,
         step: int,
         variables: dict[str, Any],
-        own: dict[str, Any],
+        rest: dict[str, Any],
         shared: dict[str, str],
     ) -> None:
+        """Write the arrays of `variables`, and the rest of the state's: those that these lack."""
         import orbax.checkpoint as ocp
 
-        state = own | {path: variables[there] for path, there in shared.items()}
-        record = sealed(step, {"variables": variables, "state": state}, shared)
+        record = sealed(step, variables, rest, shared)
         args = {
-            "variables": ocp.args.StandardSave(variables),
-            "state": ocp.args.StandardSave(own),
+            "variables": ocp.args.PyTreeSave(variables),
+            "state": ocp.args.PyTreeSave(rest),
             "record": ocp.args.JsonSave(record),
         }
+        self._refuse_gone()
         # Forced, it raises where it would do nothing.
         self._open().save(step, args=ocp.args.Composite(**args), force=True)
+
+    def _refuse_gone(self) -> None:
+        """Orbax would make anew the directory of a run whose other files are gone with it.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        above = self.directory.parent
+        if not above.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "No such directory", str(above))
 
     def wait(self) -> None:
         """Return when what was begun is written.
@@ -109,7 +122,7 @@ class Writer:
             self._open().delete(step)
 
     def close(self) -> None:
-        """End all threads, once `wait` has returned; what is written later begins new ones."""
+        """End all threads, once `wait` has ended; what is written later begins new ones."""
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
@@ -126,6 +139,11 @@ class Writer:
             kept = [policies.LatestN(self.keep), Best(self.best)]
             self._manager = ocp.CheckpointManager(
                 self.directory,
+                item_handlers={
+                    "variables": arrays_handler(),
+                    "state": arrays_handler(),
+                    "record": ocp.JsonCheckpointHandler(),
+                },
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policies.AnyPreservationPolicy(kept),
                     cleanup_tmp_directories=True,  # what a killed process left half written
@@ -146,6 +164,18 @@ class Writer:
         raise SaveFailed(self._step, error) from error
 
 
+def arrays_handler() -> "ocp.PyTreeCheckpointHandler":
+    """Orbax's, but that it makes no other copy of an array on the host: it is given its own."""
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import type_handlers as handlers
+
+    registry = handlers.create_type_handler_registry(
+        (np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, handlers.get_type_handler(jax.Array)),
+    )
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
 class Best:
     """Orbax's form of a policy: keeps the step that is ranked first."""
 
@@ -157,17 +187,21 @@ class Best:
         return [info.step == best for info in checkpoints]
 
 
-def on_host(tree: Any) -> Any:
+def on_host(leaves: dict[str, Any]) -> dict[str, np.ndarray]:
     """Arrays of NumPy that nothing else writes to, fetched at once.
 
-    A CPU's device memory is the host's: there a fetched array is a view of what a step may take.
+    A CPU's device memory is the host's: there a fetched array may be a view of what a step takes.
     """
-    return jax.tree.map(owned, tree, jax.device_get(tree))
+    fetched = jax.device_get(leaves)
+    return {
+        path: np.array(fetched[path]) if lies_on_host(leaf) else fetched[path]
+        for path, leaf in leaves.items()
+    }
 
 
-def owned(leaf: jax.Array, fetched: np.ndarray) -> np.ndarray:
-    """The copy that was fetched of an array, or one of it where it is a view."""
-    return np.array(fetched) if any(d.platform == "cpu" for d in leaf.devices()) else fetched
+def lies_on_host(leaf: Any) -> bool:
+    """Whether fetching an array may copy nothing."""
+    return not isinstance(leaf, jax.Array) or any(d.platform == "cpu" for d in leaf.devices())
 
 
 def shared_leaves(state: dict[str, Any], variables: dict[str, Any]) -> dict[str, str]:

@@ -314,13 +314,13 @@ def test_what_cannot_be_asked_is_refused(words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("mlp_vs_cnn",), "mlp_vs_cnn with model='all' is not one training by itself, as is "
-         "wanted here: "
+        (("mlp_vs_cnn",), "mlp_vs_cnn with model='all' is more than one training, or goes "
+         "on from another; one is wanted here: "
          "--model mlp, cnn, flatten, mlp_permuted or cnn_permuted, or another experiment: abl"),
         (("mnist1d_table",), "--model linear1d, mlp1d or cnn1d, or another experiment"),
-        (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is not one training by "
-         "itself, as is wanted here: --stage softmax, or another experiment: ablation_nets, cla"),
-        (("detect", "--model", "rcnn_alexnet", "--stage", "svm"), "stage='svm' is not one train"),
+        (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is more than one "
+         "training, or goes on from another; one is wanted here: --stage softmax, or another experiment: a"),
+        (("detect", "--model", "rcnn_alexnet", "--stage", "svm"), "stage='svm' is more than one"),
     ],
 )  # fmt: skip
 def test_an_experiment_of_several_trainings_is_refused(tmp_path, words, said):

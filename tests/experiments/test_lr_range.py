@@ -45,7 +45,7 @@ def test_the_rate_is_at_its_peak_from_the_first_update_on():
         (("sequence", "--data", "mnist1d", "--stepz", "3"), "there is no option --stepz"),
         (
             ("mlp_vs_cnn",),
-            "mlp_vs_cnn with model='all' is not one training by itself, as is wanted here",
+            "mlp_vs_cnn with model='all' is more than one training, or goes on from another",
         ),
     ],
 )

@@ -374,14 +374,14 @@ def test_too_little_memory_is_one_line(tmp_path, monkeypatch, error, why):
 def test_too_little_memory_for_seeds_that_have_begun_as_one_program(tmp_path, monkeypatch):
     monkeypatch.setattr(at_once.Checkpoints, "begun", lambda self: True)
     made = program.program(prepare(toy_detector, LAST), (0, 7))
-    with pytest.raises(Failed) as failed, at_once.too_much(made, tmp_path):
+    with pytest.raises(Failed) as failed, at_once.enough_for(made, tmp_path):
         raise MemoryError
     assert "they have begun so; without " in str(failed.value)
 
 
 def test_another_error_of_xla_is_none_of_memory(tmp_path):
     made = program.program(prepare(toy_detector, LAST), (0, 7))
-    with pytest.raises(jax.errors.JaxRuntimeError), at_once.too_much(made, tmp_path):
+    with pytest.raises(jax.errors.JaxRuntimeError), at_once.enough_for(made, tmp_path):
         raise jax.errors.JaxRuntimeError("INTERNAL: wrong")
 
 

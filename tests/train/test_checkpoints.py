@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import absl.logging
@@ -35,6 +36,7 @@ from train.quiet import abandoned_unheard, worth_hearing
 from train.refusal import Failed
 from train.seal import Differs
 from train.state import State
+from train.writer import on_host
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Where one read or write fails, Orbax closes its event loop on those that are under way.
@@ -551,6 +553,40 @@ def test_a_save_waits_for_a_copy_alone(checkpoints, monkeypatch):
     assert same(checkpoints.restore(state).state, state)
 
 
+def test_a_save_holds_one_copy_on_the_host(checkpoints):
+    state = {"x": jnp.asarray(np.random.default_rng(0).normal(size=(8_000_000,)), jnp.float32)}
+    checkpoints.save(1, state, {"y": jnp.zeros(1)})
+    checkpoints.wait()
+    tracemalloc.start()
+    try:
+        checkpoints.save(2, state, {"y": jnp.zeros(1)})
+        checkpoints.wait()
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * state["x"].nbytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("spec", [("data",), (None, "data"), ()])
+def test_what_one_process_has_of_several_devices_is_copied_whole(spec):
+    value = np.arange(96, dtype=np.float32).reshape(8, 12)
+    sharded = jax.device_put(value, jax.NamedSharding(make_mesh(), PartitionSpec(*spec)))
+    found = on_host({"a": sharded, "b": jnp.bfloat16(2), "c": value})
+    assert same(found["a"], value)
+    assert found["b"].dtype == jnp.bfloat16
+    assert not any(np.shares_memory(found["a"], one.data) for one in sharded.addressable_shards)
+    assert not np.shares_memory(found["c"], value)
+
+
+@abandoned
+def test_what_fails_in_the_background_is_raised_once_where_it_is_waited_for(checkpoints):
+    checkpoints.save(10, {"x": jnp.zeros((0, 3))}, {"x": jnp.zeros(1)})
+    with pytest.raises(SaveFailed, match="step 10 could not be written"):
+        checkpoints.rank(10, 0.5)
+    checkpoints.close()
+    assert not any(thread.name.startswith("checkpoint") for thread in threading.enumerate())
+    settle()
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_donation_after_save(checkpoints, devices):
     # On a CPU, what Orbax writes in the background is the buffer itself.
@@ -730,7 +766,7 @@ x = {"x": jax.numpy.asarray(np.random.default_rng(0).normal(size=(4_000_000,)), 
 checkpoints.save(1, x, {"y": x["x"][:3]})
 checkpoints.wait()
 checkpoints.save(2, x, {"y": x["x"][:3]})
-while not any(path.name.startswith("2.") for path in checkpoints.directory.iterdir()):
+while not any(path.name[:1] == "2" for path in checkpoints.directory.iterdir()):
     time.sleep(0.001)
 os.kill(os.getpid(), signal.SIGKILL)
 """

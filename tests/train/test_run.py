@@ -29,7 +29,7 @@ from train.opened import opened
 from train.place import place
 from train.prepared import prepare
 from train.refusal import Failed, Refused
-from train.run import judge, run, train
+from train.run import judge, run, train, with_less
 from train.seal import digest_of
 from train.session import session
 from train.stop import Stopped
@@ -466,7 +466,11 @@ def test_too_little_memory_is_one_line_that_says_what_takes_less(tmp_path, monke
     with pytest.raises(Failed) as failed:
         run(toy_detector, replace(ONE, workdir=tmp_path))
     assert str(failed.value) == (
-        f"{ONE.model} with batch_size={ONE.batch_size} needs more memory than there is: "
-        "RESOURCE_EXHAUSTED: Out of memory; a smaller --batch-size or --accumulation 2 or more "
-        "takes less"
+        f"a step of {ONE.model} with batch_size={ONE.batch_size} needs more memory than there is: "
+        "RESOURCE_EXHAUSTED: Out of memory; a smaller --batch-size or --accumulation 2 needs less, "
+        "as a new run"
     )
+    assert with_less(SimpleNamespace(accumulation=4, remat=False)) == (
+        "a smaller --batch-size, --accumulation 8 or --remat True needs less, as a new run"
+    )
+    assert "remat" not in with_less(SimpleNamespace(accumulation=4, remat=True))

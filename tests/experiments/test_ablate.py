@@ -319,7 +319,7 @@ def test_what_cannot_be_asked_is_refused(words, said):
          "--model mlp, cnn, flatten, mlp_permuted or cnn_permuted, or another experiment: abl"),
         (("mnist1d_table",), "--model linear1d, mlp1d or cnn1d, or another experiment"),
         (("detect", "--model", "rcnn_alexnet"), "detect with stage='all' is more than one "
-         "training, or goes on from another; one is wanted here: --stage softmax, or another experiment: a"),
+         "training, or goes on from another; one is wanted here: --stage softmax, or another exp"),
         (("detect", "--model", "rcnn_alexnet", "--stage", "svm"), "stage='svm' is more than one"),
     ],
 )  # fmt: skip

@@ -93,6 +93,7 @@ def test_every_file_in_its_turn(tmp_path, model, size, what):
         assert run(*RUN, "--model", model, "--workdir", tmp_path / "whole").returncode == 0
         size = (tmp_path / "whole" / size).stat().st_size
         tmp_path = tmp_path / "run"
+        tmp_path.mkdir()
     out = run(*RUN, "--model", model, "--workdir", tmp_path, size=size)
     assert_one_line(out, what, "File too large")
     assert_goes_on(tmp_path, model)

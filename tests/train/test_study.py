@@ -115,7 +115,9 @@ def test_a_study_goes_on_and_takes_more_seeds(alone, counted, tmp_path, monkeypa
     monkeypatch.setattr(study.Study, "run", first_then_stop)
     with pytest.raises(Stopped):
         run(toy_detector, config)
-    assert capsys.readouterr().out.count("To go on") == 1
+    said = capsys.readouterr().out
+    assert "To go on with all runs:" in said
+    assert said.count("To go on") == 1
     assert not (tmp_path / "summary.json").exists()
     monkeypatch.setattr(study.Study, "run", original)
     before = (tmp_path / "seed_0" / "summary.json").stat().st_mtime_ns

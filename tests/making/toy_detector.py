@@ -188,10 +188,6 @@ def main(config: Config) -> Summary:
     return run(sys.modules[__name__], config)
 
 
-if __name__ == "__main__":
-    sys.exit(cli.command_line(NAME))
-
-
 def signalling(step, at):
     """`step`, and a SIGTERM to this process once that many were made."""
     made = []
@@ -203,3 +199,7 @@ def signalling(step, at):
         return step(*arguments)
 
     return signalled
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command_line(NAME))

@@ -62,13 +62,13 @@ class Writer:
             self._refuse_gone()
             if processes.several():
                 self._write(step, evaluated, rest, shared)
+                return
         except Exception as error:
             self._fail(error)
-        if not processes.several():
-            if self._thread is None:
-                self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-            copies = on_host(evaluated), on_host(rest)
-            self._begun = self._thread.submit(self._write, step, *copies, shared=shared)
+        if self._thread is None:
+            self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        variables, rest = on_host((evaluated, rest))
+        self._begun = self._thread.submit(self._write, step, variables, rest, shared)
 
     def _write(
         self,
@@ -187,16 +187,16 @@ class Best:
         return [info.step == best for info in checkpoints]
 
 
-def on_host(leaves: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Arrays of NumPy that nothing else writes to, fetched at once.
+def on_host(tree: Any) -> Any:
+    """The same tree, of NumPy arrays that nothing else writes to, fetched at once.
 
     A CPU's device memory is the host's: there a fetched array may be a view of what a step takes.
     """
-    fetched = jax.device_get(leaves)
-    return {
-        path: np.array(fetched[path]) if lies_on_host(leaf) else fetched[path]
-        for path, leaf in leaves.items()
-    }
+
+    def own(leaf: Any, fetched: Any) -> np.ndarray:
+        return np.array(fetched) if lies_on_host(leaf) else fetched
+
+    return jax.tree.map(own, tree, jax.device_get(tree))
 
 
 def lies_on_host(leaf: Any) -> bool:

@@ -5,7 +5,7 @@ import json
 import commands
 import numpy as np
 import pytest
-from elastic import BATCH, RESUMED, STEPS, WHOLE
+from elastic import BASE, BATCH, DIGITS, RESUMED, STEPS, WHOLE
 from image_files import classes, voc
 from pairs import port
 
@@ -14,7 +14,7 @@ NEAR = 1e-9
 """Of an array's largest value, in float64: the order of sums is another."""
 
 LIMIT = 1200
-"""Seconds that the runs of a task may take together: a minute, on two quiet cores."""
+"""Seconds that the runs of a task may take together: a minute or two, on two quiet cores."""
 
 
 def series(path):
@@ -46,12 +46,26 @@ def boxes(path):
 
 
 TASKS = {
-    "sequence": (series, "--model", "fcn1d"),
+    "cnn1d": ("sequence", series),
+    "fcn1d": ("sequence", series),
     # Read by threads, cropped on the host; BatchNorm over the whole batch.
-    "classify": (pictures, "--model", "plain_cnn", "--size", "16", "--crop", "resized"),
-    "segment": (masks, "--model", "unet", "--size", "32", "--channels", "4", "8"),
-    "detect": (boxes, "--model", "yolov1_small", "--size", "32"),
+    "plain_cnn": ("classify", pictures, "--size", "16", "--crop", "resized"),
+    "unet": ("segment", masks, "--size", "32", "--channels", "4", "8"),
+    "yolov1_small": ("detect", boxes, "--size", "32"),
 }
+"""Network -> its experiment, its data, and what else is asked for."""
+
+quick, *others = TASKS
+in_each_type = pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=slow)])
+of_each_task = pytest.mark.parametrize(
+    "model", [quick, *(pytest.param(m, marks=slow) for m in others)]
+)
+
+
+def asked_of(model, path):
+    """The experiment, and its arguments."""
+    experiment, make, *more = TASKS[model]
+    return experiment, ["--data", make(path), "--model", model, *more]
 
 
 def indices(path):
@@ -59,7 +73,9 @@ def indices(path):
     lines = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
     steps = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in steps] == [*range(1, STEPS + 1)]
-    return np.array([[line[f"index_{k}"] for k in range(BATCH)] for line in steps])
+    packed = [[line[f"indices_{k}"] for k in range(BATCH // DIGITS)] for line in steps]
+    digits = np.array(packed, int)[..., None] // BASE ** np.arange(DIGITS) % BASE
+    return digits.reshape(STEPS, BATCH)
 
 
 def apart(path, other):
@@ -72,11 +88,11 @@ def apart(path, other):
         )
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=slow)])
-@pytest.mark.parametrize("task", ["sequence", *(pytest.param(t, marks=slow) for t in [*TASKS][1:])])
-def test_a_run_goes_on_with_other_devices(task, dtype, tmp_path, tried):
-    make, *asked = TASKS[task]
-    command = ["tests/making/elastic.py", tmp_path, dtype, task, "--data", make(tmp_path), *asked]
+@in_each_type
+@of_each_task
+def test_a_run_goes_on_with_other_devices(model, dtype, tmp_path, tried):
+    experiment, asked = asked_of(model, tmp_path)
+    command = ["tests/making/elastic.py", tmp_path, dtype, experiment, *asked]
     env = {"JAX_NUM_CPU_DEVICES": "4", "JAX_ENABLE_X64": "1" if dtype == "float64" else "0"}
     end = commands.ended(commands.start(command, **env), LIMIT)
     assert (end.code, end.err) == (0, ""), end
@@ -99,10 +115,10 @@ def test_a_run_goes_on_with_other_devices(task, dtype, tmp_path, tried):
         assert int(state["step"]) == STEPS
     assert apart(tmp_path / "four to four", tmp_path / "four") == 0  # as many all along
     differ = {where: apart(tmp_path / where, tmp_path / "one") for where in runs}
-    print(f"{task}, {dtype}: " + ", ".join(f"{k} {v:.1e}" for k, v in differ.items()))
+    print(f"{model}, {dtype}: " + ", ".join(f"{k} {v:.1e}" for k, v in differ.items()))
     if dtype == "float64":
         assert max(differ.values()) < NEAR
-    tried(f"another number of devices ({task}, {dtype}, {max(differ.values()):.0e} apart)")
+    tried(f"another number of devices ({model}, {dtype}, {max(differ.values()):.0e} apart)")
 
 
 def records(path):
@@ -111,50 +127,47 @@ def records(path):
     return [first, *first.get("resumed", [])]
 
 
-def runs_of(tmp_path, dtype, task, asked, runs, *more, devices):
+def runs_of(tmp_path, dtype, experiment, asked, runs, *more, devices):
     """Start a process that makes these runs."""
     listed = json.dumps([[name, of, [*options, *more]] for name, of, options in runs])
-    command = ["tests/making/several.py", tmp_path, dtype, task, listed, *asked]
+    command = ["tests/making/several.py", tmp_path, dtype, experiment, listed, *asked]
     x64 = "1" if dtype == "float64" else "0"
     return commands.start(
         command, JAX_ENABLE_X64=x64, JAX_NUM_CPU_DEVICES=devices, PYTHONPATH=commands.ROOT
     )
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=slow)])
-@pytest.mark.parametrize("task", ["sequence", *(pytest.param(t, marks=slow) for t in [*TASKS][1:])])
-def test_two_processes_are_as_one(task, dtype, tmp_path, tried):
-    make, *asked = TASKS[task]
-    asked = ["--data", make(tmp_path), *asked]
+@in_each_type
+@of_each_task
+def test_two_processes_are_as_one(model, dtype, tmp_path, tried):
+    experiment, asked = asked_of(model, tmp_path)
     at = port()
-    of_pair = [("pair", None, []), ("pair to pair", "pair", [])]
-    both = [
-        runs_of(
-            *(tmp_path, dtype, task, asked, of_pair),
-            *("--coordinator", f"127.0.0.1:{at}", "--processes", 2, "--process-id", index),
-            devices="2",
-        )
-        for index in range(2)
-    ]
-    for process in both:
-        end = commands.ended(process, 600)
-        assert (end.code, end.err) == (0, ""), end
-    of_one = [
-        ("one", None, ["--devices", 1]),
-        ("four", None, []),
-        ("pair to four", "pair", []),
-        ("pair to one", "pair", ["--devices", 1]),
-    ]
-    end = commands.ended(runs_of(tmp_path, dtype, task, asked, of_one, devices="4"), 600)
-    assert (end.code, end.err) == (0, ""), end
 
-    runs = [name for name, *_ in (*of_pair, *of_one)]
+    def made(listed, count):
+        """These runs by one process of four devices, or by a pair of two each."""
+        pair = ["--coordinator", f"127.0.0.1:{at}", "--processes", count, "--process-id"]
+        each = [[*pair, index] if count > 1 else [] for index in range(count)]
+        devices = str(4 // count)
+        started = [
+            runs_of(tmp_path, dtype, experiment, asked, listed, *more, devices=devices)
+            for more in each
+        ]
+        for process in started:
+            end = commands.ended(process, 600)
+            assert (end.code, end.err) == (0, ""), end
+        return [name for name, *_ in listed]
+
+    runs = made([("one", None, ["--devices", 1]), ("four", None, [])], 1)
+    of_pair = [("pair", None, []), ("pair to pair", "pair", []), ("four to pair", "four", [])]
+    runs += made(of_pair, 2)
+    runs += made([("pair to four", "pair", []), ("pair to one", "pair", ["--devices", 1])], 1)
+
     first = indices(tmp_path / "one")
     for where in runs:
         np.testing.assert_array_equal(indices(tmp_path / where), first)
     assert apart(tmp_path / "pair to pair", tmp_path / "pair") == 0  # the same layout
     differ = {where: apart(tmp_path / where, tmp_path / "one") for where in runs}
-    print(f"{task}, {dtype}: " + ", ".join(f"{k} {v:.1e}" for k, v in differ.items()))
+    print(f"{model}, {dtype}: " + ", ".join(f"{k} {v:.1e}" for k, v in differ.items()))
     if dtype == "float64":
         assert max(differ.values()) < NEAR
     # Evaluation too: each process scores its own rows, and all are measured.
@@ -165,4 +178,4 @@ def test_two_processes_are_as_one(task, dtype, tmp_path, tried):
         for name in tests["one"]:
             values = [found[where][name] for where in runs]
             assert values[0] is None or np.ptp(values) < NEAR * max(1, abs(values[0])), name
-    tried(f"two processes in place of one ({task}, {dtype}, {max(differ.values()):.0e} apart)")
+    tried(f"two processes in place of one ({model}, {dtype}, {max(differ.values()):.0e} apart)")

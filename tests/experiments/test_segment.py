@@ -74,8 +74,8 @@ def test_a_run_on_pictures_of_many_sizes(pictures, tmp_path):
     ("model", "channels"),
     [
         ("unet_2015", (2, 4)),
-        ("fcn8s", (2, 4, 8, 16, 16)),
-        ("deeplabv3_resnet18", (2, 4, 8, 16)),
+        pytest.param("fcn8s", (2, 4, 8, 16, 16), marks=pytest.mark.slow),
+        pytest.param("deeplabv3_resnet18", (2, 4, 8, 16), marks=pytest.mark.slow),
     ],
 )
 def test_others_train_and_go_on(model, channels, pictures, tmp_path, capsys):

@@ -65,13 +65,19 @@ def of_two(pictures, path, *more):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The pictures, and the last state of a pair that nothing interrupted."""
-    path = tmp_path_factory.mktemp("pair")
-    image_files.classes(path / "pictures", {"a": 20, "b": 20}, size=(12, 12))
-    for end in both(pair(of_two(path / "pictures", path / "run"))):
+def pictures(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures")
+    image_files.classes(path, {"a": 20, "b": 20}, size=(12, 12))
+    return path
+
+
+@pytest.fixture(scope="module")
+def last(pictures, tmp_path_factory):
+    """The last state of a pair that nothing interrupted."""
+    path = tmp_path_factory.mktemp("pair") / "run"
+    for end in both(pair(of_two(pictures, path))):
         whole_end(end)
-    return path / "pictures", state(path / "run")
+    return state(path)
 
 
 def gone_on(path, before):
@@ -81,19 +87,29 @@ def gone_on(path, before):
     assert state(path) == before
 
 
-def test_a_signal_to_one_stops_both_at_one_step(whole, tmp_path, tried):
-    pictures, last = whole
-    path = tmp_path / "run"
+def stopped(pictures, path):
+    """A pair of which one process is asked to stop."""
     processes = pair(of_two(pictures, path))
     wait_for(lambda: steps(path) > 20, processes[0])
     os.killpg(processes[1].pid, signal.SIGTERM)
-    first, second = both(processes, 30)
+    return both(processes, 30)
+
+
+def test_a_signal_to_one_stops_both_at_one_step(pictures, tmp_path, tried):
+    path = tmp_path / "run"
+    first, second = stopped(pictures, path)
     assert (first.code, second.code) == (128 + signal.SIGTERM,) * 2
     assert (first.err, second.err, second.out) == ("", "", "")
     at = commands.saved(path)[-1]
     assert f"Stopped and saved at step {at}. To go on:" in first.out
     assert "--process-id=0" in first.out
-    gone_on(path, last)
+    tried("SIGTERM to one of two processes")
+
+
+@slow
+def test_both_go_on_after_a_signal(pictures, last, tmp_path, tried):
+    stopped(pictures, tmp_path / "run")
+    gone_on(tmp_path / "run", last)
     tried("SIGTERM to one of two processes")
 
 
@@ -116,8 +132,7 @@ def left_alone(processes, broken, path, words, *, within=MINUTE):
 @slow
 @pytest.mark.parametrize("broken", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda n: n.name)
-def test_one_is_killed_or_stopped(whole, tmp_path, tried, number, broken):
-    pictures, last = whole
+def test_one_is_killed_or_stopped(pictures, last, tmp_path, tried, number, broken):
     path = tmp_path / "run"
     processes = pair(of_two(pictures, path))
     wait_for(lambda: steps(path) > 120, processes[0])
@@ -129,8 +144,7 @@ def test_one_is_killed_or_stopped(whole, tmp_path, tried, number, broken):
 
 @slow
 @pytest.mark.parametrize("broken", [0, 1])
-def test_one_is_alive_and_stuck(whole, tmp_path, tried, broken):
-    pictures, last = whole
+def test_one_is_alive_and_stuck(pictures, last, tmp_path, tried, broken):
     path = tmp_path / "run"
     scripts = [None, None]
     scripts[broken] = STUCK
@@ -141,8 +155,7 @@ def test_one_is_alive_and_stuck(whole, tmp_path, tried, broken):
     tried("one of two processes stuck", lost)
 
 
-def test_another_command_is_refused_by_both(whole, tmp_path, tried):
-    pictures, _ = whole
+def test_another_command_is_refused_by_both(pictures, tmp_path, tried):
     for end in both(pair(of_two(pictures, tmp_path / "run"), seconds=["--seed", "1"])):
         assert end.code == 2
         words = "process 1 has another seed than process 0: 1 in place of 0; all must be started"
@@ -153,8 +166,7 @@ def test_another_command_is_refused_by_both(whole, tmp_path, tried):
 
 @slow
 @pytest.mark.parametrize("there", [True, False])
-def test_a_directory_that_they_do_not_share(whole, tmp_path, tried, there):
-    pictures, _ = whole
+def test_a_directory_that_they_do_not_share(pictures, tmp_path, tried, there):
     other = tmp_path / "elsewhere" / "other"
     if there:
         other.mkdir(parents=True)
@@ -166,8 +178,7 @@ def test_a_directory_that_they_do_not_share(whole, tmp_path, tried, there):
 
 
 @slow
-def test_what_one_can_not_have_neither_has(whole, tmp_path, tried):
-    pictures, _ = whole
+def test_what_one_can_not_have_neither_has(pictures, tmp_path, tried):
     seconds = ["--data", f"folder:{tmp_path / 'nowhere'}"]
     first, second = both(pair(of_two(pictures, tmp_path / "run"), seconds=seconds))
     assert (first.code, second.code) == (1, 2)
@@ -177,8 +188,7 @@ def test_what_one_can_not_have_neither_has(whole, tmp_path, tried):
 
 
 @slow
-def test_a_file_that_one_can_not_read_any_more_ends_both(whole, tmp_path, tried):
-    pictures, _ = whole
+def test_a_file_that_one_can_not_read_any_more_ends_both(pictures, tmp_path, tried):
     path = tmp_path / "run"
     command = of_two(pictures, path, "--loader", "streaming")
     first, second = both(pair(command, scripts=(None, UNREADABLE)))
@@ -194,8 +204,7 @@ def test_a_file_that_one_can_not_read_any_more_ends_both(whole, tmp_path, tried)
 
 
 @slow
-def test_a_file_that_one_can_not_read_any_more_is_replaced_for_both(whole, tmp_path, tried):
-    pictures, _ = whole
+def test_a_file_that_one_can_not_read_any_more_is_replaced_for_both(pictures, tmp_path, tried):
     path = tmp_path / "run"
     command = of_two(pictures, path, "--loader", "streaming", "--on-corrupt", "skip")
     command += ["--corrupt-limit", "0.1"]
@@ -208,9 +217,8 @@ def test_a_file_that_one_can_not_read_any_more_is_replaced_for_both(whole, tmp_p
 
 
 @slow
-def test_what_one_can_not_read_from_the_start_is_replaced_for_both(whole, tmp_path, tried):
+def test_what_one_can_not_read_from_the_start_is_replaced_for_both(pictures, tmp_path, tried):
     """The set is kept on the devices, which must all have the same."""
-    pictures, _ = whole
     states = []
     for name, scripts in (("one", (None, GONE)), ("both", (GONE, GONE))):
         command = of_two(pictures, tmp_path / name, "--on-corrupt", "skip")
@@ -223,8 +231,7 @@ def test_what_one_can_not_read_from_the_start_is_replaced_for_both(whole, tmp_pa
 
 
 @slow
-def test_both_begin_from_weights(whole, tmp_path):
-    pictures, _ = whole
+def test_both_begin_from_weights(pictures, tmp_path):
     source = tmp_path / "source"
     whole_end(commands.run(classify(pictures, source, "--seed", "1")))
     command = of_two(pictures, tmp_path / "run", "--init-from", source)
@@ -234,8 +241,7 @@ def test_both_begin_from_weights(whole, tmp_path):
 
 
 @slow
-def test_a_report_that_takes_long_is_waited_for(whole, tmp_path):
-    pictures, last = whole
+def test_a_report_that_takes_long_is_waited_for(pictures, last, tmp_path):
     path = tmp_path / "run"
     for end in both(pair(of_two(pictures, path), scripts=(LONG_REPORT, None))):
         whole_end(end)
@@ -243,9 +249,8 @@ def test_a_report_that_takes_long_is_waited_for(whole, tmp_path):
 
 
 @slow
-def test_one_is_killed_at_random_moments(whole, tmp_path, tried):
+def test_one_is_killed_at_random_moments(pictures, last, tmp_path, tried):
     """While they start, compile, train, save, evaluate, write the page."""
-    pictures, last = whole
     path, rng = tmp_path / "run", random.Random(1)
     for _ in range(6):
         processes = pair(of_two(pictures, path))
@@ -263,8 +268,7 @@ def test_one_is_killed_at_random_moments(whole, tmp_path, tried):
 
 
 @slow
-def test_a_disk_that_is_full_for_the_one_that_writes(whole, tmp_path, tried):
-    pictures, last = whole
+def test_a_disk_that_is_full_for_the_one_that_writes(pictures, last, tmp_path, tried):
     path = tmp_path / "run"
     limits = (("RLIMIT_FSIZE", 6_000), None)
     # Else half a program would be kept for the tests that follow.
@@ -279,8 +283,7 @@ def test_a_disk_that_is_full_for_the_one_that_writes(whole, tmp_path, tried):
 
 
 @slow
-def test_a_second_pair_in_the_same_directory_is_refused(whole, tmp_path, tried):
-    pictures, last = whole
+def test_a_second_pair_in_the_same_directory_is_refused(pictures, last, tmp_path, tried):
     path = tmp_path / "run"
     processes = pair(of_two(pictures, path))
     wait_for(lambda: steps(path) > 20, processes[0])
@@ -295,9 +298,8 @@ def test_a_second_pair_in_the_same_directory_is_refused(whole, tmp_path, tried):
 
 
 @slow
-def test_both_share_the_parameters(whole, tmp_path, tried):
+def test_both_share_the_parameters(pictures, tmp_path, tried):
     """A half of each large array with each process, saved and restored so, and gathered by one."""
-    pictures, _ = whole
     command = of_two(pictures, tmp_path / "run", "--fsdp", "4")
     for end in both(pair(command)):
         whole_end(end)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-CASES, PART = 300, 50
+CASES, PART = 150, 50
 MANY, LARGE = 5000, 500
 
 

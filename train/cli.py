@@ -244,7 +244,8 @@ def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:
         if CALLED.get(name, name) in fields:
             meant = [CALLED.get(name, name)]
         else:
-            meant = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
+            near = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
+            meant = [one for one in near if one[0] == name[0]]  # few mistype the first letter
         hint = ", ".join("--" + one.replace("_", "-") for one in meant)
         raise Refused(f"there is no option {flag}: {f'try {hint}' if hint else 'see --help'}")
 

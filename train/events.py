@@ -40,7 +40,7 @@ class Events:
             directory.mkdir(parents=True, exist_ok=True)
         # In nanoseconds: a run resumed within the second must not overwrite its earlier file.
         name = f"events.out.tfevents.{time.time_ns():019d}"
-        self._file = Growing(directory / name, say=say)
+        self._file = Growing(directory / name, say=say, own_folder=True)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         try:
             self._write(file_version="brain.Event:2")

@@ -87,18 +87,26 @@ class Growing:
     an editor does it, that one is added to.
     """
 
-    def __init__(self, path: str | os.PathLike, *, say: Callable[[str], None] = lambda text: None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        own_folder: bool = False,
+    ):
         """Opens or creates it.
 
         Args:
             path: of the file.
             say: takes a line where somebody else has deleted, replaced or cut it.
+            own_folder: its folder is put back too; else, where that is gone, the file can't be
+                written any more. None above is ever made.
 
         Raises:
             WriteFailed: that can't be done.
         """
         self.path = pathlib.Path(path)
-        self._say = say
+        self._say, self._own_folder = say, own_folder
         with writing(path):
             self._file = self._opened()
             self._size = os.fstat(self._file.fileno()).st_size
@@ -144,7 +152,8 @@ class Growing:
             there = os.stat(self.path)
         except FileNotFoundError:
             self._file.seek(0)
-            self.path.parent.mkdir(exist_ok=True)  # but none above it
+            if self._own_folder:
+                self.path.parent.mkdir(exist_ok=True)
             write(self.path, self._file.readall())
             what = "deleted, and is put back."
         else:

@@ -43,11 +43,23 @@ def refuse_other_fields(config: Trained) -> None:
     """
     for name, value in config.of_network.items():
         if not has_field(config.model, name, value):
-            raise Refused(f"{name}={value!r}: {config.model} has no such field")
+            raise Refused(
+                f"{name}={value!r}: {config.model} has no such option{others(config, name, value)}"
+            )
     try:
         models.variant(config.model).make(num_classes=1, **config.of_network)
     except ValueError as error:
         raise Refused(f"model={config.model!r}: {error}") from None
+
+
+def others(config: Trained, name: str, value: Any) -> str:
+    """Which networks of the task have such a field, in words; nothing where none has."""
+    alike = next(table for table in models.TASKS.values() if config.model in table)
+    found = [one for one in alike if has_field(one, name, value)]
+    if not found:
+        return ""
+    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+    return f"; it is one of {', '.join(found[:4])}{more}"
 
 
 def has_field(model: str, name: str, value: Any) -> bool:

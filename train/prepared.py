@@ -122,10 +122,7 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     mesh = mesh_of(config)
     slices = config.accumulation * shares(mesh)
     if config.batch_size is not None and config.batch_size % slices:
-        raise Refused(
-            f"accumulation={config.accumulation} slices on {shares(mesh)} devices do not "
-            f"divide batch_size={config.batch_size}"
-        )
+        raise Refused(indivisible(config.batch_size, shares(mesh), config.accumulation))
     data = module.splits(config)
     config, said = settled(config, data, slices)
     if not begun(config.workdir):
@@ -282,6 +279,16 @@ def unreadable(config: Any) -> dict[str, Gaps | None]:
         )
         for split in Splits._fields
     }
+
+
+def indivisible(batch: int, devices: int, accumulation: int) -> str:
+    """That a batch can't be divided, and which ones near it can."""
+    parts = [f"{devices} devices"] if devices > 1 else []
+    parts += [f"accumulation={accumulation} slices"] if accumulation > 1 else []
+    slices = devices * accumulation
+    below = batch // slices * slices
+    near = " or ".join(str(size) for size in (below, below + slices) if size)
+    return f"batch_size={batch} can't be divided among {' of '.join(parts)}: take {near}"
 
 
 def chosen(name: str, devices: list[jax.Device]) -> Backend:

@@ -15,12 +15,15 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from train.progress import working
 from train.refusal import Failed, Refused
 
 Value = TypeVar("Value")
 
 START_SECONDS = 300
-"""How long the first waits for the others to come."""
+"""How long each waits for the others to come."""
+SOON = 5.0
+"""Seconds of waiting that are worth a line."""
 HEARTBEAT_SECONDS = 100
 """After which JAX's runtime ends all processes where one is silent; `train.watch` is faster."""
 SHUTDOWN_SECONDS = 30
@@ -95,15 +98,21 @@ def join(config: Any) -> None:
     late = threading.Timer(START_SECONDS, give_up, [where, arguments.get("num_processes")])
     late.daemon = True
     late.start()
+    waiting = f"waiting for {every_one(arguments.get('num_processes'))} at {where}"
     try:
-        jax.distributed.initialize(
-            **arguments,
-            initialization_timeout=START_SECONDS + HEARTBEAT_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
-        )
+        with working(f"{waiting}, for up to {START_SECONDS} s", after=SOON):
+            jax.distributed.initialize(
+                **arguments,
+                initialization_timeout=START_SECONDS + HEARTBEAT_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+            )
     except Exception as error:
         why = str(error).strip().partition("\n")[0]
+        if "coordinator_address should be defined" in why:
+            why = (
+                "JAX finds no cluster here; give --coordinator HOST:PORT, --processes, --process-id"
+            )
         raise Refused(
             f"coordinator={where!r}: the processes did not come together: {why}"
         ) from None
@@ -125,11 +134,17 @@ def join(config: Any) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
+def every_one(count: int | None) -> str:
+    """In words: all processes, where known how many."""
+    return "the processes" if count is None else f"the {count} processes"
+
+
 def give_up(where: str, count: int | None) -> None:
     """End this process, which waits for the others in C++ and would be ended there."""
-    which = "the processes" if count is None else f"the {count} processes"
     print(
-        f"error: coordinator={where!r}: {which} did not come together within {START_SECONDS} s",
+        f"error: coordinator={where!r}: {every_one(count)} did not come together within "
+        f"{START_SECONDS} s. All are started with the same --coordinator and --processes, each "
+        "with its own --process-id, and must reach that port",
         file=sys.stderr,
         flush=True,
     )
@@ -157,7 +172,9 @@ def asked(config: Any) -> dict[str, Any] | None:
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdecimal()):
         raise Refused(f"coordinator={coordinator!r} is no host:port")
-    if count < 1 or not 0 <= index < count:
+    if count < 1:
+        raise Refused(f"processes={count} is below 1")
+    if not 0 <= index < count:
         raise Refused(f"process_id={index} is none of processes={count}: they count from 0")
     if count == 1:
         return None

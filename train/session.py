@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from train.checkpoints import Checkpoints
 from train.data.boxes import clipped_said, empty_said
 from train.data.masks import missing
 from train.data.source import classes_said, notes
-from train.disk import taken
+from train.disk import size, taken
 from train.files import WriteFailed
 from train.finetune import Weights, begun
 from train.logs import Logs
@@ -33,6 +34,7 @@ from train.progress import compiling, working
 from train.provenance import cpu, provenance
 from train.report.page import REPORT, write_report
 from train.seal import digest_of
+from train.sharded import held
 from train.started import FirstStep
 from train.state import State
 from train.stop import AROUND, Stop, Stopped, again
@@ -204,6 +206,8 @@ def session(
             for line in (*filter(None, said), whence(begin, config.steps, path)):
                 logs.say(line)
             if begin is None or begin < config.steps:
+                if config.fsdp > 1:
+                    logs.say(shared_out(state, config.fsdp))
                 for line in taken(state, config, path, checkpoints.keep):
                     logs.say(line)
             for split, gaps in prepared.gaps.items():
@@ -308,6 +312,7 @@ def inscribe(
         weights=None if weights is None else digest_of(weights.variables),
         origin=None if weights is None else weights.origin,
     )
+    record["device"]["fsdp"] = prepared.config.fsdp
     record |= {} if at_once is None else {"at_once": dict(at_once)}
     written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
     refuse_other_statistics(path, prepared.about)
@@ -347,6 +352,14 @@ def whence(begin: int | None, steps: int, path: Path) -> str:
 def of_split(logs: Logs, split: str, text: str) -> None:
     """Say something about one split of the data."""
     logs.say(f"{split}: {text}")
+
+
+def shared_out(state: State, fsdp: int) -> str:
+    """How much of the state each device has."""
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if held(state) == total:
+        return f"Each device has the whole state, {size(total)}: fsdp={fsdp} divides none of it."
+    return f"Each device has {size(held(state))} of the state's {size(total)} (fsdp={fsdp})."
 
 
 def describe(prepared: Prepared) -> str:

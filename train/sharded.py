@@ -50,6 +50,14 @@ def division(leaf: Any, mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*[None] * axis, FSDP)
 
 
+def held(state: Any) -> int:
+    """Bytes of a state on each device."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
+    )
+
+
 def whole(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`function(variables, …)`, computed by each device from all of the variables.
 

@@ -67,9 +67,9 @@ def test_a_configuration_is_read_back_from_json(words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--model resnet20 --kernel-size 5", "kernel_size=5: resnet20 has no such field"),
-        ("--model plain_cnn --shortcut none", "shortcut='none': plain_cnn has no such field"),
-        ("--model mlp --stages 1,1", r"stages=\(1, 1\): mlp has no such field"),
+        ("--model resnet20 --kernel-size 5", "kernel_size=5: resnet20 has no such option"),
+        ("--model plain_cnn --shortcut none", "shortcut='none': plain_cnn has no such option"),
+        ("--model mlp --stages 1,1", r"stages=\(1, 1\): mlp has no such option"),
         ("--kernel-size 4", "model='plain_cnn': kernel_size=4 must be odd"),
         ("--kernel-size -3", "kernel_size=-3 must not be below 0"),
         ("--dilations 1,0", r"model='plain_cnn': dilations=\(1, 0\)"),

@@ -144,7 +144,7 @@ def test_a_folder_of_imagenets_classes_has_imagenets_recipe(tmp_path):
 def test_a_network_that_cannot_is_named(model):
     config = resnet_imagenet.recipe(model=model)
     for field in ("remat", "zero_init_residual"):
-        with pytest.raises(Refused, match=f"{field}=True: {model} has no such field"):
+        with pytest.raises(Refused, match=f"{field}=True: {model} has no such option"):
             dataclasses.replace(config, **{field: True})
 
 

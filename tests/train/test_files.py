@@ -125,7 +125,7 @@ def said():
 def test_a_file_deleted_under_a_run_is_put_back_with_what_it_held(tmp_path, said):
     path = tmp_path / "folder" / "file"
     path.parent.mkdir()
-    growing = Growing(path, say=said.append)
+    growing = Growing(path, say=said.append, own_folder=True)
     growing.add("one\n")
     for number, gone in enumerate((path.unlink, lambda: shutil.rmtree(path.parent)), 2):
         gone()
@@ -138,10 +138,11 @@ def test_a_file_deleted_under_a_run_is_put_back_with_what_it_held(tmp_path, said
     assert [*path.parent.iterdir()] == [path]
 
 
-def test_a_run_whose_directory_is_gone_ends_in_a_line(tmp_path, said):
-    path = tmp_path / "run" / "tensorboard" / "file"
+@pytest.mark.parametrize(("file", "own_folder"), [("tensorboard/file", True), ("file", False)])
+def test_a_run_whose_directory_is_gone_ends_in_a_line(tmp_path, said, file, own_folder):
+    path = tmp_path / "run" / file
     path.parent.mkdir(parents=True)
-    growing = Growing(path, say=said.append)
+    growing = Growing(path, say=said.append, own_folder=own_folder)
     growing.add("one\n")
     shutil.rmtree(tmp_path / "run")
     for _ in range(2):

@@ -295,7 +295,10 @@ def test_a_gradient_lies_as_its_parameter_and_a_collection_may_hold_integers():
         ({"fsdp": 0}, "fsdp=0 must be above 0"),
         ({"fsdp": 3}, "fsdp=3 does not divide the 4 devices"),
         ({"fsdp": 2, "devices": 1}, "fsdp=2 does not divide the 1 devices"),
-        ({"fsdp": 2, "devices": 2, "batch_size": 15}, "accumulation=1 slices on 2 devices"),
+        (
+            {"fsdp": 2, "devices": 2, "batch_size": 15},
+            "batch_size=15 can't be divided among 2 devices: take 14 or 16",
+        ),
         (
             {"fsdp": 2, "seeds": (0, 1), "seeds_as": "devices", "weights": "last"},
             "seeds_as='devices' can't be had: fsdp=2 shares out the parameters of one run",

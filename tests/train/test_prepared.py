@@ -77,7 +77,10 @@ def test_another_seed_shares_data_and_functions(prepared):
     ("fields", "words"),
     [
         ({"devices": 9}, "devices=9, but there are 4 here"),
-        ({"devices": 4, "accumulation": 3}, "accumulation=3 slices on 4 devices do not divide"),
+        (
+            {"devices": 4, "accumulation": 3},
+            "can't be divided among 4 devices of accumulation=3 slices: take ",
+        ),
         ({"batch_size": 100}, "batch_size=100 is larger than the data"),
     ],
 )

@@ -22,7 +22,7 @@ import tyro
 from train import neighbours, processes, recipes, started, workdir
 from train.bars import shown
 from train.compiled import keep_programs
-from train.exhausted import exhausted
+from train.exhausted import lacking
 from train.help import help_text
 from train.memory import keep_pages
 from train.refusal import Failed, Refused
@@ -107,9 +107,9 @@ def exit_code(work: Callable[[], object]) -> int:
     except Stopped as stopped:
         return 128 + stopped.signal
     except Exception as error:
-        if not (why := exhausted(error)):
+        if not (why := lacking(error)):
             raise
-        print(f"error: more memory is needed than there is: {why}", file=sys.stderr)
+        print(f"error: {why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before the run began
         return 128 + signal.SIGINT
@@ -245,7 +245,9 @@ def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:
             meant = [CALLED.get(name, name)]
         else:
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
-            meant = [one for one in near if one[0] == name[0]]  # few mistype the first letter
+            meant = [
+                one for one in near if one[0] == name[0].lower()
+            ]  # few mistype the first letter
         hint = ", ".join("--" + one.replace("_", "-") for one in meant)
         raise Refused(f"there is no option {flag}: {f'try {hint}' if hint else 'see --help'}")
 

@@ -1,6 +1,7 @@
-"""Exhausted: less memory, of a device or of the host, than is needed; said in one line."""
+"""Exhausted: less memory than is needed, or fewer descriptors; said in one line."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 
 from train.refusal import Failed
@@ -16,6 +17,16 @@ def exhausted(error: BaseException) -> str:
     if not ours and not isinstance(error, MemoryError):
         return ""
     return str(error).strip().partition("\n")[0].rstrip(".") or "MemoryError"
+
+
+def lacking(error: BaseException) -> str:
+    """What is said of too little memory, or too few descriptors; "" of any other error."""
+    if why := exhausted(error):
+        return f"more memory is needed than there is: {why}"
+    # Python's own imports need descriptors too, wherever they come.
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.filename or 'a file'} could not be read: {error.strerror}"
+    return ""
 
 
 @contextlib.contextmanager

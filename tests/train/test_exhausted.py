@@ -1,3 +1,6 @@
+import errno
+import os
+
 import jax
 import pytest
 
@@ -40,6 +43,18 @@ def test_another_error_stays_what_it_is(error):
         exit_code(fails(error))
     with pytest.raises(type(error)), enough_memory("it needs", lambda: ""):
         raise error
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_few_descriptors_are_one_line(number, capsys):
+    assert exit_code(fails(OSError(number, os.strerror(number), "grain/__init__.py"))) == 1
+    expected = f"error: grain/__init__.py could not be read: {os.strerror(number)}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_another_error_of_the_system_stays_what_it_is():
+    with pytest.raises(FileNotFoundError):
+        exit_code(fails(FileNotFoundError(errno.ENOENT, "No such file", "x")))
 
 
 def test_what_needs_less_is_said():

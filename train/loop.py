@@ -23,6 +23,13 @@ from train.tasks.task import Sums, means
 
 Step = Callable[[State, Any, Any], tuple[State, Sums]]
 
+AHEAD = 16
+"""Steps that may have been dispatched and not computed: enough for a device never to wait.
+
+On CPUs XLA lets 32 programs wait for a device. One more waits in a thread of the pool that computes
+them, which has as many threads as there are devices: all may wait for each other then, for ever.
+"""
+
 
 class Numbers(Protocol):
     """Where they go: `train.logs.Logs` for one."""
@@ -171,8 +178,10 @@ class Window:
         self.since = time.perf_counter() if self.since is None else self.since
 
     def push(self, sums: Sums) -> None:
-        """A step was dispatched."""
+        """A step was dispatched; returns when no more than `AHEAD` are not computed."""
         self.pending.append(sums)
+        if len(self.pending) > AHEAD:
+            jax.block_until_ready(self.pending[-1 - AHEAD])
 
     def fetch(self, at: int) -> None:
         """Take all pending sums, up to step `at`; stop the clock.

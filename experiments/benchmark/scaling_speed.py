@@ -9,6 +9,7 @@ It answers as `rounds.answer` says:
 `fields`: of the network, in place of its own. `batch_size` is of all devices together.
 """
 
+import collections
 import json
 import sys
 from typing import Any
@@ -26,6 +27,7 @@ from train import optim
 from train.data.arrays import Arrays
 from train.data.resident import Resident
 from train.data.source import About
+from train.loop import AHEAD
 from train.memory import keep_pages
 from train.mesh import compiled_initial, compiled_step, make_mesh
 from train.sharded import whole
@@ -104,9 +106,14 @@ def start(spec):
         "certain": all(one.certain for one in found),
     }
 
+    ahead: collections.deque[Any] = collections.deque()
+
     def once():
         nonlocal state
-        state, _ = compiled(state, loader.data, next(payloads))
+        state, sums = compiled(state, loader.data, next(payloads))
+        ahead.append(sums)
+        if len(ahead) > AHEAD:  # as in a run
+            jax.block_until_ready(ahead.popleft())
 
     return facts, once, lambda: jax.block_until_ready(state)
 

@@ -1,6 +1,9 @@
 """The loop by what it calls, and when: fakes that write down each call."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -203,6 +206,39 @@ def test_nothing_is_fetched_but_to_log_evaluate_or_save():
     house.fit(until=4)
     steps = ("step 2", "step 3", "step 4", "fetch 2", "fetch 3", "fetch 4")
     assert house.calls_of("step", "fetch") == ["step 1", "fetch 1", *steps]
+
+
+MANY = """
+from types import SimpleNamespace
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from train.loop import Window
+from train.mesh import make_mesh
+jax.config.update("jax_num_cpu_devices", 4)
+mesh = make_mesh(fsdp=4)
+parts = NamedSharding(mesh, PartitionSpec("fsdp"))
+@jax.jit
+def step(x):
+    y = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+    for _ in range(6):
+        y = jnp.tanh(x @ y)
+    return jax.lax.with_sharding_constraint(y, parts), jnp.sum(y)
+x = jax.device_put(jnp.ones((256, 256)), parts)
+window = Window(SimpleNamespace(batch_size=1), None)
+for _ in range(500):
+    x, total = step(x)
+    window.push({"nonfinite": total})
+print(len(jax.device_get(window.pending)))
+"""
+
+
+def test_so_many_steps_ahead_of_several_devices_do_not_wait_for_each_other():
+    # In a process of its own, which XLA ends where devices wait for each other.
+    seconds = "--xla_cpu_collective_call_terminate_timeout_seconds=15"
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {seconds}"}
+    command = [sys.executable, "-c", MANY]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert found.stdout == "500\n", found.stderr[-2000:]
 
 
 def test_where_nothing_ranks_states_are_saved_all_the_same():

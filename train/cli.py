@@ -244,10 +244,12 @@ def refuse_unknown(argv: Sequence[str], fields: Sequence[str]) -> None:
         if CALLED.get(name, name) in fields:
             meant = [CALLED.get(name, name)]
         else:
-            near = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
-            meant = [
-                one for one in near if one[0] == name[0].lower()
-            ]  # few mistype the first letter
+            # Words are put before it more often than its first letter is mistyped.
+            words = {*name.lower().split("_")}
+            inside = [one for one in fields if {*one.split("_")} <= words]
+            close = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
+            alike = [one for one in close if one[0] == name[0].lower()]
+            meant = [max(inside, key=len)] if inside else alike
         hint = ", ".join("--" + one.replace("_", "-") for one in meant)
         raise Refused(f"there is no option {flag}: {f'try {hint}' if hint else 'see --help'}")
 

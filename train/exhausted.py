@@ -4,6 +4,7 @@ import contextlib
 import errno
 from collections.abc import Callable, Iterator
 
+from train.files import stated
 from train.refusal import Failed
 
 EXHAUSTED = "RESOURCE_EXHAUSTED"
@@ -23,9 +24,9 @@ def lacking(error: BaseException) -> str:
     """What is said of too little memory, or too few descriptors; "" of any other error."""
     if why := exhausted(error):
         return f"more memory is needed than there is: {why}"
-    # Python's own imports need descriptors too, wherever they come.
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{error.filename or 'a file'} could not be read: {error.strerror}"
+    # Imports need descriptors too, wherever they come, and say so by an ImportError.
+    if words := stated(error, (errno.ENFILE, errno.EMFILE)):
+        return f"{getattr(error, 'filename', None) or 'a file'} could not be opened: {words}"
     return ""
 
 

@@ -1,6 +1,7 @@
 """The training loop. Its order: save, evaluate, next payload, step, log.
 
 It knows a task by its sums alone and fetches from the device only when it logs, evaluates or saves.
+It waits for the device where too many steps are in flight (`train.in_flight`).
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 from train.checkpoints import Checkpoints
 from train.data.loader import Loader, LoaderFailed
 from train.evaluate import add
+from train.in_flight import InFlight
 from train.processes import PeerFailed
 from train.progress import compiling
 from train.refusal import Failed, Refused
@@ -22,13 +24,6 @@ from train.stop import Interrupted
 from train.tasks.task import Sums, means
 
 Step = Callable[[State, Any, Any], tuple[State, Sums]]
-
-AHEAD = 16
-"""Steps that may have been dispatched and not computed: enough for a device never to wait.
-
-On CPUs XLA lets 32 programs wait for a device. One more waits in a thread of the pool that computes
-them, which has as many threads as there are devices: all may wait for each other then, for ever.
-"""
 
 
 class Numbers(Protocol):
@@ -165,6 +160,7 @@ class Window:
         self.lost: np.ndarray | None = None
         """(N,): which of N seeds at once are not finite any more."""
         self.pending: list[Sums] = []
+        self._flight = InFlight()
         self.reset()
 
     def reset(self) -> None:
@@ -178,10 +174,9 @@ class Window:
         self.since = time.perf_counter() if self.since is None else self.since
 
     def push(self, sums: Sums) -> None:
-        """A step was dispatched; returns when no more than `AHEAD` are not computed."""
+        """A step was dispatched; returns when few enough are in flight."""
         self.pending.append(sums)
-        if len(self.pending) > AHEAD:
-            jax.block_until_ready(self.pending[-1 - AHEAD])
+        self._flight.push(sums)
 
     def fetch(self, at: int) -> None:
         """Take all pending sums, up to step `at`; stop the clock.

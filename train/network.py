@@ -1,5 +1,6 @@
 """Network: the one that a recipe names, as the recipe wants it."""
 
+import difflib
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,8 @@ SCRIPTS = {
     "sequence": "experiments/sequence.py",
 }
 """Task -> what trains any of its networks."""
+SHOWN = 4
+"""Of the networks that have a field, how many are named."""
 
 
 def refuse_other_network(model: str, task: str) -> None:
@@ -44,7 +47,8 @@ def refuse_other_fields(config: Trained) -> None:
     for name, value in config.of_network.items():
         if not has_field(config.model, name, value):
             raise Refused(
-                f"{name}={value!r}: {config.model} has no such option{others(config, name, value)}"
+                f"{name}={value!r}: {config.model} has no such option"
+                + others(config.model, name, value)
             )
     try:
         models.variant(config.model).make(num_classes=1, **config.of_network)
@@ -52,14 +56,15 @@ def refuse_other_fields(config: Trained) -> None:
         raise Refused(f"model={config.model!r}: {error}") from None
 
 
-def others(config: Trained, name: str, value: Any) -> str:
-    """Which networks of the task have such a field, in words; nothing where none has."""
-    alike = next(table for table in models.TASKS.values() if config.model in table)
+def others(model: str, name: str, value: Any) -> str:
+    """Which networks of the task have such a field, in words, the most alike first."""
+    alike = next(table for table in models.TASKS.values() if model in table)
     found = [one for one in alike if has_field(one, name, value)]
     if not found:
         return ""
-    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-    return f"; it is one of {', '.join(found[:4])}{more}"
+    found.sort(key=lambda one: -difflib.SequenceMatcher(None, model, one).ratio())
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"; {', '.join(found[:SHOWN])}{more} have it"
 
 
 def has_field(model: str, name: str, value: Any) -> bool:

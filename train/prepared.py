@@ -30,7 +30,7 @@ from train.experiment import Parts, refuse_idle
 from train.in_step import telling
 from train.mesh import compiled_initial, compiled_step, make_mesh, shares
 from train.progress import working
-from train.refusal import Refused
+from train.refusal import Refused, refuse_indivisible
 from train.seeds_as import check_seeds_as
 from train.sharded import whole
 from train.state import State, initial
@@ -121,8 +121,8 @@ def _prepared(module: ModuleType, config: Any) -> Prepared:
     refuse_missing(config.tracker)
     mesh = mesh_of(config)
     slices = config.accumulation * shares(mesh)
-    if config.batch_size is not None and config.batch_size % slices:
-        raise Refused(indivisible(config.batch_size, shares(mesh), config.accumulation))
+    if config.batch_size is not None:
+        refuse_indivisible(config.batch_size, shares(mesh), config.accumulation)
     data = module.splits(config)
     config, said = settled(config, data, slices)
     if not begun(config.workdir):
@@ -281,16 +281,6 @@ def unreadable(config: Any) -> dict[str, Gaps | None]:
     }
 
 
-def indivisible(batch: int, devices: int, accumulation: int) -> str:
-    """That a batch can't be divided, and which ones near it can."""
-    parts = [f"{devices} devices"] if devices > 1 else []
-    parts += [f"accumulation={accumulation} slices"] if accumulation > 1 else []
-    slices = devices * accumulation
-    below = batch // slices * slices
-    near = " or ".join(str(size) for size in (below, below + slices) if size)
-    return f"batch_size={batch} can't be divided among {' of '.join(parts)}: take {near}"
-
-
 def chosen(name: str, devices: list[jax.Device]) -> Backend:
     """The backend that the config names.
 
@@ -311,7 +301,8 @@ def mesh_of(config: Any) -> Mesh:
     """
     devices = first_devices(config.devices)
     if len(devices) % config.fsdp:
-        raise Refused(f"fsdp={config.fsdp} does not divide the {len(devices)} devices")
+        can = [str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+        raise Refused(f"fsdp={config.fsdp} must divide the number of devices: {', '.join(can)}")
     return make_mesh(devices, fsdp=config.fsdp)
 
 

@@ -95,18 +95,21 @@ def join(config: Any) -> None:
     import jax
 
     where = arguments.get("coordinator_address", AUTO)
-    late = threading.Timer(START_SECONDS, give_up, [where, arguments.get("num_processes")])
+    count = arguments.get("num_processes")
+    late = threading.Timer(START_SECONDS, give_up, [where, count])
     late.daemon = True
     late.start()
-    waiting = f"waiting for {every_one(arguments.get('num_processes'))} at {where}"
+    told = f"waiting for {every_one(where, count)}, for up to {START_SECONDS} s"
     try:
-        with working(f"{waiting}, for up to {START_SECONDS} s", after=SOON):
+        with working(told, after=SOON):
             jax.distributed.initialize(
                 **arguments,
                 initialization_timeout=START_SECONDS + HEARTBEAT_SECONDS,
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 shutdown_timeout_seconds=SHUTDOWN_SECONDS,
             )
+    except Failed:  # the output that the line went to
+        raise
     except Exception as error:
         why = str(error).strip().partition("\n")[0]
         if "coordinator_address should be defined" in why:
@@ -134,17 +137,22 @@ def join(config: Any) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def every_one(count: int | None) -> str:
-    """In words: all processes, where known how many."""
-    return "the processes" if count is None else f"the {count} processes"
+def every_one(where: str, count: int | None) -> str:
+    """All processes, in words."""
+    if where == AUTO:
+        return "all processes of the cluster"
+    return f"all {count} processes to connect to {where}"
 
 
 def give_up(where: str, count: int | None) -> None:
     """End this process, which waits for the others in C++ and would be ended there."""
+    advice = (
+        "; all are started with the same --coordinator and --processes, each with its own "
+        f"--process-id, and must reach {where}"
+    )
     print(
-        f"error: coordinator={where!r}: {every_one(count)} did not come together within "
-        f"{START_SECONDS} s. All are started with the same --coordinator and --processes, each "
-        "with its own --process-id, and must reach that port",
+        f"error: coordinator={where!r}: waited {START_SECONDS} s for {every_one(where, count)}"
+        + (advice if where != AUTO else ""),
         file=sys.stderr,
         flush=True,
     )
@@ -173,7 +181,7 @@ def asked(config: Any) -> dict[str, Any] | None:
     if not (host and colon and port.isdecimal()):
         raise Refused(f"coordinator={coordinator!r} is no host:port")
     if count < 1:
-        raise Refused(f"processes={count} is below 1")
+        raise Refused(f"processes={count} must be above 0")
     if not 0 <= index < count:
         raise Refused(f"process_id={index} is none of processes={count}: they count from 0")
     if count == 1:

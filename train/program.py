@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from train.data.resident import Resident
+from train.in_flight import InFlight
 from train.loop import Step
 from train.mesh import compiled_step, make_mesh, per_seed, places, replicated
 from train.prepared import Prepared, stepping
@@ -81,9 +82,11 @@ class Program:
         A run whose numbers are not finite any more has none from there on, as its weights show.
         """
         payloads = self.loader.payloads(int(jax.device_get(state.step)[0]))
+        flight = InFlight()
         try:
             for payload in itertools.islice(payloads, steps):
-                state, _ = self.step(state, self.loader.data, payload)
+                state, sums = self.step(state, self.loader.data, payload)
+                flight.push(sums)
         finally:
             payloads.close()
         return state

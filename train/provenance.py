@@ -35,6 +35,7 @@ def provenance(
     convolution: str,
     fingerprints: Mapping[str, str],
     devices: Sequence[jax.Device] | None = None,
+    fsdp: int = 1,
     weights: str | None = None,
     origin: Mapping[str, Any] | None = None,
     argv: Sequence[str] | None = None,
@@ -46,6 +47,7 @@ def provenance(
         convolution: name of the backend that computes the convolutions.
         fingerprints: split -> `Source.fingerprint`.
         devices: that the run uses; all by default.
+        fsdp: how many of them share the state.
         weights: digest of those that the run began from (`train.seal.digest_of`); None where they
             were random, or are already known.
         origin: where these were found, see `train.weights`.
@@ -73,6 +75,7 @@ def provenance(
             "kind": devices[0].device_kind,
             "count": len(devices),
             "processes": jax.process_count(),
+            "fsdp": fsdp,
         },
         "cpu": cpu(),
         "system": f"{platform.system()} {platform.machine()}",

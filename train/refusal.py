@@ -36,3 +36,23 @@ def choose(field: str, value: str, valid: Iterable[str]) -> str:
     else:
         hint = f"; there are {len(names)}, such as {', '.join(names[:3])}" if names else ""
     raise Refused(f"{field}={value!r} is unknown{hint}")
+
+
+def refuse_indivisible(batch: int, devices: int, accumulation: int = 1) -> None:
+    """Refuse a batch that devices, and slices one after the other, can't share evenly.
+
+    Raises:
+        Refused: names the sizes next to it that can be had.
+    """
+    parts = devices * accumulation
+    if batch % parts == 0:
+        return
+    if accumulation == 1:
+        how = f"among {devices} devices"
+    elif devices == 1:
+        how = f"into accumulation={accumulation} slices"
+    else:
+        how = f"into {parts} slices ({devices} devices x accumulation={accumulation})"
+    below = batch // parts * parts
+    near = " or ".join(str(size) for size in (below, below + parts) if size)
+    raise Refused(f"batch_size={batch} can't be divided {how}: take {near}")

@@ -207,7 +207,7 @@ def session(
                 logs.say(line)
             if begin is None or begin < config.steps:
                 if config.fsdp > 1:
-                    logs.say(shared_out(state, config.fsdp))
+                    logs.say(divided(state, config.fsdp))
                 for line in taken(state, config, path, checkpoints.keep):
                     logs.say(line)
             for split, gaps in prepared.gaps.items():
@@ -309,10 +309,10 @@ def inscribe(
         convolution=prepared.backend.name,
         fingerprints=prints,
         devices=prepared.mesh.devices.ravel().tolist(),
+        fsdp=prepared.config.fsdp,
         weights=None if weights is None else digest_of(weights.variables),
         origin=None if weights is None else weights.origin,
     )
-    record["device"]["fsdp"] = prepared.config.fsdp
     record |= {} if at_once is None else {"at_once": dict(at_once)}
     written = workdir.joined(path, record, goes_on=goes_on, earlier=partial(earlier_prints, data))
     refuse_other_statistics(path, prepared.about)
@@ -354,7 +354,7 @@ def of_split(logs: Logs, split: str, text: str) -> None:
     logs.say(f"{split}: {text}")
 
 
-def shared_out(state: State, fsdp: int) -> str:
+def divided(state: State, fsdp: int) -> str:
     """How much of the state each device has."""
     total = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if held(state) == total:

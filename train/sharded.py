@@ -52,9 +52,9 @@ def division(leaf: Any, mesh: Mesh) -> PartitionSpec:
 
 def held(state: Any) -> int:
     """Bytes of a state on each device."""
-    leaves = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
     )
 
 

@@ -9,7 +9,6 @@ It answers as `rounds.answer` says:
 `fields`: of the network, in place of its own. `batch_size` is of all devices together.
 """
 
-import collections
 import json
 import sys
 from typing import Any
@@ -27,10 +26,10 @@ from train import optim
 from train.data.arrays import Arrays
 from train.data.resident import Resident
 from train.data.source import About
-from train.loop import AHEAD
+from train.in_flight import InFlight
 from train.memory import keep_pages
 from train.mesh import compiled_initial, compiled_step, make_mesh
-from train.sharded import whole
+from train.sharded import held, whole
 from train.state import initial
 from train.step import training_step
 from train.tasks.classification import classification
@@ -101,19 +100,17 @@ def start(spec):
         "backend": backend,
         "parameters": size(state.params),
         "statistics": size(state.collections),
-        "held": size([leaf.addressable_shards[0].data for leaf in jax.tree.leaves(state)]),
+        "held": held(state),
         "exchanged": summed(found, spec["devices"]),
         "certain": all(one.certain for one in found),
     }
 
-    ahead: collections.deque[Any] = collections.deque()
+    flight = InFlight()
 
     def once():
         nonlocal state
         state, sums = compiled(state, loader.data, next(payloads))
-        ahead.append(sums)
-        if len(ahead) > AHEAD:  # as in a run
-            jax.block_until_ready(ahead.popleft())
+        flight.push(sums)
 
     return facts, once, lambda: jax.block_until_ready(state)
 

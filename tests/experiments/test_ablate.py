@@ -130,7 +130,7 @@ def test_a_failed_trial_is_a_row_with_its_error(tmp_path, trained):
 def test_all_rows_are_checked_before_the_first_runs(tmp_path, trained, monkeypatch):
     monkeypatch.setattr(ablate, "check_all", check_all)
     path = tmp_path / "table"
-    refused = r"'accumulation=3': batch_size=500 can't be divided among accumulation=3 slices"
+    refused = r"'accumulation=3': batch_size=500 can't be divided into accumulation=3 slices"
     with pytest.raises(Refused, match=refused):
         run(*TINY, "--each", "learning_rate=0.2", "accumulation=3", "--workdir", path)
     assert trained.configs == []

@@ -303,7 +303,7 @@ def test_what_is_finished_is_not_trained_again(without_work, tmp_path):
 
 def test_what_a_training_refuses_leaves_no_directory(without_work, tmp_path):
     for change, words in (
-        ({"batch_size": 63, "accumulation": 2}, "batch_size=63 can't be divided among 4 devices"),
+        ({"batch_size": 63, "accumulation": 2}, "batch_size=63 can't be divided into 8 slices"),
         ({"corrupt_limit": 0.5}, "corrupt_limit=0.5 has no effect"),
         ({"seed": 3, "seeds": (0, 1)}, "seed=3 has no effect"),
         ({"seeds": (0, 1), "seeds_as": "vmap"}, "a seed is several trainings here"),

@@ -148,6 +148,15 @@ def test_a_network_that_cannot_is_named(model):
             dataclasses.replace(config, **{field: True})
 
 
+def test_networks_that_can_are_named():
+    config = resnet_imagenet.recipe(model="lenet5")
+    with pytest.raises(Refused, match=r"; (\w+, ){3}\w+ and \d+ more have it$") as refused:
+        dataclasses.replace(config, remat=True)
+    named = str(refused.value).partition("; ")[2].partition(" and ")[0].split(", ")
+    for model in named:
+        assert dataclasses.replace(config, model=model, remat=True).remat
+
+
 def test_without_imagenet_a_line_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert cli.command_line(NAME, []) == 2

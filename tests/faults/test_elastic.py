@@ -74,6 +74,7 @@ def indices(path):
     steps = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in steps] == [*range(1, STEPS + 1)]
     packed = [[line[f"indices_{k}"] for k in range(BATCH // DIGITS)] for line in steps]
+    assert np.max(packed) < BASE**DIGITS
     digits = np.array(packed, int)[..., None] // BASE ** np.arange(DIGITS) % BASE
     return digits.reshape(STEPS, BATCH)
 

@@ -28,7 +28,7 @@ from train.trained import Trained
 
 STEPS, HALF, BATCH = 20, 10, 8
 BASE, DIGITS = 32, 4
-"""Indices are logged DIGITS to a number, exact in float32: a metric more is a figure more."""
+"""Indices below BASE are logged DIGITS to a number, exact in float32: each name costs a figure."""
 WHOLE = {"four": 4, "one": 1}
 """Runs that nothing stops: name -> devices."""
 RESUMED = {

@@ -5,8 +5,8 @@ import socket
 
 from commands import ROOT, ended, start
 
-GLOO = re.compile(r"\[Gloo\].*\n|^\d+ is connected.*\n", re.MULTILINE)
-"""What the collectives of a CPU print, to where output goes."""
+GLOO = re.compile(r"\[Gloo\].*\n|^\d+ is connected.*\n|^Waiting for all.*\n", re.MULTILINE)
+"""What the collectives of a CPU print, to where output goes; and what one says that came early."""
 DRIVER = """
 import sys, time
 from experiments import classify

@@ -163,6 +163,8 @@ def test_a_request_that_can_not_be_met_is_one_line(experiment, capsys, arguments
     ("option", "said"),
     [
         ("--stepz", "there is no option --stepz: try --steps"),
+        ("--num-epochs", "there is no option --num-epochs: try --epochs"),
+        ("--base-learning-rate", "there is no option --base-learning-rate: try --learning-rate"),
         ("--lr", "there is no option --lr: try --learning-rate"),
         ("--lr=0.1", "there is no option --lr: try --learning-rate"),
         ("-lr", "there is no option -lr: try --learning-rate"),

@@ -48,7 +48,14 @@ def test_another_error_stays_what_it_is(error):
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_too_few_descriptors_are_one_line(number, capsys):
     assert exit_code(fails(OSError(number, os.strerror(number), "grain/__init__.py"))) == 1
-    expected = f"error: grain/__init__.py could not be read: {os.strerror(number)}\n"
+    expected = f"error: grain/__init__.py could not be opened: {os.strerror(number)}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_library_that_finds_no_descriptor_is_one_line(capsys):
+    words = f"libgrain.so: cannot open shared object file: {os.strerror(errno.EMFILE)}"
+    assert exit_code(fails(ImportError(words))) == 1
+    expected = f"error: a file could not be opened: {os.strerror(errno.EMFILE)}\n"
     assert capsys.readouterr().err == expected
 
 

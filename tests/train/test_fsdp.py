@@ -1,6 +1,7 @@
 """Parameters and optimiser state divided over devices: where they lie, and that nothing changes."""
 
 import gc
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -17,12 +18,13 @@ import models
 from experiments.benchmark.collectives import collectives, summed
 from train import optim, sharded
 from train.checkpoints import Checkpoints
+from train.disk import size
 from train.mesh import batch_axes, compiled_initial, compiled_step, make_mesh
 from train.opened import opened
 from train.prepared import prepare
 from train.refusal import Refused
 from train.run import judge, run, train
-from train.session import session
+from train.session import divided, session
 from train.sharded import division
 from train.state import initial
 from train.stop import Stopped
@@ -179,6 +181,22 @@ def test_what_is_large_is_divided_and_stays_so(runs):
         assert state.params["head"]["bias"].sharding.is_fully_replicated
 
 
+@pytest.mark.parametrize(("layout", "fsdp"), [("data", 1), ("both", 2)])
+def test_what_each_device_has_is_said_and_recorded(runs, layout, fsdp):
+    path, state, _ = runs[layout]
+    assert json.loads((path / "provenance.json").read_text())["device"]["fsdp"] == fsdp
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    one = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+    assert sharded.held(state) == one
+    if fsdp == 1:
+        words = f"Each device has the whole state, {size(total)}: fsdp=4 divides none of it."
+        assert divided(state, 4) == words
+    else:
+        assert one < total
+        words = f"Each device has {size(one)} of the state's {size(total)} (fsdp=2)."
+        assert divided(state, 2) == words
+
+
 @pytest.mark.usefixtures("x64", "small")
 @pytest.mark.parametrize(
     ("first", "second"), [("both", "data"), ("both", "fsdp"), ("data", "both"), ("fsdp", "both")]
@@ -293,8 +311,8 @@ def test_a_gradient_lies_as_its_parameter_and_a_collection_may_hold_integers():
     ("fields", "message"),
     [
         ({"fsdp": 0}, "fsdp=0 must be above 0"),
-        ({"fsdp": 3}, "fsdp=3 does not divide the 4 devices"),
-        ({"fsdp": 2, "devices": 1}, "fsdp=2 does not divide the 1 devices"),
+        ({"fsdp": 3}, "fsdp=3 must divide the number of devices: 1, 2, 4"),
+        ({"fsdp": 2, "devices": 1}, "fsdp=2 must divide the number of devices: 1$"),
         (
             {"fsdp": 2, "devices": 2, "batch_size": 15},
             "batch_size=15 can't be divided among 2 devices: take 14 or 16",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from train import loop
+from train import in_flight, loop
 from train.data.loader import LoaderFailed
 from train.loop import NonFinite, Rhythm, fit, host_step
 from train.progress import heard
@@ -208,6 +209,16 @@ def test_nothing_is_fetched_but_to_log_evaluate_or_save():
     assert house.calls_of("step", "fetch") == ["step 1", "fetch 1", *steps]
 
 
+def test_steps_run_ahead_and_only_so_far(monkeypatch):
+    waited = []
+    monkeypatch.setattr(in_flight.jax, "block_until_ready", waited.append)
+    flight = in_flight.InFlight()
+    for step in range(20):
+        flight.push(step)
+    assert waited == [0, 1, 2, 3]
+
+
+ROOT = pathlib.Path(__file__).parents[2]
 MANY = """
 from types import SimpleNamespace
 import jax, jax.numpy as jnp
@@ -234,10 +245,12 @@ print(len(jax.device_get(window.pending)))
 
 def test_so_many_steps_ahead_of_several_devices_do_not_wait_for_each_other():
     # In a process of its own, which XLA ends where devices wait for each other.
-    seconds = "--xla_cpu_collective_call_terminate_timeout_seconds=15"
+    seconds = "--xla_cpu_collective_call_terminate_timeout_seconds=30"
     environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {seconds}"}
     command = [sys.executable, "-c", MANY]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert found.stdout == "500\n", found.stderr[-2000:]
 
 

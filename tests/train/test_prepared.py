@@ -79,7 +79,7 @@ def test_another_seed_shares_data_and_functions(prepared):
         ({"devices": 9}, "devices=9, but there are 4 here"),
         (
             {"devices": 4, "accumulation": 3},
-            "can't be divided among 4 devices of accumulation=3 slices: take ",
+            r"can't be divided into 12 slices \(4 devices x accumulation=3\): take \d+( or \d+)?$",
         ),
         ({"batch_size": 100}, "batch_size=100 is larger than the data"),
     ],

@@ -58,7 +58,7 @@ def test_on_one_machine_no_other_network_is_listened_on(host):
         (Config("host:http", 2, 0), "coordinator='host:http' is no host:port"),
         (Config(HERE, 2, 2), "process_id=2 is none of processes=2"),
         (Config(HERE, 2, -1), "process_id=-1 is none"),
-        (Config(HERE, 0, 0), "processes=0 is below 1"),
+        (Config(HERE, 0, 0), "processes=0 must be above 0"),
     ],
 )
 def test_what_can_not_be_is_refused(config, words):

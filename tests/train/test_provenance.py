@@ -42,6 +42,7 @@ def test_what_it_says():
         "kind": jax.devices()[0].device_kind,
         "count": 4,
         "processes": 1,
+        "fsdp": 1,
     }
     assert found["matmul_precision"] is None
     versions = found["versions"]
@@ -56,7 +57,13 @@ def test_the_devices_are_those_that_the_run_uses():
     assert provenance(**KNOWN, devices=jax.devices()[:3])["device"]["count"] == 3
     tpu = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
     device = provenance(**KNOWN, devices=[tpu])["device"]
-    assert device == {"platform": "tpu", "kind": "TPU v5 lite", "count": 1, "processes": 1}
+    assert device == {
+        "platform": "tpu",
+        "kind": "TPU v5 lite",
+        "count": 1,
+        "processes": 1,
+        "fsdp": 1,
+    }
 
 
 def test_the_precision_of_products():

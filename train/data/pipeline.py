@@ -19,7 +19,7 @@ from train.data.ragged import Capacity
 from train.data.source import Source
 from train.data.typed import name
 from train.mesh import shard_batch, shares
-from train.refusal import Refused
+from train.refusal import Refused, refuse_indivisible
 
 ADDED = {key: ((), KEYS[key].dtype) for key in ("index", "valid", "epoch", "replaced")}
 """Key -> (shape, type) an example, of what is added to those that the source gives."""
@@ -67,8 +67,7 @@ class Pipeline:
         devices = shares(mesh)
         if self.steps is None and batch_size > self.length:
             raise Refused(f"batch_size={batch_size} is larger than the data ({self.length})")
-        if batch_size % devices:
-            raise Refused(f"batch_size={batch_size} does not divide over {devices} devices")
+        refuse_indivisible(batch_size, devices)
         if not self.seeds or (self.axes and len(self.seeds) % mesh.shape["seed"]):
             raise Refused(
                 f"seed={seed} does not divide over the mesh's {mesh.shape['seed']} for seeds"

@@ -347,7 +347,12 @@ def flat(i, example):
         (tiny(), {"batch_size": 0}, 1, "batch_size=0 is not positive"),
         (tiny(), {"batch_size": -4}, 1, "batch_size=-4 is not positive"),
         (tiny(), {"batch_size": 12}, 1, r"batch_size=12 is larger than the data \(11\)"),
-        (tiny(), {"batch_size": 6}, 1, "batch_size=6 does not divide over 4 devices"),
+        (
+            tiny(),
+            {"batch_size": 6},
+            1,
+            "batch_size=6 can't be divided among 4 devices: take 4 or 8",
+        ),
         (tiny(), {"seed": (1, 2, 3)}, 2, r"seed=\(1, 2, 3\) does not divide .* 2"),
         (tiny(), {"seed": ()}, 1, r"seed=\(\)"),
         (tiny(0), {}, 1, "tiny/train has no examples"),

@@ -334,7 +334,7 @@ def test_two_processes_train_as_one(pictures, tmp_path):
         whole_end(end)
     whole_end(one([*words, tmp_path / "one"], JAX_NUM_CPU_DEVICES="4"))
     ours, theirs = summary(tmp_path / "pair"), summary(tmp_path / "one")
-    assert ours["test/examples"] == theirs["test/examples"] == 2 * CLASSES
+    assert ours["test/count"] == theirs["test/count"] == 2 * CLASSES
     assert ours["test/loss"] == pytest.approx(theirs["test/loss"], rel=1e-4)
     losses = [
         [line["loss"] for line in read_metrics(tmp_path / name) if line["kind"] == "train"]

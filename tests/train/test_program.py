@@ -1,6 +1,7 @@
 """N runs as one program: of several seeds, of several learning rates."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import toy_detector
 from toy_detector import Config
 
+import train.program as room
 from train.mesh import places
 from train.prepared import prepare
 from train.program import program
@@ -50,6 +52,14 @@ def test_several_learning_rates_in_one_program_are_as_many_runs(devices):
         assert summaries[place].scalars == pytest.approx(summary.scalars, nan_ok=True)
     weights = state.params["head"]["kernel"]
     assert float(jnp.abs(weights[0] - weights[2]).max()) > 1e-3
+
+
+def test_no_more_steps_are_in_flight_than_devices_can_hold(monkeypatch):
+    taken = []
+    monkeypatch.setattr(room, "InFlight", lambda: SimpleNamespace(push=taken.append))
+    together = program(prepare(toy_detector, Config(devices=2)), (0, 1))
+    together.fit(together.initial(), 3)
+    assert [np.shape(sums["nonfinite"]) for sums in taken] == [(2,)] * 3
 
 
 def test_a_hyper_that_there_is_none_of_or_not_for_all_is_refused():

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <new>
@@ -104,6 +105,23 @@ std::optional<winograd::Problem> AsWinograd(const Shape& shape) {
   return problem;
 }
 
+// Whether a tap of the kernel meets padding alone. Its gradient is 0, and oneDNN may not write it.
+bool HasIdleTap(const Shape& shape) {
+  const size_t rank = shape.strides.size();
+  for (size_t axis = 0; axis < rank; ++axis) {
+    for (int64_t tap = 0; tap < shape.w[axis]; ++tap) {
+      bool met = false;
+      for (int64_t out = 0; out < shape.y[axis + 1] && !met; ++out) {
+        const int64_t at =
+            out * shape.strides[axis] + tap * shape.dilations[axis] - shape.before[axis];
+        met = at >= 0 && at < shape.x[axis + 1];
+      }
+      if (!met) return true;
+    }
+  }
+  return false;
+}
+
 // A primitive with the layouts that it wants, and the reorders to and from JAX's; or Winograd's.
 struct Plan {
   std::string name;
@@ -112,6 +130,7 @@ struct Plan {
   memory::desc x, w, y, kernel, scratch;  // kernel: as JAX has it
   std::optional<dnnl::reorder> reorder;
   size_t kernel_bytes = 0, bytes = 0;  // bytes: of workspace
+  bool clear = false;                  // what is written must be 0 before
 
   explicit Plan(const Shape& shape) : tiles(AsWinograd(shape)) {
     if (tiles) {
@@ -147,6 +166,7 @@ struct Plan {
           forward, attributes);
       Take(weights, weights.diff_weights_desc());
       compute = dnnl::convolution_backward_weights(weights);
+      clear = HasIdleTap(shape);
     }
     if (w != kernel) {
       kernel_bytes = Aligned(w.get_size());
@@ -232,6 +252,10 @@ ffi::Error Convolve(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Result<ffi::AnyBuff
       const memory source(plan.x, Engine(), part(x, i)), target(plan.y, Engine(), part(y, i));
       if (plan.reorder && pass != kWeights)
         plan.reorder->execute(*stream, {{DNNL_ARG_FROM, outer}, {DNNL_ARG_TO, inner}});
+      if (plan.clear) {
+        std::memset(workspace, 0, plan.bytes);
+        std::memset(part(w, i), 0, w.size_bytes() / count);
+      }
       plan.compute.execute(
           *stream, {{pass == kData ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source},
                     {pass == kWeights ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, inner},
